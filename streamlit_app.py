@@ -25,7 +25,7 @@ PAGES = {
         ("live/extensions", "Extensions & calls", "call"),
     ],
     "Settings": [
-        ("settings/freepbx", "FreePBX Integration", "settings_ethernet"),
+        ("settings/freepbx", "FreePBX integration", "settings_ethernet"),
         ("settings/transcription", "Transcription", "speech_to_text"),
         ("settings/data_import", "Data import", "upload_file"),
         ("settings/alerts", "Alerts", "notifications"),

@@ -141,8 +141,8 @@ def plural(noun: str) -> str:
 
 
 def sync_text(result: Mapping[str, Any]) -> str:
-    """Summarize the result of a sync: 12 new of 431 recordings, 1 waiting, 2 failed."""
-    parts = [f"{result.get('new', 0):,} new of {count_text(result.get('listed', 0), 'recording')}"]
+    """Summarize the result of a sync: 12 new recordings (431 on the PBX), 1 waiting, 2 failed."""
+    parts = [f"{count_text(result.get('new', 0), 'new recording')} ({result.get('listed', 0):,} on the PBX)"]
     others = ("waiting", "pending", "empty", "unreadable", "too_large", "missing")
     parts += [f"{result[name]:,} {name.replace('_', ' ')}" for name in others if result.get(name)]
     return ", ".join(parts + ([f"{len(result['failed']):,} failed"] if result.get("failed") else []))

@@ -169,10 +169,15 @@ def show_breakdown(site: ui.Site, question: CallQuestion) -> None:
         every_queue = "A call counts in every queue it entered. " if by == "queue" else ""
         ui.note(
             f"{more}{every_queue}Answer rate: answered calls ÷ calls with a known outcome. "
-            "Averages: total time ÷ calls, shown below each."
+            "Averages: total time ÷ answered calls, shown below each."
         )
         ui.table_export(
-            site, f"Calls by {name}", [name, *EXPORT_COLUMNS], lambda: export_rows(by, none_label, counts), key="all"
+            site,
+            f"Calls by {name}",
+            [name, *EXPORT_COLUMNS],
+            lambda: export_rows(by, none_label, counts),
+            key="all",
+            label="Export breakdown",
         )
     if chosen is not None:
         follow_row(site, by, chosen)
@@ -245,7 +250,7 @@ def show_figures(site: ui.Site, period: Period, question: CallQuestion) -> None:
         show_names(
             site, period, "did", "", "Numbers called by outside callers", [one for one in named["did"] if one.label]
         )
-        show_names(site, period, "disposition", DISPOSITIONS[""], "How calls ended", named["disposition"])
+        show_names(site, period, "disposition", DISPOSITIONS[""], "Calls by outcome", named["disposition"])
     ui.note("Hover over a bar or a square to see its figures. Click it to list its calls below.")
     with drilldown_list("calls_list"):
         st.subheader("Calls", anchor=False)

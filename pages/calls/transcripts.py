@@ -195,7 +195,7 @@ def show_latest(site: ui.Site, search: SearchFilter) -> None:
         ]
         for call in calls
     }
-    columns = ("Started|", "Call|", "Length>", "Summary")
+    columns = ("Started|", "Call|", "Duration>", "Summary")
     if call_id := ui.table("Latest transcripts", columns, cells, key="latest_calls", pick=True):
         go_to_page(CALL_PAGE, {"call": call_id})
     ui.note(f"{len(calls)} of {count_text(total, 'transcribed call')}, times in {site.zone_name}")

@@ -139,7 +139,7 @@ def show_totals(
         definition: str,
         better: Better = "",
     ) -> None:
-        about = f"Team: {value_text(value(team), kind)}" if team else ""
+        about = f"All agents: {value_text(value(team), kind)}" if team else ""
         then = None if before is None else value(before)
         figure_tile(label, value(now), then, kind=kind, definition=definition, better=better, about=about)
 
@@ -151,7 +151,7 @@ def show_totals(
         tile("Average agent talk time", lambda agents: total(agents).att, "duration", talk)
         missed = "Rings that the agent didn’t answer ÷ all rings that have ended."
         tile("Missed ring rate", lambda agents: total(agents).non_response_rate, "percent", missed, "down")
-        tile("Paused", paused, "percent", "Time paused ÷ time logged in.")
+        tile("Paused (of time logged in)", paused, "percent", "Time paused ÷ time logged in.")
         busy = "Talk time ÷ (time logged in − time paused), for agents with a recorded login."
         tile("Occupancy", occupancy, "percent", busy)
 
@@ -250,7 +250,7 @@ def show_name(name: str) -> None:
     """The agent's name with a button that goes back to all agents."""
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
         st.subheader(ui.plain(name), anchor=False, width="content")
-        st.button("All agents", icon=":material/close:", type="tertiary", on_click=close_agent, key="close_agent")
+        st.button("All agents", icon=":material/arrow_back:", type="tertiary", on_click=close_agent, key="close_agent")
 
 
 def show_agent(site: ui.Site, period: Period, agent: AgentFigures) -> None:

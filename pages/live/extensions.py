@@ -56,7 +56,7 @@ def show_extensions(extensions: tuple[Extension, ...]) -> None:
         for extension in extensions
         if chosen in (ALL, groups[id(extension)])
     }
-    ui.table("Extensions", ["Extension", "State|", "Contact", "Round trip>", "Channels>"], rows, key="extensions")
+    ui.table("Extensions", ["Extension", "Status|", "Contact", "Round trip>", "Channels>"], rows, key="extensions")
 
 
 def show_calls(calls: tuple[ActiveCall, ...]) -> None:
@@ -80,7 +80,8 @@ def show_calls(calls: tuple[ActiveCall, ...]) -> None:
         ]
         for call in calls
     }
-    ui.table("Active calls", ["Caller", "Connected to", "State|", "Application", "Length>"], rows, key="active_calls")
+    columns = ["Caller", "Connected to", "Status|", "Application", "Duration>"]
+    ui.table("Active calls", columns, rows, key="active_calls")
 
 
 @st.fragment(run_every=ui.live_s())

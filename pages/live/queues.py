@@ -71,7 +71,7 @@ def show_all(queues: tuple[Queue, ...], selected: str) -> None:
 
 
 def show_members(site: ui.Site, queue: Queue) -> None:
-    st.subheader(f"Members of {ui.plain(queue.name)}", anchor=False)
+    st.subheader(f"Agents in queue {ui.plain(queue.name)}", anchor=False)
     if not queue.members:
         ui.note("No agent is logged in to this queue.")
         return
@@ -85,7 +85,7 @@ def show_members(site: ui.Site, queue: Queue) -> None:
         ]
         for member in queue.members
     }
-    ui.table("Members", ["Agent", "Status|", "Calls>", "Last call>"], rows, key="members")
+    ui.table("Members", ["Agent", "Status|", "Calls taken>", "Last call>"], rows, key="members")
 
 
 def show_callers(queue: Queue) -> None:
@@ -135,7 +135,7 @@ def history(site: ui.Site, period: Period, listed: str | None) -> None:
         return
     queue = chosen(found.queues).name
     since, until = period.since, max(period.renewed().seen_until, period.since)
-    st.subheader(f"Waiting callers and agents over time, {ui.plain(queue)}", anchor=False)
+    st.subheader(f"Queue {ui.plain(queue)} over time", anchor=False)
     with reading(site.engine) as session:
         points = queue_history(session, site.active.id, queue, since, until)
         gaps = snapshot_gaps(session, site.active.id, since, until, site.interval_s)
@@ -155,10 +155,10 @@ def history(site: ui.Site, period: Period, listed: str | None) -> None:
             also={"queue": queue, "present": ""},
         )
     missing = f" {count_text(len(gaps), 'gap')} in the data." if gaps else ""
-    ui.note(f"Click a point to list the calls that were waiting or talking then.{missing}")
+    ui.note(f"Click a point to list the calls that were waiting or in progress then.{missing}")
 
 
-ui.head("Queues", "Waiting callers and free agents now, and reports of any period")
+ui.head("Queues", "Callers waiting and agents free now, and reports of any period")
 site = ui.site()
 with reading(site.engine) as reader:
     has_snapshot = latest_snapshot(reader, site.active.id) is not None

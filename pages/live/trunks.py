@@ -38,7 +38,7 @@ def show_now(trunks: tuple[Trunk, ...]) -> None:
         ]
         for trunk in trunks
     }
-    ui.table("Trunks", ["Trunk", "State|", "Type", "Server", "Round trip>", "Channels in use>"], rows, key="trunks")
+    ui.table("Trunks", ["Trunk", "Status|", "Type", "Server", "Round trip>", "Channels in use>"], rows, key="trunks")
 
 
 @st.fragment(run_every=ui.live_s())

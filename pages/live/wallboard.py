@@ -33,7 +33,7 @@ def live(site: ui.Site, queue: str | None, warn_s: float, bad_s: float) -> None:
     if (now - found.taken_at).total_seconds() > OLD_S:
         st.error(f"No data from the PBX. Last update {ago_text(found.taken_at, now)}.", icon=":material/sensors_off:")
     else:
-        ui.note(f"{site.local(now, seconds=True)}, last update {site.local(found.taken_at, seconds=True)}")
+        ui.note(f"Now {site.local(now, seconds=True)} · last update {site.local(found.taken_at, seconds=True)}")
 
 
 site = ui.site()
@@ -47,7 +47,7 @@ with foot:
     names = sorted(each.name for each in ui.snapshot(site).queues)
     wanted = select_filter("Queue", names, "queue")
     warn = st.number_input(
-        "Amber from (s)",
+        "Amber after (s)",
         1,
         3600,
         WARN_S,
@@ -57,7 +57,7 @@ with foot:
         **IN_URL,
     )
     bad = st.number_input(
-        "Red from (s)", 1, 3600, BAD_S, key="bad", help="The longest wait that turns a card red", width=140, **IN_URL
+        "Red after (s)", 1, 3600, BAD_S, key="bad", help="The longest wait that turns a card red", width=140, **IN_URL
     )
     ui.note(
         "Within target: answered within each queue’s target, of calls offered, excluding those abandoned within 5 s."

@@ -392,7 +392,7 @@ if rules:
     )
     show_rules(site, rules)
 else:
-    ui.note("No alert rules yet. Add one, such as for a long wait in a queue or a trunk that goes down.")
+    ui.note("No alert rules yet. Add one, for example for a long wait in a queue or a trunk that is down.")
 show_past_alerts(site)
 if DIALOG in st.session_state:
     dialog, rule_id = st.session_state[DIALOG]

@@ -1,4 +1,4 @@
-"""FreePBX Integration: the settings to connect to the PBX, and the connection check."""
+"""FreePBX integration: the settings to connect to the PBX, and the connection check."""
 
 from pathlib import Path
 from zoneinfo import available_timezones
@@ -199,7 +199,7 @@ app_settings, app_engine = ui.cache()
 if app_settings.data_label:
     ui.fixed_connection_page(app_settings)
     st.stop()
-ui.head("FreePBX Integration", "Connect to your PBX and check the connection")
+ui.head("FreePBX integration", "Connect to your PBX and check the connection")
 try:
     in_use = active_connection(app_engine, app_settings)
 except SettingsError as error:  # the saved passwords can't be decrypted; the user can enter them again

@@ -44,7 +44,7 @@ def show_queue(site: ui.Site) -> None:
         st.subheader("Next", anchor=False)
         ui.table(
             "Next",
-            ["Recording", "Length>", "Queued by"],
+            ["Recording", "Duration>", "Queued by"],
             {str(row.recording_id): next_cells(row, of) for row, of in waiting},
             key="next",
         )
@@ -203,7 +203,7 @@ def rules_form(site: ui.Site) -> None:
             "Minimum length (seconds)", 0, LONGEST_S, int(rules.min_duration_s or 0), help="0: no limit"
         )
         most = longest.number_input(
-            "Maximum length (minutes)", 0, LONGEST_S // 60, int((rules.max_duration_s or 0) / 60), help="0: no limit"
+            "Longest recording (minutes, 0 = no limit)", 0, LONGEST_S // 60, int((rules.max_duration_s or 0) / 60)
         )
         chosen_queues = st.multiselect("Queues", queues, rules.queues, placeholder="All calls, with or without a queue")
         chosen_ways = st.multiselect(
@@ -213,7 +213,7 @@ def rules_form(site: ui.Site) -> None:
             format_func=DIRECTIONS.__getitem__,
             placeholder="All directions",
         )
-        ui.note("To transcribe other calls, select them under Interactions.")
+        ui.note("To transcribe other recordings, click Transcribe… on the Interactions page.")
         if st.form_submit_button("Save rules", type="primary", icon=":material/save:"):
             new_rules = TranscriptionRules(
                 connection_id=site.active.id,
@@ -262,7 +262,7 @@ def engine_facts(site: ui.Site) -> None:
     )
 
 
-ui.head("Transcription", "Progress, failed recordings, and the rules for new recordings")
+ui.head("Transcription", "Progress, failures, and rules for new recordings")
 site = ui.site()
 show_queue(site)
 show_failed(site)

@@ -26,7 +26,7 @@ ALERT_PAGES = {  # by kind of alert: the page that shows more, its label, and it
     "service_level": (QUEUES, "Queues", "queue"),
     "no_agent": (QUEUES, "Queues", "queue"),
     "trunk_down": (TRUNKS, "Trunks", "trunk"),
-    "sync_failing": (ui.SETTINGS_PAGE, "FreePBX Integration", ""),
+    "sync_failing": (ui.SETTINGS_PAGE, "FreePBX integration", ""),
 }
 SHOWN_ALERTS = 4
 DOWN = {"unregistered", "rejected", "unreachable"}
@@ -52,8 +52,8 @@ def calls_tile(site: ui.Site) -> None:
     with reading(site.engine) as session:
         new = count_calls(session, CallFilter(connection_id=site.active.id, since=start_of_day(now, site.zone)))
         week = count_calls(session, CallFilter(connection_id=site.active.id, since=start_of_day(now, site.zone, 6)))
-    about = f"Since midnight; {week:,} in 7 days"
-    ui.tile("New calls", f"{new:,}", about, page=INTERACTIONS, link="Interactions")
+    about = f"{week:,} in the last 7 days"
+    ui.tile("Calls today", f"{new:,}", about, page=INTERACTIONS, link="Interactions")
 
 
 def wait_tile(found: Snapshot | None) -> None:
@@ -63,11 +63,11 @@ def wait_tile(found: Snapshot | None) -> None:
     if worst is None:
         value, about, tone = "–", "No queue data yet", "off"
     elif not waiting:
-        value, about, tone = "0 s", f"No callers waiting in {count_text(len(queues), 'queue')}", "good"
+        value, about, tone = "–", f"No callers waiting in {count_text(len(queues), 'queue')}", "good"
     else:
         value, tone = duration_text(worst.longest_wait_s), "warn"
         about = f"In {worst.name}; {count_text(waiting, 'caller')} waiting in total"
-    ui.tile("Longest wait", value, about, page=QUEUES, link="Queues", tone=tone)
+    ui.tile("Longest wait now", value, about, page=QUEUES, link="Queues", tone=tone)
 
 
 def agents_tile(found: Snapshot | None) -> None:
@@ -140,16 +140,14 @@ def show_attention(rows: dict[str, list[ui.TableCell]]) -> None:
 
 
 def show_waiting(site: ui.Site, found: Snapshot | None) -> None:
-    st.subheader("Callers waiting", anchor=False)
+    st.subheader("Callers waiting, last 24 hours", anchor=False)
     until = datetime.now(UTC)
     since = until - timedelta(hours=24)
     queues = sorted(found.queues if found else (), key=lambda queue: -(queue.completed + queue.abandoned + queue.calls))
     with reading(site.engine) as session:
         series = {
-            queue.name: [
-                (p.taken_at, float(p.calls)) for p in queue_history(session, site.active.id, queue.name, since, until)
-            ]
-            for queue in queues[:CHART_QUEUES]
+            name: [(p.taken_at, float(p.calls)) for p in queue_history(session, site.active.id, name, since, until)]
+            for name in sorted(queue.name for queue in queues[:CHART_QUEUES])
         }
         gaps = snapshot_gaps(session, site.active.id, since, until, site.interval_s)
     if not any(series.values()):

@@ -38,9 +38,9 @@ from pbx.formatting import OUTCOMES, WEEKDAYS, count_text, zone_text
 
 KINDS = {"answered": "Answered", "abandoned": "Abandoned", "other": "Other outcomes"}
 SERVICE_LEVELS: dict[str, Callable[[QueueFigures], Ratio]] = {
-    "Service level, answered": lambda figures: figures.sl_answered,
-    "Service level, with abandoned": lambda figures: figures.sl_inclusive,
-    "Service level, offered": lambda figures: figures.sl_offered,
+    "Service level (answered calls)": lambda figures: figures.sl_answered,
+    "Service level (answered + abandoned)": lambda figures: figures.sl_inclusive,
+    "Service level (offered calls)": lambda figures: figures.sl_offered,
 }
 MEASURES: dict[str, tuple[str, Callable[[HeatCell], Ratio]]] = {  # of the heat map: the unit, and the value
     "Offered": ("per hour", lambda cell: Ratio(cell.figures.offered, cell.hours)),
@@ -90,13 +90,13 @@ def service_level_lines(
     intervals: Sequence[QueueInterval],
     frame: TimeFrame,
     *,
-    target_percent: float,
-    within: str,
+    goal_percent: float,
+    target: str,
     resets: Sequence[MarkedMoment] = (),
 ) -> go.Figure:
     """Draw the three service levels by interval; where a denominator is 0, its line has a gap.
 
-    `within`: the answer target in words. The point of an interval that isn't over is hollow, the line to it dotted.
+    `target`: the answer target in words. The point of an interval that isn't over is hollow, the line to it dotted.
     """
     figure = new_figure(frame.palette, frame.zone, frame.span, LINE_HEIGHT_PX + 30)
     covered = {item.start_at for item in _with_data(intervals, frame.gaps, frame.now)}
@@ -124,14 +124,16 @@ def service_level_lines(
             hovertemplate="%{customdata[2]}<br>%{fullData.name}: %{customdata[1]}<extra></extra>",
         )
     figure.add_hline(
-        y=target_percent,
+        y=goal_percent,
         line={"color": frame.palette.warn, "width": 1.5, "dash": "dashdot"},
-        annotation={"text": f"Target {target_percent:g}%", "font": {"size": 12, "color": frame.palette.text}},
+        annotation={"text": f"Goal {goal_percent:g}%", "font": {"size": 12, "color": frame.palette.text}},
         annotation_position="bottom left",
     )
-    figure.update_yaxes(title_text=f"Within {within} (%)", range=[0, 104], nticks=6)
+    figure.update_yaxes(title_text="Within target (%)", range=[0, 104], nticks=6)
     # So that a click selects one point, not all that share its time.
-    figure.update_layout(title_text="Service level", margin_l=64, hovermode="closest", showlegend=True)
+    figure.update_layout(
+        title_text=f"Service level (target {target})", margin_l=64, hovermode="closest", showlegend=True
+    )
     complete_figure(figure, frame, unfinished=any(unfinished), resets=resets)
     return figure
 
@@ -200,7 +202,7 @@ def outcome_bars(counts: Mapping[str, int], *, zone: tzinfo, palette: Palette) -
     count_along(figure)
     figure.update_xaxes(title_text="Calls", range=[0, max(top, 1) * 1.35], tickangle=0, **value_ticks(top, False, 3))
     figure.update_yaxes(type="category", automargin=True, showgrid=False, ticks="", ticksuffix="  ")
-    figure.update_layout(title_text="How calls ended", hovermode="closest", bargap=0.3, showlegend=False)
+    figure.update_layout(title_text="Calls by outcome", hovermode="closest", bargap=0.3, showlegend=False)
     return figure
 
 

@@ -83,7 +83,7 @@ def load_chart(
     lines: int | None,
     resets: Sequence[MarkedMoment] = (),
 ) -> go.Figure:
-    """Draw peak concurrent calls as bars, the average (traffic in erlang) as points, and the capacity (`lines`).
+    """Draw peak concurrent calls as bars, the average (traffic in erlangs) as points, and the capacity (`lines`).
 
     Gaps are hatched, restarts of Asterisk marked; an interval that isn't over is pale. Customdata as in
     `ratio_chart`.
@@ -106,7 +106,7 @@ def load_chart(
         [point.value for point in means],
         _customdata(means, frame.now, frame.zone),
         unfinished=_ends_unfinished(means, frame.now),
-        name="Traffic (erlang)",
+        name="Traffic (erlangs)",
         line={"width": 2, "color": frame.palette.lines[0]},
         marker={"size": 6, "color": frame.palette.lines[0]},
         hovertemplate="Traffic: %{customdata[1]}<extra></extra>",

@@ -215,10 +215,10 @@ def _facts(
         "To": call.to_number,
         "Queue": call.queue,
         "Agent": call.agent,
-        "Length": duration_text(call.duration_s) if call.duration_s is not None else "",
+        "Duration": duration_text(call.duration_s) if call.duration_s is not None else "",
         "Tags": ", ".join(tags),
         "Rating": f"{rating} of 5" if rating else "",
-        "Linkedid": call.linkedid,
+        "Call ID (linkedid)": call.linkedid,
         "Recordings": ", ".join(recording.name for recording, _, _ in found),
         "Transcribed by": ", ".join(models),
     }

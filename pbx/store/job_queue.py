@@ -36,7 +36,7 @@ def needed_connection(engine: Engine, settings: Settings) -> ActiveConnection:
     if active is None:
         raise SettingsError(
             "No PBX is set up yet.",
-            "Enter it in the app under Settings > FreePBX Integration, or set FREEPBX_HOST and the users in .env.",
+            "Enter it in the app under Settings > FreePBX integration, or set FREEPBX_HOST and the users in .env.",
         )
     return active
 

@@ -11,7 +11,7 @@ from pbx.model.history import Leg
 from pbx.store.models import LegRow, ListeningSpan, Table
 
 OPEN_DAYS = 2  # an older leg has ended, even if no event reported its end
-CUT_OFF = "Whoever listened was cut off without a word."
+CUT_OFF = "The process that listened ended unexpectedly."
 _legs = Table.metadata.tables[str(LegRow.__tablename__)]
 _spans = Table.metadata.tables[str(ListeningSpan.__tablename__)]
 _LEG = tuple(name for name in Leg.__dataclass_fields__ if name in _legs.c)

@@ -49,7 +49,7 @@ class Vault:
             raise SettingsError(
                 "The saved passwords can't be read: the key is not the one they were saved with.",
                 f"Bring back the old PBX_SECRET_KEY or {self._file}, or enter the passwords again under "
-                "Settings > FreePBX Integration.",
+                "Settings > FreePBX integration.",
             ) from None
 
     def _fernet(self, *, make: bool) -> MultiFernet:
@@ -69,7 +69,7 @@ class Vault:
         if not keys:
             raise SettingsError(
                 f"The saved passwords can't be read: their key {self._file} is gone.",
-                "Bring it back, or enter the passwords again under Settings > FreePBX Integration.",
+                "Bring it back, or enter the passwords again under Settings > FreePBX integration.",
             )
         return MultiFernet([_fernet(origin, key) for origin, key in keys])
 

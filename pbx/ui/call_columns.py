@@ -5,7 +5,7 @@ from pbx.store.models import CallRow
 from pbx.ui.active_pbx import Site
 from pbx.ui.table import TableCell
 
-CALL_COLUMNS = ("Started|", "From", "To", "Length>", "Recording|", "Transcript|", "Source|")
+CALL_COLUMNS = ("Started|", "From", "To", "Duration>", "Recording|", "Transcript|", "Source|")
 SHORT_CALL_COLUMNS = ("Call", "Transcript|")  # beside an open call
 
 
@@ -17,7 +17,7 @@ def call_cells(site: Site, call: CallRow) -> list[TableCell]:
     return [
         {"text": site.local(call.started_at), "sub": (DIRECTIONS.get(call.direction) or call.direction)},
         call.from_number or "Unknown",
-        {"text": call.to_number or "Unknown", "sub": ", ".join(filter(None, via))},
+        {"text": call.to_number or "Unknown", "sub": " · ".join(filter(None, via))},
         duration_text(call.duration_s),
         {"text": state, "tone": tone},
         transcript_cell(call),

@@ -226,9 +226,9 @@ def _call_facts(site: Site, call: CallRow) -> dict[str, str]:
         "To": call.to_number,
         "Queue": call.queue,
         "Agent": site.agent_text(call.agent),
-        "Length": "" if call.duration_s is None else duration_text(call.duration_s),
+        "Duration": "" if call.duration_s is None else duration_text(call.duration_s),
         "Recording": RECORDING_STATES.get(call.state, (call.state, ""))[0],
-        "Linkedid": call.linkedid,
+        "Call ID (linkedid)": call.linkedid,
         "Source": site.source_name(call.source),
     }
 

@@ -26,8 +26,8 @@ _DEMO_ID = "demo_id"  # in the session: the demo that it showed last, "" for rea
 
 TRY = "Try with a demo PBX"
 ABOUT = (
-    f"A made-up company, {COMPANY}, that handles calls day and night with three queues, twelve agents and two trunks, "
-    "one of them unreliable. A process on this machine simulates its PBX, with AMI and ARI on the loopback interface. "
+    f"{COMPANY} is a made-up company that handles calls day and night with three queues, twelve agents and two trunks, "
+    "one of them unreliable. A process on this machine simulates its PBX, including AMI and ARI. "
     "Nothing leaves this machine."
 )
 
@@ -53,8 +53,10 @@ def data_label_banner(settings: Settings) -> None:
     """In the sidebar: the mark of the demo. Restarts the demo's process if it has ended."""
     ensure_demo(settings)
     with st.container(key="data_label_banner", gap=None):
-        st.html("<b>Demo PBX</b><span>made-up calls</span>")
-        st.page_link(SETTINGS_PAGE, label="Connect your own", icon=":material/arrow_forward:", icon_position="right")
+        st.html("<b>Demo PBX</b><span>Made-up calls</span>")
+        st.page_link(
+            SETTINGS_PAGE, label="Connect your FreePBX", icon=":material/arrow_forward:", icon_position="right"
+        )
 
 
 @st.fragment(run_every=POLL_S)
@@ -79,17 +81,19 @@ def no_pbx_page(settings: Settings) -> None:
 def _offer(settings: Settings, state: DemoState) -> None:
     st.markdown("### :material/cable: No PBX is connected yet")
     note(
-        "Enter your FreePBX under Settings: its address, an AMI user for live status and an ARI user for recordings. "
-        "The connection check there shows what works and how to fix what doesn’t."
+        "Enter your FreePBX under Settings ▸ FreePBX integration: its address, an AMI user for live "
+        "status, and an ARI user for recordings. The connection test there shows what works and how to fix what "
+        "doesn’t."
     )
     if state.error:
         st.error(f"The demo could not be prepared. {plain(state.error)}")
     with st.container(horizontal=True, horizontal_alignment="center"):
-        if st.button("Connect a FreePBX", type="primary", key="go_cable"):
+        if st.button("Connect your FreePBX", type="primary", key="go_cable"):
             go_to_page(SETTINGS_PAGE)
         try_button(settings, "try_demo")
     note(
-        "The demo is a made-up company with calls to explore. Its data is separate, and you can remove it in one click."
+        "The demo is a made-up company with calls to explore. Its data is separate, and you can remove it with one "
+        "click."
     )
 
 
@@ -116,21 +120,21 @@ def no_pbx_hint(settings: Settings) -> None:
 
 def fixed_connection_page(settings: Settings) -> None:
     """Shown instead of the PBX's settings: describes the demo and offers to remove it."""
-    head("FreePBX Integration", "This is the demo")
+    head("FreePBX integration", "The app shows the demo PBX")
     with st.container(border=True, key="demo_about"):
         st.subheader("Demo PBX · made-up calls", anchor=False)
         st.html(f"<p>{html.escape(ABOUT)}</p>")
         st.html(
-            "<p>All calls, names and numbers are invented. Twelve calls have recordings with synthesized voices, "
-            "and transcripts.</p>"
+            "<p>All calls, names and numbers are invented. Twelve calls have transcripts and recordings in "
+            "synthetic voices.</p>"
         )
         facts(
             {"Folder": str(settings.pbx_data_dir.resolve()), "Real data": "Unchanged, and hidden while the demo is on"}
         )
         with st.container(horizontal=True):
-            _leave_button("Connect your own FreePBX", SETTINGS_PAGE, settings, icon=":material/cable:", primary=True)
+            _leave_button("Connect your FreePBX", SETTINGS_PAGE, settings, icon=":material/cable:", primary=True)
             _leave_button("Remove the demo", TODAY_PAGE, settings, icon=":material/delete:", primary=False)
-        note("Both delete the demo and its data. You can start it again at any time.")
+        note("Each button deletes the demo and its data. You can start the demo again at any time.")
 
 
 def no_import_note() -> None:
@@ -163,7 +167,7 @@ def tour(settings: Settings, engine: Engine) -> None:
             go_to_page(CALL_PAGE, {"call": str(call_id)})
         if st.button("Search transcripts for “invoice”", icon=":material/search:", type="tertiary", key="tour_search"):
             go_to_page(_TRANSCRIPTS, {"q": "invoice"})
-        if st.button("See yesterday in the Support queue", icon=":material/groups:", type="tertiary", key="tour_queue"):
+        if st.button("See yesterday in queue 601", icon=":material/groups:", type="tertiary", key="tour_queue"):
             go_to_page(_QUEUES, {"period": "Yesterday", "queue": SUPPORT})
 
 

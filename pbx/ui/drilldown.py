@@ -69,7 +69,7 @@ class Drilldown(Generic[Query, Row]):
                 go_to_page(CALL_PAGE, link)
             if self.export_columns:
                 export = (site, self.title, self.export_columns, lambda: self._exported(site, query))
-                table_export(*export, key=self.key, total=total)
+                table_export(*export, key=self.key, label="Export calls", total=total)
         if not total:
             note("No calls match this selection. Click a chart above, or widen the period.")
             return

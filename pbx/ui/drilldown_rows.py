@@ -100,14 +100,14 @@ def _interactions_filters(site: Site, query: CallQuery) -> dict[str, str | list[
 CALLS: Drilldown[CallQuery, CallRow] = Drilldown(
     title="Calls",
     key="selected_calls",
-    columns=(call_columns := ("Started|", "From", "To", "Length>", "Recording|", "Transcript|")),
+    columns=(call_columns := ("Started|", "From", "To", "Duration>", "Recording|", "Transcript|")),
     narrow=_narrow_calls,
     load=_load_calls,
     cells=lambda site, calls: [call_cells(site, call)[: len(call_columns)] for call in calls],
     call_id=lambda call: call.id,
     export_columns=(
         *("Started", "From", "To", "Direction", "Number called", "Queue", "Agent", "Outcome"),
-        *("Length (s)", "Talk time (s)", "Wait time (s)", "Linkedid"),
+        *("Duration (s)", "Talk time (s)", "Wait time (s)", "Call ID (linkedid)"),
     ),
     export_values=_call_values,
     filters=_interactions_filters,
@@ -138,37 +138,44 @@ def _load_seizures(
     return selected_seizures(session, site.active.id, *query, offset=offset, limit=limit)
 
 
+def _seizure_words(seizure: Seizure) -> tuple[str, str]:
+    """Return a seizure's direction and outcome as the reader sees them."""
+    outcome = DISPOSITIONS.get(seizure.disposition, seizure.disposition) if seizure.disposition else "In progress"
+    return DIRECTIONS["outbound" if seizure.outbound else "inbound"], outcome
+
+
 def _seizure_cells(site: Site, seizure: Seizure) -> list[TableCell]:
-    ended = DISPOSITIONS.get(seizure.disposition, seizure.disposition) if seizure.disposition else "In progress"
+    direction, outcome = _seizure_words(seizure)
     return [
-        {"text": site.local(seizure.started_at, seconds=True), "sub": "Outbound" if seizure.outbound else "Inbound"},
+        {"text": site.local(seizure.started_at, seconds=True), "sub": direction},
         seizure.from_number or "Unknown",
         seizure.to_number or "Unknown",
         seizure.trunk,
-        {"text": ended, "sub": cause_text(seizure.cause)},
+        {"text": outcome, "sub": cause_text(seizure.cause)},
         duration_text(seizure.duration_s),
         NOTHING if seizure.pdd_s is None else f"{seizure.pdd_s:.1f} s",
     ]
 
 
 def _seizure_values(seizure: Seizure) -> Sequence[CellValue]:
+    direction, outcome = _seizure_words(seizure)
     return (
-        *(seizure.started_at, "yes" if seizure.outbound else "no", seizure.from_number, seizure.to_number),
-        *(seizure.trunk, seizure.disposition, seizure.cause, seizure.duration_s, seizure.billsec_s, seizure.pdd_s),
+        *(seizure.started_at, seizure.from_number, seizure.to_number, direction),
+        *(seizure.trunk, outcome, seizure.cause, seizure.duration_s, seizure.billsec_s, seizure.pdd_s),
     )
 
 
 SEIZURES: Drilldown[SeizureQuery, Seizure] = Drilldown(
     title="Calls over trunks",
     key="seizures",
-    columns=("Started|", "From", "To", "Trunk|", "Outcome|", "Length>", "Post-dial delay>"),
+    columns=("Started|", "From", "To", "Trunk|", "Outcome|", "Duration>", "Post-dial delay>"),
     narrow=_narrow_seizures,
     load=_load_seizures,
     cells=lambda site, seizures: [_seizure_cells(site, seizure) for seizure in seizures],
     call_id=lambda seizure: seizure.call_id,
     export_columns=(
-        *("Started", "Outbound", "From", "To", "Trunk", "Outcome", "Cause (Q.850)"),
-        *("Length (s)", "Billed (s)", "Post-dial delay (s)"),
+        *("Started", "From", "To", "Direction", "Trunk", "Outcome", "Cause (Q.850)"),
+        *("Duration (s)", "Billed (s)", "Post-dial delay (s)"),
     ),
     export_values=_seizure_values,
 )
@@ -181,7 +188,7 @@ def _narrow_visits(params: Mapping[str, str], query: FigureFilter, period: Perio
             present = span
         else:
             query = replace(query, since=span[0], until=span[1])
-        words.append(f"waiting or talking {span_text(span, period)}" if present else span_text(span, period))
+        words.append(f"waiting or in progress {span_text(span, period)}" if present else span_text(span, period))
     query = replace(query, queue=params.get("queue", query.queue), agent=params.get("agent"), did=params.get("did"))
     labels = (("queue", "queue"), ("agent", "agent"), ("did", "number called"))
     words += [f"{label} {params[name] or 'unknown'}" for name, label in labels if name in params]
@@ -230,7 +237,7 @@ def _cells_of_visit(site: Site, visit: ListedVisit, call: CallRow | None) -> lis
     return [
         site.local(visit.joined_at, seconds=True),
         caller_cell(visit),
-        {"text": visit.queue, "sub": f"called {visit.did}" if visit.did else ""},
+        {"text": visit.queue, "sub": f"dialled {visit.did}" if visit.did else ""},
         {"text": text, "tone": tone, "sub": f"to {transfer_text(visit.target)}" if visit.target else ""},
         duration_text(visit.wait_s),
         duration_text(visit.talk_s),

@@ -62,7 +62,14 @@ def export_form(site: Site, call_ids: Sequence[int], stem: str, *, key: str, dou
 
 
 def table_export(
-    site: Site, stem: str, columns: Sequence[str], rows: Callable[[], TableRows], *, key: str, total: int = 0
+    site: Site,
+    stem: str,
+    columns: Sequence[str],
+    rows: Callable[[], TableRows],
+    *,
+    key: str,
+    label: str = "Export",
+    total: int = 0,
 ) -> None:
     """Draw a menu that downloads a table as CSV or Excel, with times in the PBX's zone.
 
@@ -70,7 +77,7 @@ def table_export(
     that the file contains only the newest.
     """
     name = safe_name(_marked_stem(site, f"{stem} {datetime.now(site.zone):%Y-%m-%d}"))
-    with st.popover("Export", icon=":material/download:", key=f"{key}_export"):
+    with st.popover(label, icon=":material/download:", key=f"{key}_export"):
         if total > MOST_EXPORTED:
             note(f"Exports the newest {MOST_EXPORTED:,} of {total:,} rows. For older rows, select an earlier period.")
         st.download_button(

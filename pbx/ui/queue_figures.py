@@ -27,7 +27,7 @@ from pbx.ui.page_elements import empty, note, palette, select_one
 from pbx.ui.period_bar import Period
 from pbx.ui.tiles import figure_tile, figure_tiles
 
-TARGET_PERCENT = 80
+GOAL_PERCENT = 80
 HOW_TO = (
     "The worker records queue calls while it runs, and so does python -m pbx watch. Import earlier calls from the "
     "PBX’s queue_log under Settings ▸ Data import, or with python -m pbx import queue-log."
@@ -49,20 +49,20 @@ def show_figures(site: Site, period: Period) -> bool:
             return False
         then = compared(session, site, period, queue_coverage)
         before = queue_totals(session, then, targets) if then else None
-        within = within_text(targets, [period.queue] if period.queue else visit_names(session, period.wanted, "queue"))
-        _headlines(totals, before, within)
-        _charts(session, site, period, covered, targets, within)
+        target = target_text(targets, [period.queue] if period.queue else visit_names(session, period.wanted, "queue"))
+        _headlines(totals, before, target)
+        _charts(session, site, period, covered, targets, target)
         _week(session, site, period, covered, targets)
     return True
 
 
-def within_text(targets: Targets, queues: list[str]) -> str:
-    """The answer target of these queues: 20 s, or 10–30 s where they differ."""
+def target_text(targets: Targets, queues: list[str]) -> str:
+    """The answer target of these queues: 20 s, or "10–30 s by queue" if they differ."""
     found = sorted({targets.of(queue) for queue in queues}) or [targets.answer_s]
-    return f"{found[0]:g} s" if len(found) == 1 else f"{found[0]:g}–{found[-1]:g} s"
+    return f"{found[0]:g} s" if len(found) == 1 else f"{found[0]:g}–{found[-1]:g} s by queue"
 
 
-def _headlines(now: QueueFigures, then: QueueFigures | None, within: str) -> None:
+def _headlines(now: QueueFigures, then: QueueFigures | None, target: str) -> None:
     def tile(label: str, name: str, definition: str, about: str = "", better: str = "", kind: str = "count") -> None:
         value, before = getattr(now, name), getattr(then, name) if then else None
         figure_tile(label, value, before, kind=kind, definition=definition, better=better, about=about)  # type: ignore[arg-type]
@@ -75,7 +75,7 @@ def _headlines(now: QueueFigures, then: QueueFigures | None, within: str) -> Non
             "Offered",
             "offered",
             "Calls that joined a queue. A call that joins two queues counts twice.",
-            "Calls that joined",
+            "Calls that joined a queue",
         )
         tile("Answered", "answered", "Calls that an agent answered.", share(now.answer_rate))
         tile(
@@ -91,21 +91,21 @@ def _headlines(now: QueueFigures, then: QueueFigures | None, within: str) -> Non
         )
         tile(
             *(
-                "Service level, answered",
+                "Service level (answered calls)",
                 "sl_answered",
                 "Answered within target ÷ all answered calls. Target: the queue’s service level, otherwise 20 s.",
             ),
-            *(f"Within {within}, of answered calls", "up", "percent"),
+            *("Within target, of answered calls", "up", "percent"),
         )
         tile(
-            *("Service level, with abandoned", "sl_inclusive"),
+            *("Service level (answered + abandoned)", "sl_inclusive"),
             "(Answered + abandoned within target) ÷ (answered + abandoned).",
-            *(f"Within {within}, abandoned included", "up", "percent"),
+            *("Within target, of answered and abandoned calls", "up", "percent"),
         )
         tile(
-            *("Service level, offered", "sl_offered"),
+            *("Service level (offered calls)", "sl_offered"),
             "Answered within target ÷ (calls offered − calls abandoned within 5 s).",
-            *(f"Within {within}, of calls offered", "up", "percent"),
+            *("Within target, of calls offered", "up", "percent"),
         )
         tile(
             *("Longest wait", "max_wait_s", "The longest time a caller waited in a queue, abandoned calls included."),
@@ -113,7 +113,7 @@ def _headlines(now: QueueFigures, then: QueueFigures | None, within: str) -> Non
         )
 
 
-def _charts(session: Session, site: Site, period: Period, covered: Coverage, targets: Targets, within: str) -> None:
+def _charts(session: Session, site: Site, period: Period, covered: Coverage, targets: Targets, target: str) -> None:
     found = queue_intervals(session, period.wanted, site.zone, period.step, targets)
     waits, outcomes = wait_distribution(session, period.wanted), outcome_counts(session, period.wanted)
     intervals = [item for item in found if item.start_at < period.seen_until]
@@ -126,11 +126,11 @@ def _charts(session: Session, site: Site, period: Period, covered: Coverage, tar
         key="queue_volume",
         picture=period.picture("calls offered to queues"),
     )
-    with st.container(horizontal_alignment="right"), st.popover("Target", icon=":material/tune:", key="target_menu"):
-        target = st.number_input("Target (%)", 1, 100, TARGET_PERCENT, key="target", width=160, **IN_URL)
+    with st.container(horizontal_alignment="right"), st.popover("Goal", icon=":material/tune:", key="goal_menu"):
+        goal = st.number_input("Goal (%)", 1, 100, GOAL_PERCENT, key="goal", width=160, **IN_URL)
     drilldown_chart(
-        charts.service_level_lines(intervals, frame, target_percent=target, within=within, resets=resets),
-        alt=charts.intervals_alt(f"Service level within {within}", intervals, covered.gaps),
+        charts.service_level_lines(intervals, frame, goal_percent=goal, target=target, resets=resets),
+        alt=charts.intervals_alt(f"Service level, target {target}", intervals, covered.gaps),
         key="queue_service_level",
         picture=period.picture("service level of queues"),
     )
@@ -147,9 +147,9 @@ def _charts(session: Session, site: Site, period: Period, covered: Coverage, tar
         counts = ", ".join(f"{OUTCOMES[name][0].lower()} {count:,}" for name, count in outcomes.items())
         drilldown_chart(
             charts.outcome_bars(outcomes, zone=site.zone, palette=frame.palette),
-            alt=f"How calls ended: {counts}.",
+            alt=f"Calls by outcome: {counts}.",
             key="queue_outcomes",
-            picture=period.picture("how queue calls ended"),
+            picture=period.picture("queue calls by outcome"),
         )
 
 

@@ -20,7 +20,7 @@ def draw_sidebar() -> None:
     follow_data_source(load_settings())
     found = find_site()
     if found is None:
-        st.sidebar.page_link(SETTINGS_PAGE, label="Connect a FreePBX", icon=":material/cable:")
+        st.sidebar.page_link(SETTINGS_PAGE, label="Connect your FreePBX", icon=":material/cable:")
         return
     with st.sidebar:
         if found.settings.data_label:
@@ -51,11 +51,11 @@ def _sync_panel(site: Site) -> None:
     elif last:
         _last_sync(last)
     if worker_alive(site.settings):
-        st.caption(":green[:material/check_circle:] Worker running")
+        st.caption(":green[:material/check_circle:] Background worker running")
     elif site.settings.data_label:  # its own process starts it
-        st.caption(":gray[:material/pending:] Worker starting")
+        st.caption(":gray[:material/pending:] Background worker starting")
     else:
-        st.caption(":orange[:material/warning:] Worker not running")
+        st.caption(":orange[:material/warning:] Background worker not running")
     if watched and watched.state in ("done", "failed"):
         del st.session_state["watched_sync"]
         _show_result(watched)
@@ -76,7 +76,7 @@ def _last_sync(job: Job) -> None:
         st.caption(f":red[:material/error:] Sync failed {when}")
         st.caption(plain(job.error))
     else:
-        st.caption(f"Last sync {when}, {plain(sync_text(job.result))}")
+        st.caption(f"Last sync {when}: {plain(sync_text(job.result))}")
 
 
 def _show_result(job: Job) -> None:

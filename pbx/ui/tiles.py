@@ -9,7 +9,7 @@ from pbx.formatting import duration_text
 from pbx.ui.page_elements import plain
 
 FigureValue = Ratio | float | None
-FigureKind = Literal["count", "percent", "duration", "number"]
+FigureKind = Literal["count", "percent", "duration", "seconds", "number"]
 Better = Literal["up", "down", ""]
 
 
@@ -52,7 +52,7 @@ def figure_tiles(key: str = "") -> "st.delta_generator.DeltaGenerator":
 
 
 def value_text(value: FigureValue, kind: FigureKind, digits: int = 1) -> str:
-    """Format a figure: 1,234, 83.3%, 17 s, 2.4, or n/a."""
+    """Format a figure: 1,234, 83.3%, 17 s, 2.4 s, 2.4, or n/a."""
     number = _number(value, kind)
     if number is None:
         return NOT_APPLICABLE
@@ -60,6 +60,8 @@ def value_text(value: FigureValue, kind: FigureKind, digits: int = 1) -> str:
         return f"{number:.{digits}f}%"
     if kind == "duration":
         return duration_text(number)
+    if kind == "seconds":
+        return f"{number:,.{digits}f} s"
     return f"{number:,.0f}" if kind == "count" else f"{number:,.{digits}f}"
 
 
@@ -80,12 +82,14 @@ def _change(value: FigureValue, before: FigureValue, kind: FigureKind, digits: i
     if now is None:
         return None, previous
     if value_text(value, kind, digits) == value_text(before, kind, digits):
-        return None, f"unchanged, {previous}"
+        return None, f"unchanged at {previous.removeprefix('from ')}"
     # From the rounded figures, so that the two figures and the change add up.
     if kind == "percent":
         return f"{round(now, digits) - round(then, digits):+.{digits}f} pp", previous
     if kind == "duration":
         return ("-" if now < then else "+") + duration_text(abs(round(now) - round(then))), previous
+    if kind == "seconds":
+        return f"{round(now, digits) - round(then, digits):+.{digits}f} s", previous
     if not then:
         return None, previous
     share = 100 * (now - then) / then

@@ -74,17 +74,19 @@ def show_totals(site: Site, period: Period, trunk: str | None) -> None:
 
     with figure_tiles("trunks"):
         seized = f"Channels used on a trunk, {now.outbound:,} of them outbound; {now.open:,} in progress."
-        tile("Seizures", "seizures", "count", seized)
+        tile("Call attempts (seizures)", "seizures", "count", seized)
         tile("Answer-seizure ratio (ASR)", "asr", "percent", ASR, "up")
-        tile("Network effectiveness (NER)", "ner", "percent", f"{NER} {_unsure_text(now)}", "up")
-        tile("Average duration (ACD)", "acd", "duration", ACD)
-        tile("Post-dial delay (s)", "pdd", "number", PDD, "down")
+        tile("Network effectiveness ratio (NER)", "ner", "percent", f"{NER} {_unsure_text(now)}", "up")
+        tile("Average call duration (ACD)", "acd", "duration", ACD)
+        tile("Post-dial delay (PDD)", "pdd", "seconds", PDD, "down")
         tile("Peak concurrent calls", "concurrency_peak", "count", PEAK)
         traffic, traffic_then = (
             Ratio(found.figures.busy_s, 3600) if found else None for found in (busiest, busy_hour_before)
         )
         definition = f"{TRAFFIC} It began {_hour_text(site, busiest.start_at)}." if busiest else TRAFFIC
-        figure_tile("Busy hour traffic (erlang)", traffic, traffic_then, kind="number", definition=definition, digits=2)
+        figure_tile(
+            "Busy hour traffic (erlangs)", traffic, traffic_then, kind="number", definition=definition, digits=2
+        )
         lines, lines_then = (found.lines_needed if found else None for found in (busiest, busy_hour_before))
         figure_tile("Lines needed (1% blocking)", lines, lines_then, kind="count", definition=LINES)
 
@@ -110,7 +112,9 @@ def show_quality(site: Site, period: Period, trunk: str | None, trunks: Sequence
     left, right = st.columns(2, gap="medium")
     with left:
         lengths = {"ACD": _points(found, lambda figures: figures.acd, "duration")}
-        _ratios(site, period, gaps, "Average call duration (ACD)", lengths, "Average duration", "acd", durations=True)
+        _ratios(
+            site, period, gaps, "Average call duration (ACD)", lengths, "Average call duration", "acd", durations=True
+        )
     with right:
         delays = {"PDD": _points(found, lambda figures: figures.pdd, "seconds")}
         if any(point.value is not None for point in delays["PDD"]):
@@ -142,7 +146,7 @@ def show_load(site: Site, period: Period, trunk: str | None, trunks: Sequence[st
     seen, found = _full_intervals(seen, site, step), _full_intervals(found, site, step)
     peaks = [_point(item, item.figures.concurrency_peak, f"{item.figures.concurrency_peak:,}") for item in seen]
     means = [
-        _point(item, mean.value if item in seen else None, f"{mean.value or 0:.2f} erlang ({mean.parts_text()} s)")
+        _point(item, mean.value if item in seen else None, f"{mean.value or 0:.2f} erlangs ({mean.parts_text()} s)")
         for item in found
         for mean in (item.figures.concurrency_mean,)
     ]
@@ -160,7 +164,7 @@ def show_load(site: Site, period: Period, trunk: str | None, trunks: Sequence[st
     drilldown_chart(figure, alt=alt, key="trunk_load", picture=period.picture(f"trunk load {trunk or ''}"))
     traffic, peak = busiest.figures.busy_s / 3600, busiest.figures.concurrency_peak
     note(
-        f"Busy hour: {_hour_text(site, busiest.start_at)} with {traffic:.2f} erlang "
+        f"Busy hour: {_hour_text(site, busiest.start_at)} with {traffic:.2f} erlangs "
         f"({busiest.figures.busy_s:,.0f} s ÷ 3,600 s), peak {count_text(peak, 'concurrent call')}. "
         f"{count_text(busiest.lines_needed, 'line')} would block at most 1% of its calls (Erlang B)."
     )
@@ -212,13 +216,13 @@ def _causes(site: Site, period: Period, causes: Sequence[CauseCount]) -> None:
                 _cause_query(cause, disposition), name, count, f"{name}: {share.percent_text()}, {share.parts_text()}"
             )
         )
-    title = "How calls ended (Q.850 cause)"
+    title = "Calls by hang-up cause (Q.850)"
     figure = named_bars(bars, title=title, unit="Calls", palette=palette(), zone=site.zone)
     drilldown_chart(
         figure,
         alt=named_alt(title, bars),
         key="trunk_causes",
-        picture=period.picture("how trunk calls ended"),
+        picture=period.picture("trunk calls by hang-up cause"),
     )
 
 

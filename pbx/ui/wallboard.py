@@ -37,7 +37,7 @@ def _card(queue: Queue, today: QueueFigures, warn_s: float, bad_s: float) -> str
     wait_text = position_text if queue.longest_wait_s < 3600 else duration_text
     wait = wait_text(queue.longest_wait_s) if queue.calls else "–"
     level = today.sl_offered.percent_text(0)
-    about = f"Service level, offered: {today.sl_offered.parts_text()}"
+    about = f"Service level (offered calls): {today.sl_offered.parts_text()}"
     return (
         f'<section class="{wait_tone(queue, warn_s, bad_s)}"><h2>{html.escape(queue.name)}</h2><div class="now">'
         f'<div><span class="big">{queue.calls:,}</span><span class="label">waiting</span></div>'

@@ -45,11 +45,11 @@ def downloaded(page: Page, click: Callable[[], None]) -> tuple[str, bytes]:
 @pytest.mark.parametrize(
     ("path", "title", "mark"),
     [
-        ("explore?period=Yesterday", "How calls ended", 1),
+        ("explore?period=Yesterday", "Calls by outcome", 1),
         (f"explore?{A_WEEK}", "Calls by weekday and hour", yesterday().weekday() * 24 + 11),
-        ("queues?period=Yesterday", "How calls ended", 1),
+        ("queues?period=Yesterday", "Calls by outcome", 1),
         ("queues?period=Yesterday", "Calls offered", 11),
-        ("trunks?period=Yesterday&trunk_view=Calls", "How calls ended (Q.850 cause)", 0),
+        ("trunks?period=Yesterday&trunk_view=Calls", "Calls by hang-up cause (Q.850)", 0),
     ],
     ids=["outcomes", "heat map", "outcomes of queues", "an hour of queues", "causes of trunks"],
 )
@@ -106,7 +106,7 @@ def test_the_table_of_figures_as_csv_and_as_excel(page: Page, demo: Demo) -> Non
 
 def test_a_chart_as_png(page: Page, demo: Demo) -> None:
     open_drawn(page, demo, "explore?period=Yesterday")
-    drawn = chart(page, "How calls ended")
+    drawn = chart(page, "Calls by outcome")
     drawn.hover()
     name, content = downloaded(page, drawn.locator(".modebar-btn").first.click)
     assert name == f"how-calls-ended-{yesterday()}-demo.png"

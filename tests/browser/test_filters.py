@@ -226,10 +226,10 @@ def test_queues(page: Page, demo: Demo) -> None:
     )
     press_option(page, "Week", "Abandon rate")
     page.locator(".gtitle", has_text="Abandon rate by weekday and hour").wait_for()
-    page.get_by_role("button", name="Target").click()
-    target = page.get_by_role("spinbutton", name="Target (%)")
+    page.get_by_role("button", name="Goal").click()
+    target = page.get_by_role("spinbutton", name="Goal (%)")
     type_and_enter(target, "90")
-    page.locator(".js-plotly-plot", has_text="Target 90%").wait_for()
+    page.locator(".js-plotly-plot", has_text="Goal 90%").wait_for()
     close_overlay(page, target)
     open_tab(page, "By queue")
     row = page.get_by_role("table", name="By queue").locator(f"tr[data-id='{BUSIEST}']")
@@ -237,21 +237,21 @@ def test_queues(page: Page, demo: Demo) -> None:
     reload(page)
     expect(headline_figure(page, "Offered")).to_have_text(f"{len(of_queue):,}")
     expect(page.get_by_role("tab", name="By queue")).to_have_attribute("aria-selected", "true")
-    page.locator(".js-plotly-plot", has_text="Target 90%").wait_for()
+    page.locator(".js-plotly-plot", has_text="Goal 90%").wait_for()
 
 
 def test_trunks(page: Page, demo: Demo) -> None:
     seizures = [call for call in calls_of_day(yesterday()) if call.trunk]
     open_path(page, demo, "trunks")
     choose(page, "Period", "Yesterday")
-    expect(headline_figure(page, "Seizures")).to_have_text(f"{len(seizures):,}")
+    expect(headline_figure(page, "Call attempts (seizures)")).to_have_text(f"{len(seizures):,}")
     choose(page, "Trunk", TRUNK)
     of_trunk = f"{sum(call.trunk == TRUNK for call in seizures):,}"
-    expect(headline_figure(page, "Seizures")).to_have_text(of_trunk)
+    expect(headline_figure(page, "Call attempts (seizures)")).to_have_text(of_trunk)
     open_tab(page, "Load")
     expect(page).to_have_url(re.compile("trunk_view=Load"))
     reload(page)
-    expect(headline_figure(page, "Seizures")).to_have_text(of_trunk)
+    expect(headline_figure(page, "Call attempts (seizures)")).to_have_text(of_trunk)
     expect(page.get_by_role("tab", name="Load")).to_have_attribute("aria-selected", "true")
 
 
@@ -278,11 +278,11 @@ def test_the_wallboard(page: Page, demo: Demo) -> None:
     expect(page.locator(".board section")).to_have_count(3)
     choose(page, "Queue", BUSIEST)
     expect(page.locator(".board section")).to_have_count(1)
-    type_and_enter(page.get_by_role("spinbutton", name="Amber from (s)"), "45")
+    type_and_enter(page.get_by_role("spinbutton", name="Amber after (s)"), "45")
     expect(page).to_have_url(re.compile(r"warn=45"))
     reload(page)
     expect(page.locator(".board h2")).to_have_text([BUSIEST])
-    expect(page.get_by_role("spinbutton", name="Amber from (s)")).to_have_value("45")
+    expect(page.get_by_role("spinbutton", name="Amber after (s)")).to_have_value("45")
 
 
 def test_devices(page: Page, demo: Demo) -> None:

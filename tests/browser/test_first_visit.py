@@ -35,7 +35,7 @@ def test_a_call_a_search_and_a_queues_day_in_three_clicks(page: Page, demo: Demo
     expect(page.get_by_text("Transcript from a script")).to_be_visible()
     back_to(page, "invoice").click()
     page.locator("a.hit mark").first.wait_for()
-    back_to(page, "See yesterday in the Support queue").click()
+    back_to(page, "See yesterday in queue 601").click()
     visits = [call for call in calls_of_day(yesterday()) if call.queue == SUPPORT and call.joined_at]
     expect(headline_figure(page, "Offered")).to_have_text(f"{len(visits):,}")
     expect(select_box(page, "Period")).to_have_value("Yesterday")

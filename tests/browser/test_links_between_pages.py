@@ -110,7 +110,7 @@ LINKS: list[tuple[str, Callable[[Page], None], str, Query]] = [
     (PAGES["Transcripts"], hit, "interactions", CALL | {"recording": [r"\d+"], "t": [r"[\d.]+"]}),
     ("transcripts?period=Last+30+days&queue=602", row("Latest transcripts"), "interactions", CALL),
     ("", row("Latest calls"), "interactions", CALL),
-    ("", button("See yesterday in the Support queue"), "queues", {"period": ["Yesterday"], "queue": [SUPPORT]}),
+    ("", button("See yesterday in queue 601"), "queues", {"period": ["Yesterday"], "queue": [SUPPORT]}),
     ("", button("Search transcripts for “invoice”"), "transcripts", {"q": ["invoice"]}),
     ("", button("Play a call"), "interactions", CALL),
     ("", link("Queues"), "queues", {}),

@@ -17,7 +17,7 @@ SHOWN = dict.fromkeys(("Today", "Interactions", "Explore", "Queues", "Agents"), 
     "Wallboard": ".board section",  # what appears last on a page
     "Trunks": ".js-plotly-plot",
     "Extensions & calls": "[aria-label=Extensions]",
-    "FreePBX Integration": ".st-key-demo_about",
+    "FreePBX integration": ".st-key-demo_about",
     "Transcription": "[data-testid=stForm]",
 }
 CHARTS = {"Today": 1, "Explore": 5, "Queues": 8, "Trunks": 1, "Agents": 1}  # at least this many

@@ -30,7 +30,7 @@ NASTY = [
 ]
 TITLES = [
     *("Today", "Interactions", "Transcripts", "Explore", "Queues", "Trunks", "Agents", "Extensions & calls"),
-    *("FreePBX Integration", "Transcription", "Alerts"),
+    *("FreePBX integration", "Transcription", "Alerts"),
 ]
 
 
@@ -53,7 +53,7 @@ def test_the_main_path(server: LabServer, page: Page) -> None:
 
 def connect(page: Page, server: LabServer) -> None:
     page.get_by_text("No PBX is connected yet").wait_for(timeout=SLOW_MS)
-    page.get_by_role("button", name="Connect a FreePBX").click()
+    page.get_by_role("button", name="Connect your FreePBX").click()
     page.get_by_label("Host name or address").wait_for()
     enter_pbx(page, server)
     page.get_by_role("button", name="Test connection").click()
@@ -99,7 +99,7 @@ def look_at_live_pages(page: Page) -> None:
     for name in ("sales", "support", "billing"):
         page.locator("td", has_text=name).first.wait_for(timeout=SLOW_MS)
     page.locator("tr[data-id=sales]").click()
-    page.get_by_role("heading", name="Members of sales").wait_for()
+    page.get_by_role("heading", name="Agents in queue sales").wait_for()
     page.get_by_text(ODD_MEMBER).first.wait_for()
     go(page, "Trunks")
     for name, state in (("badcarrier", "Rejected"), ("carrier", "Registered"), ("peer-down", "Unreachable")):
@@ -114,7 +114,7 @@ def look_at_live_pages(page: Page) -> None:
 
 
 def forget(page: Page) -> None:
-    go(page, "FreePBX Integration")
+    go(page, "FreePBX integration")
     page.get_by_role("button", name="Delete saved settings").click()
     page.get_by_role("dialog").get_by_role("button", name="Delete").click()
     page.get_by_text("No PBX is set up yet").wait_for()
@@ -134,7 +134,7 @@ def test_hostile_names_are_shown_as_they_are(no_real_data: Path) -> None:
             page.goto(f"{address}/queues?{urlencode({'show': name})}")
             heading = page.get_by_role("heading", name="Members of")
             heading.wait_for()
-            assert heading.inner_text().replace(JOINER, "") == f"Members of {name}"
+            assert heading.inner_text().replace(JOINER, "") == f"Agents in queue {name}"
             page.locator("td:first-child").nth(len(NASTY) - 1).wait_for()
             assert set(page.locator("tr[data-id] td:first-child").all_inner_texts()) == set(NASTY)
             assert page.get_by_test_id("stMain").locator("a[href^=http], img, b").count() == 0

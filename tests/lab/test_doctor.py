@@ -82,11 +82,11 @@ def test_a_refused_ami_login_leaves_ari_checked(server: LabServer, user: str, se
 def test_a_refused_ari_login_leaves_ami_checked(server: LabServer) -> None:
     steps = check(server.connection().model_copy(update={"ari_username": "nobody"}))
     assert not_ok(steps) == {"ARI login": "failed"}
-    assert steps["AMI rights"].state == "ok"
+    assert steps["AMI permissions"].state == "ok"
 
 
 def test_the_clerk_lacks_rights_and_learns_which(server: LabServer) -> None:
-    found = check(server.connection().model_copy(update={"ami_username": "clerk"}))["AMI rights"]
+    found = check(server.connection().model_copy(update={"ami_username": "clerk"}))["AMI permissions"]
     assert found.state == "failed"
     assert "the class system is missing" in found.finding
     assert SNAPSHOT_NEEDS_SYSTEM in found.finding
@@ -99,7 +99,7 @@ def test_the_rights_that_are_advised_are_enough(server: LabServer) -> None:
 
 
 # A server of its own, to be broken. It has no queues, no phones, no trunks: that much is always amiss.
-AMISS = {"AMI rights": "warning"}
+AMISS = {"AMI permissions": "warning"}
 
 
 @pytest.fixture(scope="module", params=[16, 22])
@@ -157,7 +157,7 @@ def set_line(file: Path, old: str, new: str) -> None:
 def test_in_good_order(broken: Spare) -> None:
     steps = check(connection_to(broken))
     assert not_ok(steps) == AMISS
-    assert "queues" in steps["AMI rights"].finding
+    assert "queues" in steps["AMI permissions"].finding
     assert NAME in steps["Recording downloads"].finding
 
 

@@ -189,9 +189,9 @@ def test_the_page_queues(engine: Engine) -> None:
     app = well(open_page("pages/live/queues.py", queue=DESK))
     assert shown(app, "Offered", "Answered", "Abandoned") == {"Offered": "8", "Answered": "5", "Abandoned": "2"}
     levels = {
-        "Service level, answered": "80.0%",
-        "Service level, with abandoned": "71.4%",
-        "Service level, offered": "57.1%",
+        "Service level (answered calls)": "80.0%",
+        "Service level (answered + abandoned)": "71.4%",
+        "Service level (offered calls)": "57.1%",
     }
     assert shown(app, *levels) == levels
     rows = tables(app)["Calls"]
@@ -205,9 +205,13 @@ def test_the_page_queues(engine: Engine) -> None:
 
 def test_the_page_trunks(engine: Engine, way: str) -> None:
     app = well(open_page("pages/live/trunks.py", trunk_view="Calls"))
-    asr, ner = "Answer-seizure ratio (ASR)", "Network effectiveness (NER)"
-    assert shown(app, "Seizures", asr, ner) == {"Seizures": "4", asr: "50.0%", ner: "100.0%"}
-    assert (shown(app, "Post-dial delay (s)")["Post-dial delay (s)"] == "n/a") == (way == IMPORTED)
+    asr, ner = "Answer-seizure ratio (ASR)", "Network effectiveness ratio (NER)"
+    assert shown(app, "Call attempts (seizures)", asr, ner) == {
+        "Call attempts (seizures)": "4",
+        asr: "50.0%",
+        ner: "100.0%",
+    }
+    assert (shown(app, "Post-dial delay (PDD)")["Post-dial delay (PDD)"] == "n/a") == (way == IMPORTED)
     (row,) = tables(app)["Trunk figures"]
     assert row[:4] == ["carrier", "4 | 3 outbound", "50.0% | 2 of 4", "100.0% | 4 of 4"]
 

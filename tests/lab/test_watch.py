@@ -258,7 +258,7 @@ def test_a_page_has_a_delay_of_seconds(
         page.reload()  # from now on it looks every second
         page.get_by_role("heading", name="Queues", level=1).wait_for()
         page.locator("tr[data-id='support']").click()
-        page.get_by_role("heading", name="Members of support").wait_for()
+        page.get_by_role("heading", name="Agents in queue support").wait_for()
         for number in range(LOOKS):
             delays_s.append(seen_after_s(server, page, f"+49555{time.time_ns() // 1000 % 10**7:07d}{number}"))
     with capsys.disabled():

@@ -37,13 +37,13 @@ def test_agents_are_listed_with_the_parts_of_their_figures(engine: Engine) -> No
         ],
         ["Bob", "1 | talk 1 min", "1 min", "0.0% | 0 of 1", "–", "0 s", "n/a | no login recorded"],
     ]
-    shown = {metric.label: metric.value for metric in app.metric}
+    shown = {metric.label.replace("\\", ""): metric.value for metric in app.metric}
     assert shown == {
         "Agents": "2",
         "Calls taken": "3",
         "Average agent talk time": "5 min 20 s",  # 960 / 3
         "Missed ring rate": "25.0%",  # 1 of 4 rings
-        "Paused": "12.5%",  # 30 min of 4 h
+        "Paused (of time logged in)": "12.5%",  # 30 min of 4 h
         "Occupancy": "7.1%",  # of Ada alone: of Bob no login is known
     }
 
@@ -53,7 +53,10 @@ def test_agents_are_compared_only_with_a_day_that_has_data(engine: Engine) -> No
     assert {metric.delta for metric in app.metric} == {""}
     assert "No comparison with the previous period: the data begins on 2 Mar at 09:30." in words(app)
     listen(engine, 1, clock(-24), clock(24))
-    changes = {metric.label: metric.proto.delta_description for metric in well(open_page(AGENTS, **DAY)).metric}
+    changes = {
+        metric.label.replace("\\", ""): metric.proto.delta_description
+        for metric in well(open_page(AGENTS, **DAY)).metric
+    }
     assert changes["Calls taken"] == "from 0"
 
 
@@ -70,16 +73,22 @@ def test_an_agent_s_day_and_calls(engine: Engine) -> None:
 
 def test_an_agent_s_page_shows_their_own_figures_beside_the_team_s(engine: Engine) -> None:
     app = well(open_page(AGENTS, **DAY, agent="Ada"))
-    assert {metric.label: metric.value for metric in app.metric} == {
+    assert {metric.label.replace("\\", ""): metric.value for metric in app.metric} == {
         "Calls taken": "2",
         "Average agent talk time": "7 min 30 s",  # 900 / 2
         "Missed ring rate": "33.3%",
-        "Paused": "12.5%",
+        "Paused (of time logged in)": "12.5%",
         "Occupancy": "7.1%",
     }
     team = [caption.value.replace("\\", "") for caption in app.caption]
-    assert [said for said in team if said.startswith("Team")] == [
-        *("Team: 3", "Team: 5 min 20 s", "Team: 25.0%", "Team: 12.5%", "Team: 7.1%")
+    assert [said for said in team if said.startswith("All agents:")] == [
+        *(
+            "All agents: 3",
+            "All agents: 5 min 20 s",
+            "All agents: 25.0%",
+            "All agents: 12.5%",
+            "All agents: 7.1%",
+        )
     ]
 
 

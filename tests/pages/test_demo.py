@@ -67,7 +67,7 @@ def real_rows(settings: Settings) -> list[str]:
 def test_without_a_pbx_every_page_offers_the_demo(page: str, no_processes: list[Settings]) -> None:
     app = open_page(page)
     assert NO_PBX in words(app)
-    assert {"Connect a FreePBX", "Try with a demo PBX"} <= {button.label for button in app.button}
+    assert {"Connect your FreePBX", "Try with a demo PBX"} <= {button.label for button in app.button}
     press(app, "Try with a demo PBX")
     assert [settings.demo_id for settings in no_processes] == [""]
 
@@ -99,11 +99,11 @@ def test_it_is_marked_on_every_page_and_left_in_one_click(demo: Settings) -> Non
     for page in PAGES:
         app = open_page(page)
         assert "data-label-pill" in words(app), page
-        assert "<b>Demo PBX</b><span>made-up calls</span>" in words(app), page
+        assert "<b>Demo PBX</b><span>Made-up calls</span>" in words(app), page
         assert NO_PBX not in words(app), page
     app = open_page(SETTINGS)
     labels = {button.label for button in app.button}
-    assert {"Connect your own FreePBX", "Remove the demo"} <= labels
+    assert {"Connect your FreePBX", "Remove the demo"} <= labels
     assert not {"Save settings", "Test connection", "Delete saved settings"} & labels
     app = press(app, "Remove the demo")
     assert not demo_dir(demo).exists()
@@ -113,7 +113,7 @@ def test_it_is_marked_on_every_page_and_left_in_one_click(demo: Settings) -> Non
 
 
 def test_connecting_one_s_own_leads_to_the_form(demo: Settings) -> None:
-    app = press(open_page(SETTINGS), "Connect your own FreePBX")
+    app = press(open_page(SETTINGS), "Connect your FreePBX")
     assert "Save settings" in {button.label for button in app.button}
     assert "made-up calls" not in words(app)
     assert not demo_dir(demo).exists()
@@ -151,7 +151,7 @@ def test_today_leads_to_a_call_that_plays_a_search_and_a_queue_s_day(demo: Setti
     assert "You have charged me twice" in json.dumps(components(app))
     assert any(data.get("seek", {}).get("play") for data in components(app) if data.get("seek"))
     assert "mentions in" in words(follow(press(open_page(), "Search transcripts for “invoice”"), TRANSCRIPTS))
-    assert led_to(press(open_page(), "See yesterday in the Support queue")) == "queues?period=Yesterday&queue=601"
+    assert led_to(press(open_page(), "See yesterday in queue 601")) == "queues?period=Yesterday&queue=601"
 
 
 def test_each_example_of_a_search_finds_something(demo: Settings) -> None:

@@ -161,7 +161,7 @@ def test_wallboard_and_today_count_what_queues_and_figures_count(settings: Setti
     assert (found["Offered"], found["Answered"], found["Abandoned"]) == ("3", "1", "1")
     figures = metrics(well(open_page("pages/calls/explore.py", **today)))
     assert (figures["Calls"], figures["Answer rate"]) == ("3", "33.3%")
-    assert metrics(well(open_page()))["New calls"] == "3"
+    assert metrics(well(open_page()))["Calls today"] == "3"
     board = board_of(well(open_page("pages/live/wallboard.py", queue="601")))
     assert "1 of 3" in board  # answered within T, of those offered
     assert re.search(r'<span class="mid ">1</span><span class="label">[a-z ]+ today<', board)  # abandoned

@@ -170,7 +170,7 @@ def test_without_a_pbx_every_page_says_what_to_do_and_leads_there(page: str) -> 
         assert "No PBX is set up yet" in words(app)
         return
     assert "No PBX is connected yet" in words(app)
-    (lead,) = [button for button in app.main.button if button.label == "Connect a FreePBX"]
+    (lead,) = [button for button in app.main.button if button.label == "Connect your FreePBX"]
     assert led_to(well(lead.click().run())) == "freepbx"
 
 
@@ -198,12 +198,13 @@ def test_today_shows_how_things_stand(engine: Engine) -> None:
     fill(engine)
     app = well(open_page())
     shown = {metric.label: metric.value for metric in app.metric}
-    assert shown["New calls"] == "1"
+    assert shown["Calls today"] == "1"
     assert shown["Agents free"] == "1 of 2"
-    assert "1 min 23 s" in shown["Longest wait"]
+    assert "1 min 23 s" in shown["Longest wait now"]
     assert "1 of 2" in shown["Trunks down"]
     assert tables(app)["Needs attention"] == [["Trunk", "support is rejected | support"]]
-    assert tables(app)["Latest calls"][0][1:4] == ["support", "600 | Queue support, Agent support (1002)", "1 min 23 s"]
+    called = "600 | Queue support · Agent support (1002)"
+    assert tables(app)["Latest calls"][0][1:4] == ["support", called, "1 min 23 s"]
 
 
 def test_queues_show_members_callers_and_history(engine: Engine) -> None:
@@ -349,7 +350,10 @@ def test_the_sync_button_queues_one_sync(engine: Engine) -> None:
     with writing(engine) as session:
         start_job(session, job.id, "worker-0")
         end_job(session, "worker-0", job.id, {"listed": 5, "new": 2, "downloaded": 2, "failed": []})
-    assert "2 new of 5 recordings" in next(toast.value for toast in well(app.run()).toast)
+    assert (
+        next(toast.value for toast in well(app.run()).toast).replace("\\", "")
+        == "Sync done: 2 new recordings (5 on the PBX)."
+    )
 
 
 @pytest.mark.parametrize("page", PAGES)

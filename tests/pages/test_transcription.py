@@ -130,7 +130,7 @@ def test_rules_are_saved_and_stand_in_the_form(engine: Engine, settings: Setting
     app = well(open_page(PAGE))
     app.toggle[0].set_value(False)
     next(field for field in app.number_input if field.label.startswith("Minimum length")).set_value(10)
-    next(field for field in app.number_input if field.label.startswith("Maximum length")).set_value(60)
+    next(field for field in app.number_input if field.label.startswith("Longest recording")).set_value(60)
     next(field for field in app.multiselect if field.label == "Queues").set_value(["sales"])
     next(field for field in app.multiselect if field.label == "Directions").set_value(["inbound", "outbound"])
     press(app, "Save rules")

@@ -29,13 +29,13 @@ def test_headline_figures_match_figures_calculated_by_hand(engine: Engine) -> No
     listen(engine, 1, clock(-24), clock(24))
     app = well(open_page(TRUNKS, **DAY))
     assert {metric.label.replace("\\", ""): (metric.value, metric.delta) for metric in app.metric} == {
-        "Seizures": ("5", "+400%"),
+        "Call attempts (seizures)": ("5", "+400%"),
         "Answer-seizure ratio (ASR)": ("40.0%", "-60.0 pp"),  # 2 of 5
-        "Network effectiveness (NER)": ("80.0%", "-20.0 pp"),  # answered 2, no answer 1, busy 1
-        "Average duration (ACD)": ("1 min 30 s", "+1 min"),
-        "Post-dial delay (s)": ("2.0", ""),  # (1.5 + 2.5) / 2, of the outbound ones
+        "Network effectiveness ratio (NER)": ("80.0%", "-20.0 pp"),  # answered 2, no answer 1, busy 1
+        "Average call duration (ACD)": ("1 min 30 s", "+1 min"),
+        "Post-dial delay (PDD)": ("2.0 s", ""),  # (1.5 + 2.5) / 2, of the outbound ones
         "Peak concurrent calls": ("1", ""),
-        "Busy hour traffic (erlang)": ("0.04", "+220%"),  # 128 s in the hour from two, and 40 s before
+        "Busy hour traffic (erlangs)": ("0.04", "+220%"),  # 128 s in the hour from two, and 40 s before
         "Lines needed (1% blocking)": ("2", ""),  # 0.036 E: one line loses 3.4 %; 0.011 E: 1.1 %
     }
 
@@ -50,7 +50,7 @@ def test_there_is_no_comparison_with_a_period_without_data(engine: Engine) -> No
     app = well(open_page(TRUNKS, period="Custom range", days=["2026-03-01", "2026-03-02"]))
     metrics = {metric.label.replace("\\", ""): metric for metric in app.metric}
     found = {label: (one.value, one.delta, one.proto.delta_description) for label, one in metrics.items()}
-    assert found["Seizures"] == ("6", "", "")  # not "from 0"
+    assert found["Call attempts (seizures)"] == ("6", "", "")  # not "from 0"
     assert found["Answer-seizure ratio (ASR)"] == ("50.0%", "", "")
 
 
@@ -97,7 +97,7 @@ def test_ner_shows_calls_that_may_have_been_rejected(engine: Engine) -> None:
 
 def test_the_busy_hour_shows_the_lines_needed(engine: Engine) -> None:
     said = words(well(open_page(TRUNKS, **DAY, trunk_view="Load")))
-    assert "Busy hour: Mon 2 Mar 14:00 with 0.04 erlang (128 s ÷ 3,600 s), peak 1 concurrent call." in said
+    assert "Busy hour: Mon 2 Mar 14:00 with 0.04 erlangs (128 s ÷ 3,600 s), peak 1 concurrent call." in said
     assert "2 lines would block at most 1% of its calls" in said
     assert "Set the trunk capacity above" in said
 

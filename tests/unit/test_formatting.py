@@ -121,9 +121,9 @@ def test_sizes_and_counts() -> None:
 
 
 def test_what_came_of_a_sync() -> None:
-    assert sync_text({}) == "0 new of 0 recordings"
+    assert sync_text({}) == "0 new recordings (0 on the PBX)"
     numbers = {"listed": 1431, "new": 12, "waiting": 1, "empty": 0, "failed": [{"name": "a"}, {"name": "b"}]}
-    assert sync_text(numbers) == "12 new of 1,431 recordings, 1 waiting, 2 failed"
+    assert sync_text(numbers) == "12 new recordings (1,431 on the PBX), 1 waiting, 2 failed"
 
 
 def test_a_service_level_of_no_calls_is_no_figure() -> None:

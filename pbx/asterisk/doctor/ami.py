@@ -43,7 +43,7 @@ class AmiCheck(CheckSession):
             *tls,
             Check("AMI greeting", self.greeting),
             Check("AMI login", self.login),
-            Check("AMI rights", self.rights, required=False),
+            Check("AMI permissions", self.rights, required=False),
             Check("Asterisk version", self.version, required=False),
         ]
 

@@ -32,7 +32,7 @@ def volume(figures, gaps=(), now=LATER, **more):
 
 
 def levels(figures, now=LATER, **more):
-    return charts.service_level_lines(hours(*figures), frame_of(now=now), target_percent=80, within="20 s", **more)
+    return charts.service_level_lines(hours(*figures), frame_of(now=now), goal_percent=80, target="20 s", **more)
 
 
 def test_bars_of_outcomes_add_up_to_calls_offered() -> None:
@@ -84,7 +84,7 @@ def test_service_levels_are_drawn_with_the_target_and_not_over_zero() -> None:
     assert answered.connectgaps is False
     assert answered.customdata[0][1] == "50.0% (3 of 6)"
     assert [shape.y0 for shape in figure.layout.shapes] == [80]
-    assert "20 s" in figure.layout.yaxis.title.text
+    assert "target 20 s" in figure.layout.title.text
 
 
 def test_bars_of_waits_show_their_share_and_select_their_calls() -> None:

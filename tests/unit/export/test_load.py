@@ -84,7 +84,7 @@ def test_a_call_has_its_facts_speakers_words_summary_and_what_the_analyst_added(
     assert call.title == "+4930123 → 600"
     assert call.stem == "2026-07-01 0914 +4930123 to 600 (1)"
     assert call.facts["Started"] == "2026-07-01 09:14:05 (Europe/Berlin)"
-    assert [call.facts[name] for name in ("Direction", "Queue", "Length", "Tags", "Rating", "Transcribed by")] == [
+    assert [call.facts[name] for name in ("Direction", "Queue", "Duration", "Tags", "Rating", "Transcribed by")] == [
         "Inbound",
         "600",
         "1 min 23 s",

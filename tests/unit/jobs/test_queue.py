@@ -44,7 +44,7 @@ def test_without_a_pbx_a_job_is_refused_with_what_to_do(monkeypatch: pytest.Monk
     monkeypatch.delenv("FREEPBX_HOST")
     with pytest.raises(SettingsError) as refusal:
         queue.request_job(engine, load_settings(), "sync", requested_by="page")
-    assert "Settings > FreePBX Integration" in refusal.value.fix
+    assert "Settings > FreePBX integration" in refusal.value.fix
     assert jobs_of(engine) == []
 
 

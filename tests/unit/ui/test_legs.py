@@ -31,6 +31,6 @@ def test_legs_show_who_hung_up_transfers_and_connection_time(engine: Engine) -> 
     shown = tables(well(open_page(INTERACTIONS, call=str(call_id))))["Legs"]
     assert {row[1].partition("-")[0]: (row[4], row[5]) for row in shown} == {
         "1001 | PJSIP/1001": ("09:00:00 | connected at 09:00:20", "09:01:00 | the caller hung up"),
-        "1001 | PJSIP/1002": ("09:00:00 | for 1 min", "09:01:00 | the called party hung up"),
-        "1001 | PJSIP/1003": ("09:00:00 | for 1 min", "09:01:00 | transferred to 100"),
+        "1001 | PJSIP/1002": ("09:00:00 | talked 1 min", "09:01:00 | the called party hung up"),
+        "1001 | PJSIP/1003": ("09:00:00 | talked 1 min", "09:01:00 | transferred to 100"),
     }

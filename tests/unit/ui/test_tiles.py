@@ -27,7 +27,7 @@ def test_a_value_has_its_unit(value: FigureValue, kind: FigureKind, said: str) -
     [
         (12, 10, "count", ("+20%", "from 10")),
         (8, 10, "count", ("-20%", "from 10")),
-        (10, 10, "count", (None, "unchanged, from 10")),
+        (10, 10, "count", (None, "unchanged at 10")),
         (3, 0, "count", (None, "from 0")),  # no percentage of nothing
         (3, None, "count", (None, "")),
         (Ratio(1, 2), Ratio(3, 4), "percent", ("-25.0 pp", "from 75.0%")),
@@ -36,7 +36,7 @@ def test_a_value_has_its_unit(value: FigureValue, kind: FigureKind, said: str) -
         (65.0, 60.0, "duration", ("+5 s", "from 1 min")),
         # A change is that of the figures as they are shown.
         (7.4, 7.6, "duration", ("-1 s", "from 8 s")),
-        (13.6, 14.4, "duration", (None, "unchanged, from 14 s")),
+        (13.6, 14.4, "duration", (None, "unchanged at 14 s")),
         (Ratio(8876, 10_000), Ratio(8924, 10_000), "percent", ("-0.4 pp", "from 89.2%")),
         (Ratio(99_951, 100_000), Ratio(99_949, 100_000), "percent", ("+0.1 pp", "from 99.9%")),
         (100_001, 100_000, "count", (None, "from 100,000")),

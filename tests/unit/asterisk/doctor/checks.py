@@ -12,7 +12,7 @@ from tests.unit.asterisk.ari import replay as ari_replay
 from tests.unit.asterisk.ari.replay import PASSWORD, ReplayPbx, captured, wav
 
 AMI_SECRET = "lab-ami-secret"
-AMI_STEPS = ["AMI port open", "AMI greeting", "AMI login", "AMI rights", "Asterisk version"]
+AMI_STEPS = ["AMI port open", "AMI greeting", "AMI login", "AMI permissions", "Asterisk version"]
 ARI_STEPS = ["ARI port open", "ARI answers", "ARI login", "Recordings listed", "Recording downloads"]
 OLD, NEW = (f"2026/11/21/out-5551234-1001-20261121-085{n}00-17952510{n}0.1" for n in (0, 5))
 

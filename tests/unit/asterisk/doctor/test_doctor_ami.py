@@ -74,7 +74,7 @@ def test_a_pbx_that_wants_the_password_in_clear_is_told_with_the_way_out() -> No
         steps = checked(pbx.connection(ami_plain_login=True))
     assert steps["AMI login"].state == "warning"
     assert "sent in plain text" in steps["AMI login"].finding
-    assert steps["AMI rights"].state == "ok"
+    assert steps["AMI permissions"].state == "ok"
 
 
 def test_an_endless_answer_is_told_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -88,7 +88,7 @@ def test_an_endless_answer_is_told_as_such(monkeypatch: pytest.MonkeyPatch) -> N
             session.reply(action, b"Event: Item\r\nActionID: x\r\n\r\n" * 50)
 
     with sound_pbx(endless) as pbx:
-        found = checked(pbx.connection())["AMI rights"]
+        found = checked(pbx.connection())["AMI permissions"]
     assert found.state == "failed"
     assert "too large" in found.finding
 
@@ -103,7 +103,7 @@ def test_no_user_is_not_tried_at_the_pbx() -> None:
 def test_missing_rights_name_the_class_and_what_stays_unseen(version: int) -> None:
     with sound_pbx(version=version, prefix="denied-") as pbx:
         steps = checked(pbx.connection())
-    found = steps["AMI rights"]
+    found = steps["AMI permissions"]
     assert found.state == "failed"
     assert "the class system is missing" in found.finding
     assert "CoreStatus" in found.finding
@@ -123,7 +123,7 @@ def test_reporting_alone_may_be_what_lacks() -> None:
             session.reply(action, denied) if denied else session.answer(action)
 
     with sound_pbx(serve) as pbx:
-        found = checked(pbx.connection())["AMI rights"]
+        found = checked(pbx.connection())["AMI permissions"]
     assert "may not run CoreStatus: the class reporting is missing." in found.finding
 
 
@@ -138,9 +138,9 @@ def test_a_part_whose_module_is_not_there_is_a_warning() -> None:
 
     with sound_pbx(serve) as pbx:
         steps = checked(pbx.connection())
-    assert steps["AMI rights"].state == "warning"
-    assert steps["AMI rights"].finding == "Asterisk has no support loaded for queues."
-    assert "module load app_queue.so" in steps["AMI rights"].fix[0]
+    assert steps["AMI permissions"].state == "warning"
+    assert steps["AMI permissions"].finding == "Asterisk has no support loaded for queues."
+    assert "module load app_queue.so" in steps["AMI permissions"].fix[0]
     assert steps["Asterisk version"].state == "ok"
 
 
@@ -154,16 +154,16 @@ def test_an_answer_that_never_comes_is_named(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr("pbx.asterisk.doctor.ami.ACTION_S", 0.5)
     with sound_pbx(serve) as pbx:
         steps = checked(pbx.connection())
-    assert steps["AMI rights"].state == "failed"
-    assert "to QueueStatus" in steps["AMI rights"].finding
+    assert steps["AMI permissions"].state == "failed"
+    assert "to QueueStatus" in steps["AMI permissions"].finding
     assert steps["Asterisk version"].state == "ok"
 
 
 def test_a_connection_that_breaks_off_is_a_finding() -> None:
     with sound_pbx(Session.log_in) as pbx:
         steps = checked(pbx.connection())
-    assert steps["AMI rights"].state == "failed"
-    assert "is lost" in steps["AMI rights"].finding
+    assert steps["AMI permissions"].state == "failed"
+    assert "is lost" in steps["AMI permissions"].finding
     assert steps["Asterisk version"].state == "warning"
     assert {steps[name].state for name in ARI_STEPS} == {"ok"}
 

@@ -92,4 +92,4 @@ def test_the_second_address_of_a_name_is_tried(monkeypatch: pytest.MonkeyPatch) 
     with sound_pbx() as pbx:
         steps = checked(pbx.connection(host="pbx.example"))
     assert steps["Name resolves"].finding == "pbx.example resolves to 127.0.0.2, 127.0.0.1."
-    assert states(steps)["AMI rights"] == "ok"
+    assert states(steps)["AMI permissions"] == "ok"
