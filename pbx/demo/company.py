@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-from pbx.demo.call_scripts import SCRIPT_NAMES, script
 from pbx.model.history import VisitOutcome
 
 COMPANY = "Larkfield Garden Supplies"
@@ -47,15 +46,6 @@ class DemoTrunk:
     name: str
     tech: Literal["PJSIP", "IAX2"]
     flaps: bool
-
-
-@dataclass(frozen=True, slots=True)
-class ScriptedCall:
-    """The script of a recorded call, and the queue it belongs to."""
-
-    name: str
-    queue: str  # its number
-    duration_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,9 +148,3 @@ def caller_of(index: int) -> tuple[str, str]:
     if index % 3:
         return f"07700900{index:03d}", name
     return f"{_AREAS[index // 3 % len(_AREAS)]}0{100 + index // 3:03d}", name
-
-
-_NUMBERS = {queue.name.lower(): queue.number for queue in QUEUES}
-SCRIPTED_CALLS = tuple(
-    ScriptedCall(name, _NUMBERS[script(name).queue], float(script(name).duration_s)) for name in SCRIPT_NAMES
-)

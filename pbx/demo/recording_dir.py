@@ -7,8 +7,8 @@ from datetime import datetime
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
-from pbx.demo.call_scripts import script
 from pbx.demo.company import ZONE, PlannedCall
+from pbx.demo.sample_recordings import SAMPLE_RECORDINGS
 from pbx.demo.simulated_history import recorded_calls
 
 
@@ -76,7 +76,7 @@ class RecordingDir:
         """Add the recordings of the story's calls that have ended."""
         for call in recorded_calls(now, seed):
             if self.file(recording_name(call)) is None:
-                self.add(recording_name(call), script(call.recording).sound)
+                self.add(recording_name(call), SAMPLE_RECORDINGS[call.recording].sound)
 
     def _find(self, name: str) -> StoredFile | None:
         return self._files.get(name)

@@ -15,15 +15,14 @@ from pbx.demo.company import (
     BILLING,
     QUEUES,
     SALES,
-    SCRIPTED_CALLS,
     STAFF,
     SUPPORT,
     Agent,
     PlannedCall,
     PlannedRing,
-    ScriptedCall,
     caller_of,
 )
+from pbx.demo.sample_recordings import SAMPLE_RECORDINGS, SampleRecording
 from pbx.demo.shifts_and_outages import (
     FLAPPING,
     HOUR_S,
@@ -104,10 +103,10 @@ class _Day:
         self.schedule: list[tuple[float, int, Callable[[float], None]]] = []
         self.sequence = itertools.count()
         # Two recorded calls a day, another pair each day: the first in the right queue after 10:00 and after 13:30.
-        first, count = day.toordinal() * 2, len(SCRIPTED_CALLS)
-        self.scripts: list[tuple[float, ScriptedCall]] = [
-            (self.clock.second_of(10), SCRIPTED_CALLS[first % count]),
-            (self.clock.second_of(13.5), SCRIPTED_CALLS[(first + 1) % count]),
+        samples, first = list(SAMPLE_RECORDINGS.values()), day.toordinal() * 2
+        self.recordings: list[tuple[float, SampleRecording]] = [
+            (self.clock.second_of(10), samples[first % len(samples)]),
+            (self.clock.second_of(13.5), samples[(first + 1) % len(samples)]),
         ]
 
     def play(self) -> tuple[PlannedCall, ...]:
@@ -224,9 +223,9 @@ class _Day:
         quiet = self.clock.weekend or not 8 <= self.clock.hour_of(now) < 18
         median_s *= _UNHURRIED if quiet else 1.0
         talk_s = min(max(median_s * self.random.lognormvariate(0, spread), 12.0), 1500.0)
-        due = next((one for one in self.scripts if one[0] <= now and one[1].queue == call.queue), None)
+        due = next((one for one in self.recordings if one[0] <= now and one[1].queue == call.queue), None)
         if due is not None:
-            self.scripts.remove(due)
+            self.recordings.remove(due)
             talk_s, call.recording = due[1].duration_s, due[1].name
         call.agent, call.answered_s, call.left_s = agent, now, now + talk_s
         call.outcome, call.end_s = "answered", now + talk_s

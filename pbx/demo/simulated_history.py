@@ -7,12 +7,12 @@ from functools import lru_cache
 from operator import attrgetter
 from zoneinfo import ZoneInfo
 
-from pbx.demo.company import SCRIPTED_CALLS, ZONE, PlannedCall
+from pbx.demo.company import ZONE, PlannedCall
+from pbx.demo.sample_recordings import SAMPLE_RECORDINGS
 from pbx.demo.shifts_and_outages import FLAPPING, DayClock, outages_of_day, shifts_of_day
 from pbx.demo.simulated_day import simulate_day
 from pbx.model.history import AgentEvent
 
-RECORDED_CALLS = len(SCRIPTED_CALLS)
 _SEARCHED_DAYS = 60
 LONGEST_CALL = timedelta(hours=1)  # no call of the story lasts as long
 _started_at = attrgetter("started_at")
@@ -48,7 +48,7 @@ def local_day(at: datetime) -> date:
 
 
 def recorded_calls(now: datetime, seed: int = 1) -> tuple[PlannedCall, ...]:
-    """The latest call of each script that has ended, newest first."""
+    """The latest call of each sample recording that has ended, newest first."""
     found: dict[str, PlannedCall] = {}
     today = local_day(now)
     for days in range(_SEARCHED_DAYS):
@@ -56,7 +56,7 @@ def recorded_calls(now: datetime, seed: int = 1) -> tuple[PlannedCall, ...]:
         for call in reversed(calls_of_day(day, seed)):
             if call.recording and call.ended_at < now:
                 found.setdefault(call.recording, call)
-        if len(found) == RECORDED_CALLS:
+        if len(found) == len(SAMPLE_RECORDINGS):
             break
     return tuple(sorted(found.values(), key=lambda call: call.started_at, reverse=True))
 

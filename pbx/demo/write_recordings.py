@@ -8,9 +8,9 @@ from sqlalchemy import insert, select, update
 from sqlmodel import Session
 
 from pbx.asterisk.formats.recording_names import parse_name
-from pbx.demo.call_scripts import ready_transcript, script
 from pbx.demo.company import ZONE, PlannedCall
 from pbx.demo.recording_dir import recording_name
+from pbx.demo.sample_recordings import SAMPLE_RECORDINGS
 from pbx.demo.simulated_history import recorded_calls
 from pbx.speech.transcriber import TranscriptPart
 from pbx.store.models import Table, TranscriptionRules
@@ -63,11 +63,10 @@ def _write_transcripts(session: Session, connection_id: int, calls: Sequence[Pla
         of = _RECORDINGS.c
         query = select(of.id, of.call_id).where(of.connection_id == connection_id, of.name == recording_name(call))
         recording_id, call_id = session.connection().execute(query).one()
-        call_script = script(call.recording)
-        segments = tuple(ready_transcript(call.recording))
-        length_s = float(call_script.duration_s)
+        sample = SAMPLE_RECORDINGS[call.recording]
+        segments, length_s = tuple(sample.transcript()), float(sample.duration_s)
         voiced_s = sum(one.end_s - one.start_s for one in segments if one.text)
-        transcript_id = begin_transcript(session, recording_id, SCRIPT_ENGINE, call_script.name, "").id or 0
+        transcript_id = begin_transcript(session, recording_id, SCRIPT_ENGINE, sample.name, "").id or 0
         part = TranscriptPart(0, segments, length_s, length_s, 2, voiced_s, "en", is_last=True)
         add_part(session, transcript_id, part, "inbound")
         finish_transcript(session, transcript_id, length_s)

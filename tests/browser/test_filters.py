@@ -11,8 +11,6 @@ import pytest
 from playwright.sync_api import Page, expect
 from sqlmodel import col, select
 
-from pbx.demo.call_scripts import SCRIPT_NAMES
-from pbx.demo.call_scripts import script as script_of
 from pbx.demo.company import UNUSED_PHONE, ZONE, PlannedCall
 from pbx.demo.simulated_history import calls_of_day, recorded_calls
 from pbx.store.engine import reading, writing
@@ -33,6 +31,7 @@ from tests.browser.actions import (
 )
 from tests.browser.checks import open_page, open_tab, settle
 from tests.browser.demo import Demo
+from tests.simulator.call_scripts import CALL_SCRIPTS
 
 BUSIEST, AGENT, TRUNK = "601", "Harun Malik", "harbour-sip"
 SERVED = ("answered", "transferred")
@@ -89,7 +88,7 @@ def test_the_searches_of_transcripts(page: Page, demo: Demo) -> None:
     def found(speaker: str = "", queue: str = "") -> str:
         of = Counter(
             script.name
-            for script in map(script_of, SCRIPT_NAMES)
+            for script in CALL_SCRIPTS.values()
             for line in script.lines
             if re.search(r"\binvoice\b", line.text, re.IGNORECASE)
             and speaker in ("", line.kind)
@@ -155,7 +154,7 @@ def test_more_filters_of_transcripts(page: Page, demo: Demo) -> None:
     heard = {call.recording: call for call in recorded_calls(datetime.now(UTC))}
     found = {
         script.name: count
-        for script in map(script_of, SCRIPT_NAMES)
+        for script in CALL_SCRIPTS.values()
         if (count := sum(bool(re.search(r"\binvoice\b", line.text, re.IGNORECASE)) for line in script.lines))
     }
     with reading(demo.engine) as session:

@@ -18,8 +18,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pbx.demo.call_scripts import CHANNELS, SCRIPT_NAMES, CallScript, Voice, script
+from pbx.demo.sample_recordings import CHANNELS, SAMPLE_RECORDINGS
 from pbx.errors import PbxError
+from tests.simulator.call_scripts import CALL_SCRIPTS, CallScript, Voice
 
 HZ = 8_000
 VoiceSamples = NDArray[np.float64]  # (samples,) or (channels, samples) at HZ, -1 to 1
@@ -226,18 +227,18 @@ def to_wav(sound: VoiceSamples) -> bytes:
 def main() -> int:
     """Make all recordings, and report scripts with a wrong length."""
     espeak, wrong = Espeak(), 0
-    for name in SCRIPT_NAMES:
-        call_script = script(name)
+    for name, call_script in CALL_SCRIPTS.items():
         try:
             sound, segments = make_recording(call_script, espeak)
         except PbxError as error:
             print(f"{error} {error.fix}", file=sys.stderr)
             wrong += 1
             continue
-        call_script.sound.write_bytes(to_wav(sound))
+        file = SAMPLE_RECORDINGS[name].sound
+        file.write_bytes(to_wav(sound))
         lines = ",\n".join(json.dumps(segment, ensure_ascii=False) for segment in segments)
-        call_script.sound.with_suffix(".json").write_text(f"[\n{lines}\n]\n", encoding="utf-8")
-        print(f"{name}: {call_script.duration_s} s, {call_script.sound.stat().st_size:,} bytes")
+        file.with_suffix(".json").write_text(f"[\n{lines}\n]\n", encoding="utf-8")
+        print(f"{name}: {call_script.duration_s} s, {file.stat().st_size:,} bytes")
     return wrong
 
 

@@ -12,8 +12,8 @@ from typing import TypeVar
 import pytest
 
 from pbx.asterisk.ari.client import AriClient
-from pbx.demo.call_scripts import script
 from pbx.demo.recording_dir import recording_name
+from pbx.demo.sample_recordings import SAMPLE_RECORDINGS
 from pbx.demo.simulated_history import recorded_calls
 from pbx.errors import AriProtocolError, AriServerError, Deadline, Unreachable
 from pbx.recordings import sync
@@ -94,7 +94,8 @@ def test_the_twelve_calls_arrive_with_what_their_names_tell(tmp_path: Path) -> N
             call, row = calls[planned.linkedid], rows[recording_name(planned)]
             assert (call.direction, call.queue, call.from_number) == ("inbound", planned.queue, planned.from_number)
             assert call.started_at == planned.started_at.replace(microsecond=0)
-            assert (row.type, row.format, row.duration_s) == ("q", "wav", script(planned.recording).duration_s)
+            duration_s = SAMPLE_RECORDINGS[planned.recording].duration_s
+            assert (row.type, row.format, row.duration_s) == ("q", "wav", duration_s)
         assert bench.sync() == SyncResult(listed=12)
         bench.engine.dispose()
 

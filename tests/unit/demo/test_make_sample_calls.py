@@ -8,9 +8,9 @@ from typing import cast
 import numpy as np
 import pytest
 
-from pbx.demo.call_scripts import script
 from pbx.errors import PbxError
 from pbx.speech.audio import load_sound, probe_audio
+from tests.simulator.call_scripts import CALL_SCRIPTS
 from tests.simulator.make_sample_calls import HZ, Espeak, Spoken, make_recording, to_wav
 
 
@@ -35,21 +35,21 @@ def test_what_is_written_as_g711_is_heard_again(tmp_path: Path) -> None:
 
 
 def test_a_script_of_another_length_is_an_error() -> None:
-    call_script = dataclasses.replace(script("voicemail"), duration_s=20)
+    call_script = dataclasses.replace(CALL_SCRIPTS["voicemail"], duration_s=20)
     with pytest.raises(PbxError, match="voicemail lasts 5 s") as raised:
         make_recording(call_script, cast(Espeak, Hum()))
     assert "duration_s = 5" in raised.value.fix
 
 
 def test_lines_follow_each_other_as_written() -> None:
-    call_script = dataclasses.replace(script("voicemail"), duration_s=5)
+    call_script = dataclasses.replace(CALL_SCRIPTS["voicemail"], duration_s=5)
     _, segments = make_recording(call_script, cast(Espeak, Hum()))
     assert [(s["start_s"], s["end_s"]) for s in segments] == [(1.3, 1.8), (2.5, 3.0), (3.6, 4.1)]
 
 
 @pytest.mark.skipif(ctypes.util.find_library("espeak-ng") is None, reason="espeak-ng is for who makes recordings")
 def test_the_synthesiser_tells_where_each_word_is() -> None:
-    call_script = script("praise")
+    call_script = CALL_SCRIPTS["praise"]
     espeak = Espeak()
     spoken = espeak.say("Please ring 2041 tomorrow.", call_script.voices["caller"])
     assert [word for _, _, word in spoken.words] == ["Please", "ring", "2041", "tomorrow."]

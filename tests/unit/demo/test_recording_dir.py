@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 
 from pbx.asterisk.formats.recording_names import parse_name
-from pbx.demo.call_scripts import SCRIPT_NAMES, script
-from pbx.demo.company import QUEUES
 from pbx.demo.recording_dir import recording_name
+from pbx.demo.sample_recordings import SAMPLE_RECORDINGS
 from pbx.demo.simulated_history import recorded_calls
 from tests.simulator.recordings import SimulatedRecordings, bulk_names, recordings_of_ended_calls
 
@@ -26,7 +25,7 @@ def listed(recordings: SimulatedRecordings) -> list[tuple[str, str]]:
 def test_the_storys_recordings_lie_there_under_freepbx_names() -> None:
     recordings = recordings_of_ended_calls(NOW)
     calls = {recording_name(call): call for call in recorded_calls(NOW)}
-    assert len(recordings) == len(SCRIPT_NAMES) == 12
+    assert len(recordings) == len(SAMPLE_RECORDINGS) == 12
     assert recordings.names() == sorted(calls)
     for name, call in calls.items():
         facts = parse_name(name)
@@ -34,10 +33,9 @@ def test_the_storys_recordings_lie_there_under_freepbx_names() -> None:
         assert (facts.from_number, facts.uniqueid) == (call.from_number, call.uniqueid)
         assert facts.started_at == call.started_at.replace(microsecond=0)
         assert facts.utc_offset_s in (0, 3600)
-        assert recordings.content(name) == script(call.recording).sound.read_bytes()
-        assert call.talk_s == pytest.approx(script(call.recording).duration_s, abs=0.01)
-        queue = next(queue for queue in QUEUES if queue.number == call.queue)
-        assert script(call.recording).queue == queue.name.lower()
+        assert recordings.content(name) == SAMPLE_RECORDINGS[call.recording].sound.read_bytes()
+        assert call.talk_s == pytest.approx(SAMPLE_RECORDINGS[call.recording].duration_s, abs=0.01)
+        assert SAMPLE_RECORDINGS[call.recording].queue == call.queue
 
 
 def test_names_are_listed_by_their_bytes() -> None:

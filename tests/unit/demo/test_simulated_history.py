@@ -9,7 +9,8 @@ from statistics import mean
 
 import pytest
 
-from pbx.demo.company import AGENTS, QUEUES, SCRIPTED_CALLS, STAFF, TRUNKS, PlannedCall
+from pbx.demo.company import AGENTS, QUEUES, STAFF, TRUNKS, PlannedCall
+from pbx.demo.sample_recordings import SAMPLE_RECORDINGS
 from pbx.demo.shifts_and_outages import DayClock, shifts_of_day
 from pbx.demo.simulated_history import (
     agent_changes_of_day,
@@ -172,12 +173,11 @@ def test_numbers_are_nobodys() -> None:
 def test_the_recorded_calls_are_twelve_and_fit_their_scripts() -> None:
     now = datetime(2026, 11, 20, 15, tzinfo=UTC)
     calls = recorded_calls(now)
-    scripts = {script.name: script for script in SCRIPTED_CALLS}
-    assert sorted(call.recording for call in calls) == sorted(scripts)
+    assert sorted(call.recording for call in calls) == sorted(SAMPLE_RECORDINGS)
     assert [call.started_at for call in calls] == sorted((call.started_at for call in calls), reverse=True)
     for call in calls:
-        assert call.talk_s == pytest.approx(scripts[call.recording].duration_s, abs=0.002)
-        assert call.queue == scripts[call.recording].queue
+        assert call.talk_s == pytest.approx(SAMPLE_RECORDINGS[call.recording].duration_s, abs=0.002)
+        assert call.queue == SAMPLE_RECORDINGS[call.recording].queue
         assert call.ended_at < now
     newest = next(call for call in reversed(calls_of_day(local_day(now))) if call.recording)
     assert recorded_calls(newest.ended_at - timedelta(seconds=1))[0] != newest
@@ -193,5 +193,5 @@ def test_a_period_holds_the_calls_that_reach_into_it() -> None:
 
 
 def test_queues_agents_and_trunks_are_as_many_as_described() -> None:
-    assert (len(QUEUES), len(AGENTS), len(TRUNKS), len(SCRIPTED_CALLS)) == (3, 12, 2, 12)
+    assert (len(QUEUES), len(AGENTS), len(TRUNKS), len(SAMPLE_RECORDINGS)) == (3, 12, 2, 12)
     assert [trunk.flaps for trunk in TRUNKS] == [False, True]

@@ -15,9 +15,9 @@ from pbx.analytics.queues import FigureFilter, figures_by, queue_targets
 from pbx.analytics.trunk_status import trunk_registration
 from pbx.analytics.trunks import by_trunk
 from pbx.asterisk.formats.recording_names import parse_name
-from pbx.demo.call_scripts import SCRIPT_NAMES, script
 from pbx.demo.company import QUEUES, ZONE, PlannedCall
 from pbx.demo.recording_dir import recording_name
+from pbx.demo.sample_recordings import SAMPLE_RECORDINGS
 from pbx.demo.simulated_history import calls_between, recorded_calls
 from pbx.demo.write_history import fill_gaps, write_history
 from pbx.settings import Connection, Settings
@@ -121,9 +121,8 @@ def test_every_script_can_be_read_and_found(engine: Engine) -> None:
         rows = session.connection().execute(
             text("SELECT model, engine, current, complete FROM transcripts ORDER BY model")
         )
-        assert [tuple(row) for row in rows] == [(name, SCRIPT_ENGINE, 1, 1) for name in sorted(SCRIPT_NAMES)]
+        assert [tuple(row) for row in rows] == [(name, SCRIPT_ENGINE, 1, 1) for name in sorted(SAMPLE_RECORDINGS)]
         hits = find_hits(session, SearchFilter(1, "invoice"), offset=0, limit=10)
-        assert {script(name).name for name in SCRIPT_NAMES} >= {"billing-question"}
         assert hits
         assert all(hit.speaker in ("caller", "agent") for hit in hits)
         speech = overview(session, 1)
@@ -148,7 +147,7 @@ def test_a_recorded_call_lasts_as_long_as_its_script(engine: Engine) -> None:
         )
     assert len(rows) == 12
     for name, talk_s in rows:
-        assert talk_s == pytest.approx(script(name).duration_s, abs=0.01)
+        assert talk_s == pytest.approx(SAMPLE_RECORDINGS[name].duration_s, abs=0.01)
 
 
 def test_written_twice_it_is_there_once(engine: Engine) -> None:
@@ -227,6 +226,6 @@ def test_a_call_of_today_is_read_soon_after_it_whoever_lists_it_first(tmp_path: 
         with reading(opened) as session:
             model = text("SELECT t.model FROM transcripts t JOIN recordings r ON r.id = recording_id WHERE r.name = :n")
             assert list(session.connection().scalars(model, {"n": name})) == [newest.recording]
-            assert session.scalar(text("SELECT count(*) FROM transcripts")) == len(SCRIPT_NAMES) + 1
+            assert session.scalar(text("SELECT count(*) FROM transcripts")) == len(SAMPLE_RECORDINGS) + 1
     finally:
         opened.dispose()

@@ -8,13 +8,15 @@ import pytest
 from numpy.typing import NDArray
 
 from pbx.asterisk.formats.recording_files import examine
-from pbx.demo.call_scripts import CHANNELS, FOLDER, SCRIPT_NAMES, ready_transcript, script
+from pbx.demo.company import QUEUES
+from pbx.demo.sample_recordings import CHANNELS, FOLDER, SAMPLE_RECORDINGS
 from pbx.speech.audio import SPEECH_HZ, has_separate_speakers, load_sound, probe_audio
 from pbx.speech.tones import Tone, find_tones
 from pbx.speech.vad import find_voice
 from pbx.transcription.analysis.findings import SpokenSegment
 from pbx.transcription.analysis.prompt import REMOVED, mask_cards
 from pbx.transcription.analysis.sentences import read_conversation
+from tests.simulator.call_scripts import CALL_SCRIPTS
 
 SPEAKERS = {channel: speaker for speaker, channel in CHANNELS.items()}
 SILENT = 1e-3  # root mean square, -60 dB; what G.711 leaves of silence is below
@@ -22,7 +24,7 @@ SILENT = 1e-3  # root mean square, -60 dB; what G.711 leaves of silence is below
 
 @cache
 def sound_of(name: str) -> NDArray[np.float32]:
-    return load_sound(script(name).sound)
+    return load_sound(SAMPLE_RECORDINGS[name].sound)
 
 
 def loudness(sound: NDArray[np.float32], start_s: float, end_s: float) -> float:
@@ -36,8 +38,8 @@ def tones_of(name: str, speaker: str) -> list[Tone]:
 
 
 def test_twelve_calls_for_three_queues() -> None:
-    assert len(SCRIPT_NAMES) == len(set(SCRIPT_NAMES)) == 12
-    assert {script(name).queue for name in SCRIPT_NAMES} == {"sales", "support", "billing"}
+    assert len(SAMPLE_RECORDINGS) == 12
+    assert {recording.queue for recording in SAMPLE_RECORDINGS.values()} == {queue.number for queue in QUEUES}
 
 
 def test_they_are_small_together() -> None:
@@ -47,36 +49,38 @@ def test_they_are_small_together() -> None:
 
 
 def test_no_two_callers_sound_the_same() -> None:
-    assert len({script(name).voices["caller"] for name in SCRIPT_NAMES}) == 12
-    for name in SCRIPT_NAMES:
-        voices = script(name).voices
+    assert len({CALL_SCRIPTS[name].voices["caller"] for name in CALL_SCRIPTS}) == 12
+    for name in CALL_SCRIPTS:
+        voices = CALL_SCRIPTS[name].voices
         assert voices["caller"].name != voices["agent"].name
 
 
-@pytest.mark.parametrize("name", SCRIPT_NAMES)
+@pytest.mark.parametrize("name", SAMPLE_RECORDINGS)
 def test_a_recording_is_what_asterisk_could_have_written(name: str) -> None:
-    call_script = script(name)
-    facts = probe_audio(call_script.sound)
+    recording = SAMPLE_RECORDINGS[name]
+    facts = probe_audio(recording.sound)
     assert (facts.codec, facts.channels, facts.sample_rate) == ("pcm_mulaw", 2, 8_000)
-    assert facts.duration_s == call_script.duration_s
-    assert 20 <= call_script.duration_s <= 60
-    with call_script.sound.open("rb") as file:
-        judged = examine(file, call_script.sound.stat().st_size, "wav")
-    assert (judged.state, judged.duration_s) == ("downloaded", call_script.duration_s)
-    assert has_separate_speakers(call_script.sound)
+    assert facts.duration_s == recording.duration_s
+    assert 20 <= recording.duration_s <= 60
+    with recording.sound.open("rb") as file:
+        judged = examine(file, recording.sound.stat().st_size, "wav")
+    assert (judged.state, judged.duration_s) == ("downloaded", recording.duration_s)
+    assert has_separate_speakers(recording.sound)
 
 
-@pytest.mark.parametrize("name", SCRIPT_NAMES)
+@pytest.mark.parametrize("name", SAMPLE_RECORDINGS)
 def test_the_transcript_says_what_the_script_says(name: str) -> None:
-    said = [(SPEAKERS[segment.channel], segment.text) for segment in ready_transcript(name) if segment.text]
-    assert said == [(line.kind, line.text) for line in script(name).lines if line.text]
+    said = [
+        (SPEAKERS[segment.channel], segment.text) for segment in SAMPLE_RECORDINGS[name].transcript() if segment.text
+    ]
+    assert said == [(line.kind, line.text) for line in CALL_SCRIPTS[name].lines if line.text]
 
 
-@pytest.mark.parametrize("name", SCRIPT_NAMES)
+@pytest.mark.parametrize("name", SAMPLE_RECORDINGS)
 def test_words_lie_in_their_phrase_and_phrases_in_the_recording(name: str) -> None:
-    segments = ready_transcript(name)
+    segments = SAMPLE_RECORDINGS[name].transcript()
     assert [segment.start_s for segment in segments] == sorted(segment.start_s for segment in segments)
-    assert segments[-1].end_s < script(name).duration_s
+    assert segments[-1].end_s < SAMPLE_RECORDINGS[name].duration_s
     for segment in segments:
         assert " ".join(word.text for word in segment.words) == segment.text
         for word in segment.words:
@@ -85,19 +89,19 @@ def test_words_lie_in_their_phrase_and_phrases_in_the_recording(name: str) -> No
             assert word.end_s <= after.start_s + 0.001
 
 
-@pytest.mark.parametrize("name", SCRIPT_NAMES)
+@pytest.mark.parametrize("name", SAMPLE_RECORDINGS)
 def test_phrases_and_words_lie_where_there_is_sound(name: str) -> None:
     sound = sound_of(name)
-    for segment in ready_transcript(name):
+    for segment in SAMPLE_RECORDINGS[name].transcript():
         assert loudness(sound[segment.channel], segment.start_s, segment.end_s) > 0.03, segment.text
         for word in segment.words:
             assert loudness(sound[segment.channel], word.start_s, word.end_s) > 0.01, (segment.text, word)
 
 
-@pytest.mark.parametrize("name", SCRIPT_NAMES)
+@pytest.mark.parametrize("name", SAMPLE_RECORDINGS)
 def test_there_is_no_sound_that_the_script_does_not_have(name: str) -> None:
     sound = sound_of(name).copy()
-    for segment in ready_transcript(name):
+    for segment in SAMPLE_RECORDINGS[name].transcript():
         edges = round((segment.start_s - 0.02) * SPEECH_HZ), round((segment.end_s + 0.02) * SPEECH_HZ)
         sound[segment.channel, max(edges[0], 0) : edges[1]] = 0
     if name == "voicemail":
@@ -106,17 +110,17 @@ def test_there_is_no_sound_that_the_script_does_not_have(name: str) -> None:
     assert loudness(sound.ravel(), 0, sound.size / SPEECH_HZ) < SILENT
 
 
-@pytest.mark.parametrize("name", SCRIPT_NAMES)
+@pytest.mark.parametrize("name", SAMPLE_RECORDINGS)
 def test_people_cut_in_only_where_it_is_written(name: str) -> None:
-    phrases = ready_transcript(name)
+    phrases = SAMPLE_RECORDINGS[name].transcript()
     overlaps = [round(max(before.end_s - after.start_s, 0), 2) for before, after in pairwise(phrases)]
-    written = [max(-line.seconds, 0) for line in script(name).lines if line.kind not in ("beep", "pause")][1:]
+    written = [max(-line.seconds, 0) for line in CALL_SCRIPTS[name].lines if line.kind not in ("beep", "pause")][1:]
     assert overlaps == pytest.approx(written, abs=0.01)
     assert (max(overlaps) > 0.3) == (name == "angry-caller")
 
 
 def test_the_hold_music_is_found_as_such() -> None:
-    (music,) = [segment for segment in ready_transcript("hold-music") if segment.flags == ("music",)]
+    (music,) = [segment for segment in SAMPLE_RECORDINGS["hold-music"].transcript() if segment.flags == ("music",)]
     assert music.text == ""
     assert music.end_s - music.start_s > 10
     (found,) = tones_of("hold-music", "agent")
@@ -126,24 +130,24 @@ def test_the_hold_music_is_found_as_such() -> None:
 
 
 def test_the_ringing_is_found_as_such() -> None:
-    (ring,) = [segment for segment in ready_transcript("wrong-number") if segment.flags == ("ringing",)]
+    (ring,) = [segment for segment in SAMPLE_RECORDINGS["wrong-number"].transcript() if segment.flags == ("ringing",)]
     (found,) = tones_of("wrong-number", "agent")
     assert found.kind == "ringing"
     assert found.start_s == pytest.approx(ring.start_s, abs=0.2)
 
 
-@pytest.mark.parametrize("name", SCRIPT_NAMES)
+@pytest.mark.parametrize("name", SAMPLE_RECORDINGS)
 def test_no_voice_passes_for_a_tone(name: str) -> None:
     assert tones_of(name, "caller") == []
     if name not in ("hold-music", "wrong-number"):
         assert tones_of(name, "agent") == []
 
 
-@pytest.mark.parametrize("name", SCRIPT_NAMES)
+@pytest.mark.parametrize("name", SAMPLE_RECORDINGS)
 def test_the_apps_voice_detector_hears_all_that_is_said_and_little_else(name: str) -> None:
     for channel, sound in enumerate(sound_of(name)):
         spoken, voiced = np.zeros(len(sound) // 160 + 1, bool), np.zeros(len(sound) // 160 + 1, bool)  # by 10 ms
-        for segment in ready_transcript(name):
+        for segment in SAMPLE_RECORDINGS[name].transcript():
             if segment.text and segment.channel == channel:
                 spoken[round(segment.start_s * 100) : round(segment.end_s * 100)] = True
         for span in find_voice(sound):
@@ -155,15 +159,10 @@ def test_the_apps_voice_detector_hears_all_that_is_said_and_little_else(name: st
 def test_the_card_number_is_kept_from_language_servers() -> None:
     segments = [
         SpokenSegment(segment.start_s, segment.end_s, SPEAKERS[segment.channel], segment.text, segment.flags)
-        for segment in ready_transcript("card-number")
+        for segment in SAMPLE_RECORDINGS["card-number"].transcript()
     ]
     assert {"4000 0566", "5566 5556"} <= {word for s in segments for word in (s.text[-9:], s.text[:9])}
     masked = " ".join(mask_cards(read_conversation(segments).sentences))
     assert REMOVED in masked
     assert not any(group in masked for group in ("4000", "0566", "5566", "5556"))
     assert "129 pounds" in masked
-
-
-def test_an_unknown_script_is_a_mistake() -> None:
-    with pytest.raises(KeyError):
-        ready_transcript("no-such-call")
