@@ -53,17 +53,8 @@ def ratio_chart(
     """
     figure = new_figure(frame.palette, frame.zone, frame.span, LINE_HEIGHT_PX + 10)
     for (name, points), colour, dash in zip(series.items(), frame.palette.lines, DASHES, strict=False):
-        line_so_far(
-            figure,
-            _middles(points, frame.zone),
-            [point.value for point in points],
-            _customdata(points, frame.now, frame.zone),
-            unfinished=_ends_unfinished(points, frame.now),
-            name=plain_text(name),
-            line={"width": 2, "color": colour, "dash": dash},
-            marker={"size": 6, "color": colour},
-            hovertemplate="%{fullData.name}: %{customdata[1]}<extra></extra>",
-        )
+        line = {"width": 2, "color": colour, "dash": dash}
+        _add_line(figure, points, frame, plain_text(name), line, hover="%{fullData.name}")
     found = max((point.value for points in series.values() for point in points if point.value is not None), default=0)
     ticks = value_ticks(found, True) if durations else {"nticks": 6}
     figure.update_yaxes(title_text=unit, range=[0, top or max(found, 1) * 1.12], **ticks)
@@ -100,17 +91,8 @@ def load_chart(
         customdata=_customdata(peaks, frame.now, frame.zone),
         hovertemplate="Peak concurrent calls: %{customdata[1]}<extra></extra>",
     )
-    line_so_far(
-        figure,
-        _middles(means, frame.zone),
-        [point.value for point in means],
-        _customdata(means, frame.now, frame.zone),
-        unfinished=_ends_unfinished(means, frame.now),
-        name="Traffic (erlangs)",
-        line={"width": 2, "color": frame.palette.lines[0]},
-        marker={"size": 6, "color": frame.palette.lines[0]},
-        hovertemplate="Traffic: %{customdata[1]}<extra></extra>",
-    )
+    traffic = {"width": 2, "color": frame.palette.lines[0]}
+    _add_line(figure, means, frame, "Traffic (erlangs)", traffic, hover="Traffic")
     top = max((point.value or 0 for point in peaks), default=0)
     if lines:
         label = {"text": f"Capacity: {count_text(lines, 'line')}", "font": {"size": 12, "color": frame.palette.text}}
@@ -123,6 +105,23 @@ def load_chart(
     figure.update_layout(title_text=title, showlegend=True, margin_l=64)
     complete_figure(figure, frame, unfinished=any(unfinished), resets=resets)
     return figure
+
+
+def _add_line(
+    figure: go.Figure, points: Sequence[Point], frame: TimeFrame, name: str, line: Mapping[str, object], *, hover: str
+) -> None:
+    """Add a line of figures. `hover`: what the hover text calls it."""
+    line_so_far(
+        figure,
+        _middles(points, frame.zone),
+        [point.value for point in points],
+        _customdata(points, frame.now, frame.zone),
+        unfinished=_ends_unfinished(points, frame.now),
+        name=name,
+        line=line,
+        marker={"size": 6, "color": line["color"]},
+        hovertemplate=f"{hover}: %{{customdata[1]}}<extra></extra>",
+    )
 
 
 def _middles(points: Sequence[Point], zone: tzinfo) -> list[datetime]:
