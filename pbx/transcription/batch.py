@@ -104,54 +104,46 @@ def transcribe_queued(
     return batch
 
 
+@dataclass(frozen=True)
 class _Run:
     """The steps of `transcribe_queued`."""
 
-    def __init__(
-        self,
-        engine: Engine,
-        settings: Settings,
-        transcriber: Transcriber,
-        worker: str,
-        batch: TranscriptionBatch,
-        ended: RecordingEnded | None,
-    ) -> None:
-        self._engine = engine
-        self._settings = settings
-        self._transcriber = transcriber
-        self._worker = worker
-        self._batch = batch
-        self._ended = ended
+    engine: Engine
+    settings: Settings
+    transcriber: Transcriber
+    worker: str
+    batch: TranscriptionBatch
+    ended: RecordingEnded | None
 
     def start(self, claim: Claim) -> None:
         """Start a recording's transcript, or continue one that was interrupted."""
-        path = self._settings.audio_dir / claim.file
+        path = self.settings.audio_dir / claim.file
         try:
             with path.open("rb") as file:
                 audio_sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         except OSError as error:
             why = DataError(
-                f"The recording's file is no longer in {self._settings.audio_dir} or can't be read: {error.strerror}.",
+                f"The recording's file is no longer in {self.settings.audio_dir} or can't be read: {error.strerror}.",
                 "Put it back from a backup, then retry.",
             )
             self.fail(claim, why.advice)
             return
-        name, model = self._transcriber.engine, self._transcriber.model
-        with writing(self._engine) as session:
+        name, model = self.transcriber.engine, self.transcriber.model
+        with writing(self.engine) as session:
             transcript = begin_transcript(session, claim.recording_id, name, model, audio_sha256)
             done_s, language_so_far = transcript.done_s, transcript.language  # 0.0 and "" for a new one
-            claims.report_done(session, self._worker, claim.recording_id, done_s, 0.0)
-        chosen = self._settings.whisper_language
+            claims.report_done(session, self.worker, claim.recording_id, done_s, 0.0)
+        chosen = self.settings.whisper_language
         language = (language_so_far or None) if chosen == "auto" else chosen
         assert transcript.id is not None  # noqa: S101 - begin_transcript flushed it
-        self._batch.recordings.append(
+        self.batch.recordings.append(
             ClaimedRecording(claim, transcript.id, TranscriptionSource(path, language, done_s))
         )
 
     def transcribe(self, stop: threading.Event) -> None:
-        recordings = self._batch.recordings
+        recordings = self.batch.recordings
         at = time.monotonic()
-        for part in self._transcriber.transcribe([item.source for item in recordings], stop):
+        for part in self.transcriber.transcribe([item.source for item in recordings], stop):
             item, took_s = recordings[part.source], time.monotonic() - at
             at += took_s
             if item.ended:
@@ -161,16 +153,16 @@ class _Run:
                 self.fail(item.claim, part.error.advice)
             else:
                 self._store(item, part, took_s)
-            if not self._batch.open_recordings:
+            if not self.batch.open_recordings:
                 return
-        if self._batch.open_recordings and not stop.is_set():
+        if self.batch.open_recordings and not stop.is_set():
             raise RuntimeError("the speech engine ended before its recordings")
 
     def _store(self, item: ClaimedRecording, part: TranscriptPart, took_s: float) -> None:
         """Store a part and the progress in one commit. With the last part, also analyse the transcript."""
         recording_id = item.claim.recording_id
-        with writing(self._engine) as session:
-            if not claims.report_done(session, self._worker, recording_id, part.done_s, took_s):
+        with writing(self.engine) as session:
+            if not claims.report_done(session, self.worker, recording_id, part.done_s, took_s):
                 item.ended = True  # cancelled: the stored parts are kept for the next time
                 return
             add_part(session, item.transcript_id, part, item.claim.direction, leg_of(item.claim.name))
@@ -178,11 +170,11 @@ class _Run:
                 finish_transcript(session, item.transcript_id, part.duration_s)
                 self._analyse(session, item.transcript_id, part.duration_s)
                 item.ended = True
-                claims.complete(session, self._worker, recording_id, part.duration_s)
+                claims.complete(session, self.worker, recording_id, part.duration_s)
         if part.is_last:
-            self._batch.completed.append(recording_id)
-            if self._ended is not None:
-                self._ended(recording_id, "")
+            self.batch.completed.append(recording_id)
+            if self.ended is not None:
+                self.ended(recording_id, "")
 
     def _analyse(self, session: Session, transcript_id: int, duration_s: float | None) -> None:
         """Store the local analysis. If there is a language server, its summary is added later."""
@@ -193,48 +185,41 @@ class _Run:
         except Exception:  # a missing summary is better than a missing transcript
             log.exception("Transcript %d could not be analysed.", transcript_id)
             return
-        pending = SUMMARY_PENDING if self._settings.analysis_url and self._settings.analysis_model else ""
+        pending = SUMMARY_PENDING if self.settings.analysis_url and self.settings.analysis_model else ""
         save_analysis(session, transcript_id, found.engine, found.to_document(), pending)
 
     def fail(self, claim: Claim, reason: str) -> None:
-        with writing(self._engine) as session:
-            claims.fail(session, self._worker, claim.recording_id, reason)
+        with writing(self.engine) as session:
+            claims.fail(session, self.worker, claim.recording_id, reason)
         log.warning("Recording %d could not be transcribed.", claim.recording_id)
-        self._batch.failed[claim.recording_id] = reason
-        if self._ended is not None:
-            self._ended(claim.recording_id, reason)
+        self.batch.failed[claim.recording_id] = reason
+        if self.ended is not None:
+            self.ended(claim.recording_id, reason)
 
     def fail_if_single(self, reason: str) -> None:
         """Fail the only open recording after an engine failure. Does nothing if several could be the cause."""
-        if len(self._batch.open_recordings) == 1:
-            item = self._batch.open_recordings[0]
+        if len(self.batch.open_recordings) == 1:
+            item = self.batch.open_recordings[0]
             item.ended = True
             self.fail(item.claim, reason)
 
 
+@dataclass
 class _StopWatcher:
     """Sets its `stop` soon after the caller's `stop` is set, a recording is cancelled or transcription is paused."""
 
-    def __init__(
-        self,
-        engine: Engine,
-        connection_id: int,
-        worker: str,
-        batch: TranscriptionBatch,
-        stop: threading.Event,
-        obeys_pause: bool,
-    ) -> None:
-        self.stop = threading.Event()
-        self._engine = engine
-        self._connection_id = connection_id
-        self._worker = worker
-        self._batch = batch
-        self._callers_stop = stop
-        self._obeys_pause = obeys_pause
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="transcription watch", daemon=True)
+    engine: Engine
+    connection_id: int
+    worker: str
+    batch: TranscriptionBatch
+    callers_stop: threading.Event
+    obeys_pause: bool
+    stop: threading.Event = field(default_factory=threading.Event, init=False)
+    _over: threading.Event = field(default_factory=threading.Event, init=False)
+    _thread: threading.Thread = field(init=False)
 
     def __enter__(self) -> Self:
+        self._thread = threading.Thread(target=self._watch, name="transcription watch", daemon=True)
         self._thread.start()
         return self
 
@@ -245,7 +230,7 @@ class _StopWatcher:
     def _watch(self) -> None:
         checked_at = time.monotonic()
         while not self._over.wait(0.1):
-            if not self._callers_stop.is_set():
+            if not self.callers_stop.is_set():
                 if time.monotonic() - checked_at < STOP_CHECK_S:
                     continue
                 checked_at = time.monotonic()
@@ -256,8 +241,8 @@ class _StopWatcher:
             return
 
     def _should_continue(self) -> bool:
-        with reading(self._engine) as session:
-            claimed = claims.still_claimed(session, self._worker)
-            paused = self._obeys_pause and rules_of(session, self._connection_id).paused
+        with reading(self.engine) as session:
+            claimed = claims.still_claimed(session, self.worker)
+            paused = self.obeys_pause and rules_of(session, self.connection_id).paused
         # Read the batch after the database: a recording that ends is marked in the batch first.
-        return not paused and claimed >= {item.claim.recording_id for item in self._batch.open_recordings}
+        return not paused and claimed >= {item.claim.recording_id for item in self.batch.open_recordings}
