@@ -4,6 +4,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -43,44 +44,43 @@ log = logging.getLogger("pbx.worker")
 JobEnded = Callable[[Job], None]
 
 
-def do_sync(
-    engine: Engine,
-    settings: Settings,
-    active: ActiveConnection,
-    options: dict[str, Any],
-    progress: Progress | None,
-    stop: Stop,
-) -> dict[str, Any]:
+@dataclass(frozen=True)
+class JobRun:
+    """What a job works with. The options depend on its kind. It ends soon after `stop` is set."""
+
+    engine: Engine
+    settings: Settings
+    active: ActiveConnection
+    options: dict[str, Any]
+    progress: Progress | None
+    stop: Stop
+
+
+def do_sync(job: JobRun) -> dict[str, Any]:
     """Sync recordings from the PBX. Options: since and until (ISO times with an offset), limit, parallel, dry_run."""
+    options, settings = job.options, job.settings
     since, until = (datetime.fromisoformat(options[name]) if options.get(name) else None for name in ("since", "until"))
     result = sync_recordings(
-        engine,
-        active,
+        job.engine,
+        job.active,
         settings.audio_dir,
         since=since,
         until=until,
         limit=options.get("limit"),
         dry_run=options.get("dry_run", False),
         parallel=options.get("parallel", 4),
-        progress=progress,
-        stop=stop,
+        progress=job.progress,
+        stop=job.stop,
         room=Room(settings.freepbx_largest_recording_mb * 1_000_000, settings.pbx_least_free_mb * 1_000_000),
     )
     return result.model_dump(mode="json")
 
 
-def do_collect(
-    engine: Engine,
-    settings: Settings,
-    active: ActiveConnection,
-    options: dict[str, Any],
-    progress: Progress | None,
-    stop: Stop,
-) -> dict[str, Any]:
+def do_collect(job: JobRun) -> dict[str, Any]:
     """Take a snapshot of the PBX. Options: output (a path). Returns counts, and incomplete parts with reasons."""
-    output = Path(options.get("output") or settings.pbx_data_dir / "freepbx.json")
-    private = output.resolve().is_relative_to(settings.home_dir.resolve())
-    snapshot = collect_snapshot(engine, active, output=output, private=private, stop=stop)
+    output = Path(job.options.get("output") or job.settings.pbx_data_dir / "freepbx.json")
+    private = output.resolve().is_relative_to(job.settings.home_dir.resolve())
+    snapshot = collect_snapshot(job.engine, job.active, output=output, private=private, stop=job.stop)
     return {
         "collected_at": snapshot.taken_at.isoformat(),
         "output": str(output),
@@ -92,32 +92,30 @@ def do_collect(
     }
 
 
-def make_playable(
-    engine: Engine,
-    settings: Settings,
-    active: ActiveConnection,
-    options: dict[str, Any],
-    progress: Progress | None,
-    stop: Stop,
-) -> dict[str, Any]:
+def make_playable(job: JobRun) -> dict[str, Any]:
     """Make a recording's playable copy and waveform. Options: recording_id. Raises DataError if it isn't cached."""
     from pbx.recordings.playable import render_playable, waveform
 
-    with reading(engine) as session:
-        recording = session.get(RecordingRow, options.get("recording_id", 0))
-    if recording is None or recording.connection_id != active.id or not recording.file:
+    with reading(job.engine) as session:
+        recording = session.get(RecordingRow, job.options.get("recording_id", 0))
+    if recording is None or recording.connection_id != job.active.id or not recording.file:
         raise DataError("This recording is not in the cache.", "Sync again, then open the call.")
-    source = settings.audio_dir / recording.file
-    render_playable(source, settings.playable_dir)
-    waveform(source, settings.playable_dir)
+    source = job.settings.audio_dir / recording.file
+    render_playable(source, job.settings.playable_dir)
+    waveform(source, job.settings.playable_dir)
     return {"recording_id": recording.id}
 
 
-JOBS: dict[JobKind, Callable[..., dict[str, Any]]] = {
+def do_import(job: JobRun) -> dict[str, Any]:
+    """Import history: see `import_history`, also for the options."""
+    return import_history(job.engine, job.settings, job.active, job.options, job.progress, job.stop)
+
+
+JOBS: dict[JobKind, Callable[[JobRun], dict[str, Any]]] = {
     "sync": do_sync,
     "collect": do_collect,
     "make_playable": make_playable,
-    "import": import_history,
+    "import": do_import,
 }
 
 
@@ -131,7 +129,7 @@ def run_inline(
     """
     active = queue.needed_connection(engine, settings)
     if options.get("dry_run"):  # a dry run changes nothing, so no job is recorded
-        return JOBS[kind](engine, settings, active, options, progress, Stop())
+        return JOBS[kind](JobRun(engine, settings, active, options, progress, Stop()))
     with take_process_lock(settings.pbx_data_dir, "here") as slot:
         queue.requeue_job(engine, slot.name, died=True)  # left by a dead process that held this lock
         queue.requeue_orphaned(engine, settings.pbx_data_dir)
@@ -144,7 +142,7 @@ def run_inline(
                 progress(done, total)
 
         def act(progress: Progress, stop: Stop) -> dict[str, Any]:
-            return JOBS[kind](engine, settings, active, options, progress, stop)
+            return JOBS[kind](JobRun(engine, settings, active, options, progress, stop))
 
         try:
             result = run_limited(kind, act, report, threading.Event())
@@ -311,7 +309,7 @@ class Worker:
                 raise SettingsError(
                     "It was requested for a different PBX from the one set up now.", "Request it again."
                 )
-            return JOBS[kind](self._engine, self._settings, active, job.options, progress, stop)
+            return JOBS[kind](JobRun(self._engine, self._settings, active, job.options, progress, stop))
 
         try:
             result = run_limited(kind, act, progress_writer(self._engine, self._slot.name, job.id), self._stop)

@@ -89,7 +89,7 @@ def test_wrong_use_exits_with_2(wrong: list[str], pbx: None) -> None:
 
 def test_sync_prints_its_numbers(does: Callable[[str, JobFunction], None]) -> None:
     seen: list[dict[str, Any]] = []
-    does("sync", lambda engine, settings, active, options, progress, stop: seen.append(options) or SYNCED)
+    does("sync", lambda job: seen.append(job.options) or SYNCED)
     said = run(app, ["sync", "--since", "2026-01-31T08:00+01:00", "--limit", "7", "--json"])
     assert (said.exit_code, said.stderr) == (0, "")
     assert json.loads(said.stdout) == SYNCED

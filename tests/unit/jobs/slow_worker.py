@@ -5,35 +5,24 @@ Arguments: once (optional). Each line of `log` in the data directory is "<pid> b
 
 import os
 import sys
-import threading
 from typing import Any
 
-from sqlalchemy import Engine
-
 from pbx.jobs import worker
-from pbx.progress import Progress
-from pbx.settings import Settings, load_settings
-from pbx.store.connections import ActiveConnection
+from pbx.settings import load_settings
 
 
-def wait_for_go(
-    engine: Engine,
-    settings: Settings,
-    active: ActiveConnection,
-    options: dict[str, Any],
-    progress: Progress,
-    stop: threading.Event,
-) -> dict[str, Any]:
-    folder = settings.pbx_data_dir
+def wait_for_go(job: worker.JobRun) -> dict[str, Any]:
+    folder = job.settings.pbx_data_dir
 
     def note(word: str) -> None:
         with (folder / "log").open("a") as log:
             log.write(f"{os.getpid()} {word}\n")
 
     note("begins")
-    progress(1, 2)
+    assert job.progress is not None
+    job.progress(1, 2)
     while not (folder / "go").exists():
-        if stop.wait(0.02) and "deaf" not in options:
+        if job.stop.wait(0.02) and "deaf" not in job.options:
             return {"new": 0}
     note("ends")
     return {"new": 2}

@@ -153,8 +153,8 @@ def test_a_worker_goes_on_though_a_job_never_returns(
 
 
 def test_a_command_that_hangs_ends_too(engine: Engine, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    def hang(*arguments: Any) -> dict[str, Any]:
-        arguments[-1].wait(60)
+    def hang(job: worker.JobRun) -> dict[str, Any]:
+        job.stop.wait(60)
         return {}
 
     monkeypatch.setitem(worker.JOBS, "collect", hang)
