@@ -15,12 +15,14 @@ from sqlmodel import Session
 from pbx.analytics.formulas.intervals import (
     DAYS,
     HOURS,
+    Interval,
     IntervalStep,
     in_gap,
     interval_edges,
     interval_of,
     period_before,
     week_cells,
+    with_edges,
 )
 from pbx.analytics.formulas.queues import (
     IN_PROGRESS,
@@ -37,6 +39,7 @@ from pbx.analytics.packed_days import Packed, load_columns, remembered
 from pbx.store.snapshots import latest_snapshot
 
 Dimension = Literal["queue", "agent", "did"]
+QueueInterval = Interval[QueueFigures]  # of the visits that joined in it
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,15 +83,6 @@ class FigureFilter:
 
 
 @dataclass(frozen=True, slots=True)
-class QueueInterval:
-    """Figures of the visits that joined from `start_at` up to `end_at` (UTC), an hour or day of the PBX's zone."""
-
-    start_at: datetime
-    end_at: datetime
-    figures: QueueFigures
-
-
-@dataclass(frozen=True, slots=True)
 class HeatCell:
     """An hour of the week: the figures of all its visits, and how many such hours of the period were observed."""
 
@@ -122,7 +116,7 @@ def queue_intervals(
     if not edges:
         return []
     figures = tally(visits, interval_of(visits.joined_s, edges), len(edges) - 1, targets or Targets())
-    return [QueueInterval(*item) for item in zip(edges, edges[1:], figures, strict=False)]
+    return with_edges(edges, figures)
 
 
 def figures_by(

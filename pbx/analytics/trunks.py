@@ -8,7 +8,7 @@ from sqlmodel import Session
 
 from pbx.analytics.formulas.concurrency import Levels, levels, sweep
 from pbx.analytics.formulas.erlang import lines_needed
-from pbx.analytics.formulas.intervals import IntervalStep, epochs, interval_edges, interval_of
+from pbx.analytics.formulas.intervals import Interval, IntervalStep, epochs, interval_edges, interval_of, with_edges
 from pbx.analytics.formulas.queues import Flags
 from pbx.analytics.formulas.trunks import (
     EFFECTIVE,
@@ -23,17 +23,9 @@ from pbx.store.models import Table
 
 LONGEST_CALL = timedelta(days=1)  # a call that began longer ago and has no end doesn't count as in progress
 UNDECIDED = ("", "UNKNOWN")  # still ringing, or ended without a record of how
+TrunkInterval = Interval[TrunkFigures]  # of the seizures that began in it
 _Seizures = tuple[SeizureColumns, Levels]
 _SAMPLES, _SUBJECTS = (Table.metadata.tables[name].c for name in ("trunk_samples", "subjects"))
-
-
-@dataclass(frozen=True, slots=True)
-class TrunkInterval:
-    """Figures of the seizures that began from `start_at` up to `end_at` (UTC), an hour or day of the PBX's zone."""
-
-    start_at: datetime
-    end_at: datetime
-    figures: TrunkFigures
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +61,7 @@ def trunk_intervals(
     def count() -> list[TrunkInterval]:
         edges = interval_edges(since, until, zone, step)
         figures = _tally(_load(session, connection_id, trunk, since, until), edges)
-        return [TrunkInterval(*item) for item in zip(edges, edges[1:], figures, strict=False)]
+        return with_edges(edges, figures)
 
     return remembered(session, ("intervals", connection_id, trunk, since, until, zone, step), count)
 

@@ -5,8 +5,9 @@ go forward, the skipped hour has no interval.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta, tzinfo
-from typing import Literal
+from typing import Generic, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,16 @@ Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 HOUR_S = 3600
 DAYS, HOURS = 7, 24
+Figures = TypeVar("Figures")
+
+
+@dataclass(frozen=True, slots=True)
+class Interval(Generic[Figures]):
+    """Figures of what began from `start_at` up to `end_at` (UTC), an hour or day of the PBX's zone."""
+
+    start_at: datetime
+    end_at: datetime
+    figures: Figures
 
 
 def interval_edges(since: datetime, until: datetime, zone: tzinfo, step: IntervalStep) -> list[datetime]:
@@ -30,6 +41,11 @@ def interval_edges(since: datetime, until: datetime, zone: tzinfo, step: Interva
     while (at := next_edge(at, zone, step)) < until:
         edges.append(at)
     return [*edges, until.astimezone(UTC)]
+
+
+def with_edges(edges: Sequence[datetime], figures: Sequence[Figures]) -> list[Interval[Figures]]:
+    """The intervals between edges, each with its figures."""
+    return [Interval(*item) for item in zip(edges, edges[1:], figures, strict=False)]
 
 
 def next_edge(at: datetime, zone: tzinfo, step: IntervalStep) -> datetime:

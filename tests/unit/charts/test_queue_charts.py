@@ -7,6 +7,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from pbx import charts
+from pbx.analytics.formulas.intervals import Interval
 from pbx.analytics.formulas.queues import QueueFigures, WaitBucket
 from pbx.analytics.queues import HeatCell, QueueInterval
 
@@ -20,7 +21,7 @@ LATE = QueueFigures(offered=1, abandoned=1)
 
 
 def hours(*figures: QueueFigures) -> list[QueueInterval]:
-    return [QueueInterval(START + HOUR * n, START + HOUR * (n + 1), each) for n, each in enumerate(figures)]
+    return [Interval(START + HOUR * n, START + HOUR * (n + 1), each) for n, each in enumerate(figures)]
 
 
 def frame_of(gaps=(), now=LATER) -> charts.TimeFrame:
