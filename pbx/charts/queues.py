@@ -45,7 +45,7 @@ SERVICE_LEVELS: dict[str, Callable[[QueueFigures], Ratio]] = {
 MEASURES: dict[str, tuple[str, Callable[[HeatCell], Ratio]]] = {  # of the heat map: the unit, and the value
     "Offered": ("per hour", lambda cell: Ratio(cell.figures.offered, cell.hours)),
     "Abandon rate": ("%", lambda cell: cell.figures.abandon_rate),
-    "Service level": ("%", lambda cell: cell.figures.sl_offered),
+    "Service level (offered calls)": ("%", lambda cell: cell.figures.sl_offered),
     "Speed of answer": ("s", lambda cell: cell.figures.asa),
 }
 _FAINT = 0.45  # opacity of bars that aren't selected
@@ -226,7 +226,7 @@ def week_map(cells: Sequence[Sequence[HeatCell]], measure: str, *, zone: tzinfo,
         marker={
             "color": values,
             "cmin": 0,
-            "cmax": 100 if measure == "Service level" else max([*values, 1e-9]),
+            "cmax": 100 if measure.startswith("Service level") else max([*values, 1e-9]),
             "colorscale": [[0, _mix(low, palette.text, 0.06)], [0.001, _mix(low, high, 0.16)], [1, high]],
             "colorbar": {"thickness": 10, "outlinewidth": 0, "title": {"text": unit}, "nticks": 5},
             "cornerradius": 2,

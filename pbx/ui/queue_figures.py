@@ -95,17 +95,17 @@ def _headlines(now: QueueFigures, then: QueueFigures | None, target: str) -> Non
                 "sl_answered",
                 "Answered within target ÷ all answered calls. Target: the queue’s service level, otherwise 20 s.",
             ),
-            *("Within target, of answered calls", "up", "percent"),
+            *(f"Answered within target ({target})", "up", "percent"),
         )
         tile(
             *("Service level (answered + abandoned)", "sl_inclusive"),
             "(Answered + abandoned within target) ÷ (answered + abandoned).",
-            *("Within target, of answered and abandoned calls", "up", "percent"),
+            *("Answered or abandoned within target", "up", "percent"),
         )
         tile(
             *("Service level (offered calls)", "sl_offered"),
             "Answered within target ÷ (calls offered − calls abandoned within 5 s).",
-            *("Within target, of calls offered", "up", "percent"),
+            *("Without calls abandoned within 5 s", "up", "percent"),
         )
         tile(
             *("Longest wait", "max_wait_s", "The longest time a caller waited in a queue, abandoned calls included."),
