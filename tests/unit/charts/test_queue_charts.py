@@ -107,7 +107,9 @@ def test_outcomes_are_ordered_by_frequency() -> None:
     assert not charts.outcome_bars({}, zone=BERLIN, palette=charts.LIGHT).data[0].y
 
 
-@pytest.mark.parametrize(("measure", "value"), [("Offered", 5.0), ("Abandon rate", 30.0), ("Service level", 37.5)])
+@pytest.mark.parametrize(
+    ("measure", "value"), [("Offered", 5.0), ("Abandon rate", 30.0), ("Service level (offered calls)", 37.5)]
+)
 def test_a_cell_of_the_week_is_coloured_by_its_measure(measure: str, value: float) -> None:
     cells = [[HeatCell(NONE, 0)] * 24 for _ in range(7)]
     cells[2][9] = HeatCell(SOME, 2)
