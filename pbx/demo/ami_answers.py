@@ -5,9 +5,9 @@ from zoneinfo import ZoneInfo
 
 from pbx.demo.ami_messages import AmiAnswer, PbxMoment, ReceivedAction, empty_list_answer, list_answer, refuse, reply
 from pbx.demo.ami_pjsip_answers import contacts, endpoints, one_endpoint, registrations
-from pbx.demo.channels import UNKNOWN, Channel, EventHeaders
+from pbx.demo.channels import DEVICE_IDLE, UNKNOWN, Channel, EventHeaders
 from pbx.demo.company import QUEUES, ZONE
-from pbx.demo.simulated_asterisk import IDLE, Member, QueueState, member_headers
+from pbx.demo.simulated_asterisk import Member, QueueState, member_headers
 
 # The system
 
@@ -122,8 +122,8 @@ def _params(action: ReceivedAction, state: QueueState | None) -> EventHeaders:
         ("Completed", str(counted.completed if counted else 0)),
         ("Abandoned", str(counted.abandoned if counted else 0)),
         ("ServiceLevel", str(state.queue.service_level_s if state else 0)),
-        ("ServicelevelPerf", f"{counted.level_perf if counted else 0.0:.1f}"),
-        ("ServicelevelPerf2", f"{counted.level_perf2 if counted else 0.0:.1f}"),
+        ("ServicelevelPerf", f"{counted.service_level_perf if counted else 0.0:.1f}"),
+        ("ServicelevelPerf2", f"{counted.service_level_perf2 if counted else 0.0:.1f}"),
         ("Weight", "0"),
         *action.id_line,
     )
@@ -155,7 +155,7 @@ def _queue_summary(action: ReceivedAction, moment: PbxMoment) -> str:
             continue
         state = moment.asterisk.queue(queue, moment.at) if queue else None
         members, callers = (state.members, state.callers) if state else ((), ())
-        free = sum(1 for member in members if member.status == IDLE and not member.paused)
+        free = sum(1 for member in members if member.status == DEVICE_IDLE and not member.paused)
         fields = {
             "Queue": name,
             "LoggedIn": len(members),

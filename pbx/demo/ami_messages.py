@@ -1,6 +1,6 @@
-"""AMI messages: an action from a client, and the messages of its answer. Pure.
+"""AMI messages: an action from a client and the messages that answer it. Pure.
 
-Long items of lists are filled into templates, which have the fields of a real server in their order.
+The templates of long list items have the fields of a real server in their order.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -33,7 +33,7 @@ class ReceivedAction:
 
 @dataclass(frozen=True, slots=True)
 class PbxMoment:
-    """The PBX at the moment `at` of the simulation, when its own clock shows `clock_at`."""
+    """The PBX at the moment `at`, when its own clock shows `clock_at`."""
 
     release: "Release"
     asterisk: SimulatedAsterisk
@@ -57,12 +57,12 @@ class Release:
 
 
 def message_text(headers: Iterable[tuple[str, str]]) -> str:
-    """A message with these headers."""
+    """A message that consists of these headers."""
     return END.join(map(": ".join, headers)) + END + END
 
 
 def event_text(name: str, group: str, headers: Iterable[tuple[str, str]]) -> str:
-    """An event of a class, with its headers."""
+    """An event of the class `group` with these headers."""
     return message_text((("Event", name), ("Privilege", f"{group},all"), *headers))
 
 
@@ -89,7 +89,7 @@ def _templates(file: Path) -> dict[str, dict[str, str]]:
 def list_item(
     action: ReceivedAction, moment: PbxMoment, event: str, values: Mapping[str, str], omit: tuple[str, ...] = ()
 ) -> EventHeaders:
-    """An item of a list: the template of its event with these values, without the fields to omit."""
+    """A list item: the template of the event, filled with these values, without the fields in `omit`."""
     release = moment.release
     values = {**values, **dict.fromkeys(release.empty_fields, "")}
     template = _templates(release.list_items)[event]
@@ -100,6 +100,7 @@ def list_item(
 def list_answer(
     action: ReceivedAction, message: str, done: str, items: Iterable[EventHeaders], *more: tuple[str, str]
 ) -> str:
+    """A list as the answer to an action: a response, the items, and the event `done` with `more` headers."""
     texts = [message_text(item) for item in items]
     start = reply(action, "Success", ("EventList", "start"), ("Message", message))
     end = (("Event", done), *action.id_line, ("EventList", "Complete"), ("ListItems", str(len(texts))), *more)
@@ -107,5 +108,5 @@ def list_answer(
 
 
 def empty_list_answer(message: str, done: str) -> AmiAnswer:
-    """Answers an action with a list without items."""
+    """A function that answers an action with a list that has no items."""
     return lambda action, moment: list_answer(action, message, done, ())

@@ -4,11 +4,9 @@ import hashlib
 
 from pbx.demo.ami_messages import PbxMoment, ReceivedAction, list_answer, list_item, message_text, refuse, reply
 from pbx.demo.call_events import INTERNAL_CONTEXT, TRUNK_CONTEXT
-from pbx.demo.channels import Channel
+from pbx.demo.channels import DEVICE_IDLE, DEVICE_IN_USE, DEVICE_STATES, Channel
 from pbx.demo.company import PHONES, TRUNKS, UNUSED_PHONE, Agent
-from pbx.demo.simulated_asterisk import IDLE, IN_USE, IS_RINGING, UNAVAILABLE
 
-_STATES = {IDLE: "Not in use", IN_USE: "In use", IS_RINGING: "Ringing", UNAVAILABLE: "Unavailable"}
 _USER_AGENT = "Yealink SIP-T54W 96.86.0.70"
 _TRUNK_USER = "larkfield"
 _SECRET = "made-up-and-of-no-use"  # noqa: S105 - Asterisk sends one with each AuthDetail; the app must drop it
@@ -26,7 +24,7 @@ def _endpoint_fields(endpoint: str, moment: PbxMoment, channels: tuple[Channel, 
     """The fields in which endpoints differ, for any of their templates."""
     trunk = any(trunk.name == endpoint for trunk in TRUNKS)
     asterisk, active = moment.asterisk, sum(1 for channel in channels if channel.endpoint == endpoint)
-    state = (IN_USE if active else IDLE) if trunk else asterisk.device(endpoint, channels)
+    state = (DEVICE_IN_USE if active else DEVICE_IDLE) if trunk else asterisk.device(endpoint, channels)
     phone = next((one for one in (*PHONES, UNUSED_PHONE) if one.extension == endpoint), None)
     return {
         "ObjectName": endpoint,
@@ -38,7 +36,7 @@ def _endpoint_fields(endpoint: str, moment: PbxMoment, channels: tuple[Channel, 
         "OutboundAuth": endpoint if trunk else "",
         "OutboundAuths": endpoint if trunk else "",
         "Contacts": f"{endpoint}/{_uri(endpoint)}," if _uri(endpoint) else "",
-        "DeviceState": _STATES[state],
+        "DeviceState": DEVICE_STATES[state],
         "ActiveChannels": str(active),
         "Context": TRUNK_CONTEXT if trunk else INTERNAL_CONTEXT,
         "DeviceStateBusyAt": "0" if trunk else "1",

@@ -16,7 +16,7 @@ from zoneinfo import ZoneInfo
 
 from pbx.demo.ami_messages import Release
 from pbx.demo.asterisk_http import BadRequest, HttpReply, Request, html_reply, json_reply, read_request
-from pbx.demo.channels import DOWN, RING, RINGING, UP, Channel
+from pbx.demo.channels import CHANNEL_STATES, Channel
 from pbx.demo.client_connection import ClientConnection
 from pbx.demo.company import ZONE
 from pbx.demo.recording_dir import RecordingDir, StoredFile
@@ -24,7 +24,6 @@ from pbx.demo.simulated_asterisk import SimulatedAsterisk
 
 ENTITY_ID = "02:00:00:00:60:00"  # a locally administered address, which no network card has
 _REALM = 'WWW-Authenticate: Basic realm="Asterisk REST Interface"'
-_STATES = {DOWN: "Down", RING: "Ring", RINGING: "Ringing", UP: "Up"}
 _NOT_FOUND = "The requested URL was not found on this server."
 
 
@@ -185,7 +184,7 @@ def _channel_document(channel: Channel) -> dict[str, object]:
     return {
         "id": channel.uniqueid,
         "name": channel.name,
-        "state": _STATES[channel.state],
+        "state": CHANNEL_STATES[channel.state],
         "protocol_id": str(uuid5(NAMESPACE_OID, channel.uniqueid)),  # SIP's Call-ID
         "caller": {"name": channel.caller_name, "number": channel.number},
         "connected": {"name": channel.connected_name, "number": channel.connected},

@@ -1,4 +1,4 @@
-"""HTTP as in Asterisk's own server: reads requests and writes replies, with its headers in its order."""
+"""HTTP as Asterisk's own server implements it: reads requests and writes replies, with its headers in its order."""
 
 import asyncio
 import json
@@ -7,10 +7,10 @@ from datetime import datetime
 from email.utils import format_datetime
 from urllib.parse import parse_qs
 
-KEEP_ALIVE_S = 15.0  # session_keep_alive of http.conf: a connection without a request for so long is closed
-_LONGEST_LINE = 4096  # bytes, MAX_HTTP_LINE_LENGTH
-_MOST_HEADERS = 100
-_PIECE_BYTES = 65_536
+KEEP_ALIVE_S = 15.0  # session_keep_alive of http.conf: a connection is closed after so long without a request
+_MAX_LINE_BYTES = 4096  # MAX_HTTP_LINE_LENGTH
+_MAX_HEADERS = 100
+_CHUNK_BYTES = 65_536
 _PHRASES = {
     200: "OK",
     204: "No Content",
@@ -27,7 +27,7 @@ _PHRASES = {
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A request. `path` is still quoted, without the query; the names of `headers` are in lower case."""
+    """A request. `path` has no query and is still percent-encoded; the names of `headers` are in lower case."""
 
     method: str
     path: str
@@ -36,13 +36,13 @@ class Request:
 
     @property
     def wants_close(self) -> bool:
-        """Whether the client closes after the reply. Unlike other servers, HTTP/1.0 alone doesn't mean that."""
+        """Whether to close after the reply. Unlike in other servers, HTTP/1.0 alone doesn't mean that."""
         return self.headers.get("connection", "").lower() == "close"
 
 
 @dataclass(frozen=True, slots=True)
 class HttpReply:
-    """A reply without its server and date. `headers` come between Cache-Control and Content-Length."""
+    """A reply. `headers` are those between Cache-Control and Content-Length."""
 
     status: int
     body: bytes = b""
@@ -50,7 +50,7 @@ class HttpReply:
     close: bool = False
 
     def head(self, server: str, at: datetime, length_bytes: int, *, close: bool) -> bytes:
-        """The status line and headers, which announce `length_bytes`."""
+        """The status line and all headers, with `length_bytes` as Content-Length."""
         lines = [
             f"HTTP/1.1 {self.status} {_PHRASES.get(self.status, 'Error')}",
             f"Server: {server}",
@@ -65,14 +65,14 @@ class HttpReply:
 
 @dataclass(frozen=True)
 class BadRequest(Exception):
-    """A request that can't be parsed. Its answer closes the connection."""
+    """A request that can't be parsed. The server replies with an error and closes the connection."""
 
     status: int
     text: str
 
 
 def json_reply(answer: object, status: int = 200, *headers: str, close: bool = False) -> HttpReply:
-    """A reply of ARI: compact JSON in UTF-8. Errors have a `message`."""
+    """A reply of ARI: compact JSON in UTF-8. Errors have a field `message`."""
     body = json.dumps(answer, ensure_ascii=False, separators=(",", ":")).encode(errors="surrogateescape")
     return HttpReply(status, body, (*headers, "Content-type: application/json"), close)
 
@@ -95,7 +95,7 @@ def html_reply(status: int, text: str, server: str, *, close: bool = False) -> H
 
 
 async def read_request(reader: asyncio.StreamReader) -> Request | None:
-    """The next request of a connection, without its body. None once the client has left or sent nothing for 15 s.
+    """The next request, without its body. None after the client has left or has sent nothing for KEEP_ALIVE_S.
 
     Raises BadRequest.
     """
@@ -117,7 +117,7 @@ async def _read_line(reader: asyncio.StreamReader, message: str) -> str:
         line = await reader.readuntil(b"\n")
     except asyncio.LimitOverrunError:
         raise BadRequest(400, message) from None
-    if len(line) >= _LONGEST_LINE:
+    if len(line) >= _MAX_LINE_BYTES:
         raise BadRequest(400, message)
     return line.decode(errors="surrogateescape").strip()
 
@@ -125,7 +125,7 @@ async def _read_line(reader: asyncio.StreamReader, message: str) -> str:
 async def _read_headers(reader: asyncio.StreamReader) -> dict[str, str]:
     """The headers up to the empty line. Lines without a colon are ignored."""
     headers: dict[str, str] = {}
-    for _ in range(_MOST_HEADERS + 1):
+    for _ in range(_MAX_HEADERS + 1):
         line = await _read_line(reader, "Header line too long")
         if not line:
             return headers
@@ -136,13 +136,13 @@ async def _read_headers(reader: asyncio.StreamReader) -> dict[str, str]:
 
 
 async def _skip_body(reader: asyncio.StreamReader, headers: dict[str, str]) -> None:
-    """Read and drop a body: no resource here takes one."""
+    """Read a body and drop it: no resource here uses one."""
     length = headers.get("content-length", "0")
     if not length.isdecimal():
         raise BadRequest(400, "Invalid Content-Length in request!")
-    left_bytes = int(length)
-    while left_bytes:
-        piece = await reader.read(min(left_bytes, _PIECE_BYTES))
-        if not piece:
+    remaining_bytes = int(length)
+    while remaining_bytes:
+        chunk = await reader.read(min(remaining_bytes, _CHUNK_BYTES))
+        if not chunk:
             raise EOFError
-        left_bytes -= len(piece)
+        remaining_bytes -= len(chunk)

@@ -6,7 +6,18 @@ The order is that of a real Asterisk with PJSIP telephones as the queue's member
 from datetime import timedelta
 from functools import lru_cache
 
-from pbx.demo.channels import DOWN, RING, RINGING, UP, CallStep, Channel, StepWriter
+from pbx.demo.channels import (
+    DEVICE_IDLE,
+    DEVICE_IN_USE,
+    DEVICE_RINGING,
+    DOWN,
+    RING,
+    RINGING,
+    UP,
+    CallStep,
+    Channel,
+    StepWriter,
+)
 from pbx.demo.company import AGENTS, PHONES, PlannedCall, PlannedRing
 from pbx.demo.queue_counters import Boot, queue_position, seconds_between
 from pbx.demo.recording_dir import recording_name
@@ -14,7 +25,6 @@ from pbx.demo.recording_dir import recording_name
 MONITOR_DIR = "/var/spool/asterisk/monitor"
 INTERNAL_CONTEXT, TRUNK_CONTEXT, QUEUE_CONTEXT = "from-internal", "from-trunk", "ext-queues"
 _NAMES = {phone.extension: phone.name for phone in PHONES}
-_IDLE, _IN_USE, _IS_RINGING = 1, 2, 6
 _QUEUE_ANSWERS_AFTER = timedelta(milliseconds=300)
 _PHONE_RINGS_AFTER = timedelta(milliseconds=80)
 
@@ -109,7 +119,7 @@ def _ring(writer: StepWriter, call: PlannedCall, ring: PlannedRing, index: int, 
     writer.at = min(ring.at + _PHONE_RINGS_AFTER, over_at)
     writer.set_state("agent", RINGING)
     writer.report("DialState", "caller", ("DialStatus", "RINGING"), dest="agent")
-    writer.set_device(agent.extension, _IS_RINGING)
+    writer.set_device(agent.extension, DEVICE_RINGING)
     if ring.cancelled:
         return
     writer.at = over_at
@@ -125,7 +135,7 @@ def _stop_ringing(writer: StepWriter, extension: str, status: str) -> None:
     for dial_status in (status, "CANCEL"):
         writer.report("DialEnd", "caller", ("DialStatus", dial_status), dest="agent")
     writer.hang_up("agent", 0)
-    writer.set_device(extension, _IDLE)
+    writer.set_device(extension, DEVICE_IDLE)
 
 
 def _connect(writer: StepWriter, call: PlannedCall, ring: PlannedRing, boot: Boot) -> None:
@@ -140,7 +150,7 @@ def _connect(writer: StepWriter, call: PlannedCall, ring: PlannedRing, boot: Boo
     member = _member(call, ring.agent.extension, ring.agent.name)
     writer.report("AgentConnect", "caller", *member, *headers, group="agent", dest="agent")
     writer.bridge(_bridge_id(call, 0), "caller", "agent")
-    writer.set_device(ring.agent.extension, _IN_USE)
+    writer.set_device(ring.agent.extension, DEVICE_IN_USE)
 
 
 def _bridge_id(call: PlannedCall, index: int) -> str:
@@ -167,7 +177,7 @@ def _end_conversation(writer: StepWriter, call: PlannedCall) -> None:
     _complete(writer, call, by)
     writer.hang_up("agent")
     writer.hang_up("caller", runs_dialplan=True)
-    writer.set_device(call.agent.extension, _IDLE)
+    writer.set_device(call.agent.extension, DEVICE_IDLE)
 
 
 def _leave_unanswered(writer: StepWriter, call: PlannedCall, boot: Boot) -> None:
@@ -219,7 +229,7 @@ def _transfer(writer: StepWriter, call: PlannedCall) -> None:
     writer.bridge("", "caller", "agent")
     _complete(writer, call, "transfer")
     writer.hang_up("agent")
-    writer.set_device(call.agent.extension, _IDLE)
+    writer.set_device(call.agent.extension, DEVICE_IDLE)
     writer.change("caller", context=INTERNAL_CONTEXT, exten=call.target, priority=2)
     _dial(writer, call, call.target, len(call.rings) + 1)
     writer.at += _PHONE_RINGS_AFTER
@@ -252,7 +262,7 @@ def _dial(writer: StepWriter, call: PlannedCall, number: str, index: int, trunk:
 def _ring_callee(writer: StepWriter) -> None:
     writer.set_state("callee", RINGING)
     writer.report("DialState", "caller", ("DialStatus", "RINGING"), dest="callee")
-    _set_callee_device(writer, _IS_RINGING)
+    _set_callee_device(writer, DEVICE_RINGING)
 
 
 def _answer_callee(writer: StepWriter, call: PlannedCall) -> None:
@@ -261,7 +271,7 @@ def _answer_callee(writer: StepWriter, call: PlannedCall) -> None:
     writer.report("DialEnd", "caller", ("DialStatus", "ANSWER"), dest="callee")
     if writer.channels["caller"].state != UP:
         writer.set_state("caller", UP)
-    _set_callee_device(writer, _IN_USE)
+    _set_callee_device(writer, DEVICE_IN_USE)
 
 
 def _set_callee_device(writer: StepWriter, status: int) -> None:
@@ -273,7 +283,7 @@ def _set_callee_device(writer: StepWriter, status: int) -> None:
 def _call_from_phone(writer: StepWriter, call: PlannedCall) -> None:
     caller = _new_channel(writer, call, 0, call.from_number, call.from_number, call.from_name, INTERNAL_CONTEXT)
     writer.open("caller", _with(caller, state=RING, exten=call.to_number))
-    writer.set_device(call.from_number, _IN_USE)
+    writer.set_device(call.from_number, DEVICE_IN_USE)
     _dial(writer, call, call.to_number, 1, call.trunk)
     callee = writer.channels["callee"].endpoint
     if call.pdd_s is None:
@@ -301,7 +311,7 @@ def _call_from_phone(writer: StepWriter, call: PlannedCall) -> None:
             writer.hang_up("caller", runs_dialplan=True)
     for endpoint in (call.from_number, callee):
         if endpoint in _AGENTS:
-            writer.set_device(endpoint, _IDLE)
+            writer.set_device(endpoint, DEVICE_IDLE)
 
 
 def _with(channel: Channel, *, state: int, exten: str) -> Channel:

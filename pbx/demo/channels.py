@@ -1,4 +1,4 @@
-"""The channels of the demo PBX, and the steps of a call: each event with the channels that exist after it. Pure."""
+"""The channels of the demo PBX and the steps of a call: each event with the channels that exist after it. Pure."""
 
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -8,9 +8,21 @@ from typing import Any, NamedTuple
 
 EventHeaders = tuple[tuple[str, str], ...]
 DOWN, RING, RINGING, UP = 0, 4, 5, 6
-_STATES = {DOWN: "Down", RING: "Ring", RINGING: "Ringing", UP: "Up"}
-_TEXT = {0: "Unknown", 1: "Unallocated (unassigned) number", 16: "Normal Clearing", 17: "User busy"}
-_TEXT |= {34: "Circuit/channel congestion"}
+CHANNEL_STATES = {DOWN: "Down", RING: "Ring", RINGING: "Ringing", UP: "Up"}
+DEVICE_IDLE, DEVICE_IN_USE, DEVICE_UNAVAILABLE, DEVICE_RINGING = 1, 2, 5, 6  # the Status of a QueueMember
+DEVICE_STATES = {
+    DEVICE_IDLE: "Not in use",
+    DEVICE_IN_USE: "In use",
+    DEVICE_UNAVAILABLE: "Unavailable",
+    DEVICE_RINGING: "Ringing",
+}
+_CAUSES = {
+    0: "Unknown",
+    1: "Unallocated (unassigned) number",
+    16: "Normal Clearing",
+    17: "User busy",
+    34: "Circuit/channel congestion",
+}
 UNKNOWN = "<unknown>"
 _FIELDS = (
     *("Channel", "ChannelState", "ChannelStateDesc", "CallerIDNum", "CallerIDName", "ConnectedLineNum"),
@@ -39,11 +51,11 @@ class Channel(NamedTuple):
     bridge: str = ""
 
     def headers(self, prefix: str = "") -> EventHeaders:
-        """The channel's fields as Asterisk writes them into an event; `prefix` ("Dest" or the like) opens each name."""
+        """The channel's fields in an event. Each name starts with `prefix`, such as "Dest"."""
         values = (
             self.name,
             str(self.state),
-            _STATES[self.state],
+            CHANNEL_STATES[self.state],
             self.number or UNKNOWN,
             self.caller_name or UNKNOWN,
             self.connected or UNKNOWN,
@@ -66,17 +78,17 @@ def _field_names(prefix: str) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True)
 class DeviceChange:
-    """An endpoint's new state, which every queue that it is a member of reports."""
+    """An endpoint's new state. Every queue of which it is a member reports it."""
 
     endpoint: str
-    status: int  # as QueueMember has it: 1 idle, 2 in use, 6 ringing
+    status: int  # one of DEVICE_STATES
 
 
 class CallStep(NamedTuple):
     """One AMI event of a call, and the channels that the call has after it.
 
-    Its headers are those of the channels in `subjects`, each with its prefix, followed by `own_headers`. A step with a
-    `device` has none: each queue reports that change with headers of its own.
+    The event's headers are the fields of the channels in `subjects`, each with its prefix, and then `own_headers`. A
+    step with a `device` has no headers: each queue reports that change with its own.
     """
 
     at: datetime
@@ -95,7 +107,7 @@ class CallStep(NamedTuple):
 
 @dataclass(slots=True)
 class StepWriter:
-    """Writes a call's steps at the moment `at`. Channels have short names here: `caller`, `agent`, `callee`."""
+    """Writes a call's steps at the moment `at`. It calls the channels `caller`, `agent` and `callee`."""
 
     at: datetime
     channels: dict[str, Channel] = field(default_factory=dict)
@@ -114,7 +126,7 @@ class StepWriter:
         self.steps.append(CallStep(self.at, event, group, subjects, own_headers, channels, device))
 
     def report(self, event: str, name: str, *headers: tuple[str, str], group: str = "call", dest: str = "") -> None:
-        """Add an event with a channel's fields, those of another channel as `Dest` fields, and its own headers."""
+        """Add an event with a channel's fields, the `Dest` fields of another channel, and its own headers."""
         others = (("Dest", self.channels[dest]),) if dest else ()
         self.add(event, *headers, subjects=(("", self.channels[name]), *others), group=group)
 
@@ -128,7 +140,7 @@ class StepWriter:
         self.report("Newchannel", name)
 
     def set_state(self, name: str, state: int) -> None:
-        """Give a channel another state."""
+        """Change the state of a channel."""
         self.change(name, state=state)
         self.report("Newstate", name)
 
@@ -141,11 +153,11 @@ class StepWriter:
         self.report("HangupRequest", name, ("Cause", str(cause)))
 
     def hang_up(self, name: str, cause: int = 16, *, runs_dialplan: bool = False) -> None:
-        """End a channel. One that runs the dialplan is first requested to end."""
+        """End a channel. Asterisk first requests a channel that runs the dialplan to hang up."""
         if runs_dialplan:
             self.report("SoftHangupRequest", name, ("Cause", "16"))
         channel = self.channels.pop(name)
-        headers = ("Cause", str(cause)), ("Cause-txt", _TEXT[cause])
+        headers = ("Cause", str(cause)), ("Cause-txt", _CAUSES[cause])
         self.add("Hangup", *headers, subjects=(("", channel),))
 
     def set_variable(self, name: str, variable: str, value: str) -> None:
@@ -153,6 +165,6 @@ class StepWriter:
         self.report("VarSet", name, ("Variable", variable), ("Value", value), group="dialplan")
 
     def bridge(self, bridge: str, *names: str) -> None:
-        """Put channels into a bridge; "" takes them out."""
+        """Put channels into a bridge, or with "" take them out of theirs."""
         for name in names:
             self.change(name, bridge=bridge)

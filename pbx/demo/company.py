@@ -1,6 +1,6 @@
 """The demo company: its queues, trunks, agents and callers, and the calls planned for them. All names are made up.
 
-Numbers are from the ranges that Ofcom reserves for drama: none can be reached.
+Numbers are from the ranges that Ofcom reserves for drama, so none of them is in use.
 """
 
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ RegistrationState = Literal["Registered", "Unregistered", "Rejected"]
 
 @dataclass(frozen=True, slots=True)
 class Agent:
-    """Somebody with a telephone. Staff, to whom agents transfer calls, have no queues."""
+    """Somebody with a telephone. Agents answer queues; staff have none, but agents transfer calls to them."""
 
     extension: str
     name: str
@@ -24,13 +24,13 @@ class Agent:
 
     @property
     def interface(self) -> str:
-        """The telephone's interface, as queues name it."""
+        """The name of the telephone in queues."""
         return f"PJSIP/{self.extension}"
 
 
 @dataclass(frozen=True, slots=True)
 class DemoQueue:
-    """A queue: Asterisk knows it by `number`, people by `name`."""
+    """A queue. Asterisk uses its `number`, people use its `name`."""
 
     number: str
     name: str
@@ -41,16 +41,15 @@ class DemoQueue:
 
 @dataclass(frozen=True, slots=True)
 class DemoTrunk:
-    """A trunk; one that flaps loses its registration several times a day."""
+    """A trunk. One that flaps loses its registration several times a day."""
 
     name: str
-    tech: Literal["PJSIP", "IAX2"]
     flaps: bool
 
 
 @dataclass(frozen=True, slots=True)
 class PlannedRing:
-    """An agent's telephone rang for a caller. `cancelled`: it stopped because the caller hung up."""
+    """A telephone that rings for a caller. `cancelled`: it stops because the caller hangs up."""
 
     agent: Agent
     at: datetime
@@ -61,11 +60,11 @@ class PlannedRing:
 
 @dataclass(frozen=True, slots=True)
 class PlannedCall:
-    """One call of the story. Times are UTC to the millisecond; numbers as dialled, without a country code.
+    """One simulated call. Times are UTC to the millisecond; numbers are as dialled, without a country code.
 
-    In a queue call, `agent` answered at `answered_at`, and the visit to the queue ended at `left_at`. After a timeout
-    the caller hears an announcement until `ended_at`. After a transfer the telephone of `target`, one of the staff,
-    rings for `target_ring_s`, and the two talk until `ended_at`. In other calls `agent` is the one who called.
+    In a queue call, `agent` answers at `answered_at`, and the visit to the queue ends at `left_at`. After a timeout,
+    the caller hears an announcement until `ended_at`. After a transfer, the telephone of `target`, one of the staff,
+    rings for `target_ring_s`, and the two talk until `ended_at`. In other calls, `agent` is the caller.
     """
 
     uniqueid: str  # of the caller's channel
@@ -86,8 +85,8 @@ class PlannedCall:
     ended_at: datetime
     cause: int  # Q.850, of the dialled channel's hang-up
     pdd_s: float | None
-    ended_by: str  # caller, agent, transfer or ""
-    recording: str
+    ended_by: str  # caller, agent, callee, transfer or ""
+    recording: str  # the name of its sample recording, or ""
     left_at: datetime | None = None
     target: str = ""
     target_ring_s: float = 0.0
@@ -100,7 +99,7 @@ class PlannedCall:
 
     @property
     def serial(self) -> int:
-        """The number after the dot of the uniqueid. The next fifteen are reserved for the call's other channels."""
+        """The number after the dot of the uniqueid. The fifteen after it are reserved for the call's other channels."""
         return int(self.uniqueid.partition(".")[2])
 
 
@@ -110,7 +109,7 @@ QUEUES = (
     DemoQueue(SUPPORT, "Support", 30, "leastrecent", ("02079460601", "02079460701")),
     DemoQueue(BILLING, "Billing", 20, "fewestcalls", ("02079460602", "02079460702")),
 )
-TRUNKS = (DemoTrunk("albion-voice", "PJSIP", flaps=False), DemoTrunk("harbour-sip", "PJSIP", flaps=True))
+TRUNKS = (DemoTrunk("albion-voice", flaps=False), DemoTrunk("harbour-sip", flaps=True))
 AGENTS = (
     Agent("201", "Amelia Hart", (SALES,)),
     Agent("202", "Ben Okafor", (SALES,)),
@@ -142,7 +141,7 @@ _AREAS = ("0207946", "0113496", "0117496", "0121496", "0131496", "0141496", "016
 
 
 def caller_of(index: int) -> tuple[str, str]:
-    """The number and name of one of 600 callers, by any integer. Most have no name; two thirds have a mobile number."""
+    """The number and name of one of 600 callers, chosen by any integer. Most have no name; two thirds use a mobile."""
     index %= 600
     name = CALLER_NAMES[index // 5 % len(CALLER_NAMES)] if index % 5 == 0 else ""
     if index % 3:

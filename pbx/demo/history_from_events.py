@@ -13,7 +13,7 @@ from pbx.demo.simulated_history import agent_changes_of_day, days_between
 from pbx.live.events import USED_EVENTS, LiveHistory, LiveUpdates
 from pbx.model.history import AgentEvent
 
-_NEVER_RESTARTED = SimulatedAsterisk(1, datetime(2000, 1, 1, tzinfo=UTC))
+_NEVER_RESTARTED = SimulatedAsterisk(datetime(2000, 1, 1, tzinfo=UTC))
 
 
 def history_of_calls(

@@ -14,7 +14,7 @@ from pbx.demo.simulated_history import recorded_calls
 
 @dataclass(slots=True)
 class StoredFile:
-    """One recording. Whoever holds it can go on reading after it was deleted, as with an open file.
+    """One recording. Like an open file, it can still be read after it was deleted.
 
     `content` is the sound itself or the path of its file.
     """
@@ -22,46 +22,41 @@ class StoredFile:
     format: str
     content: bytearray | bytes | Path
 
-    @property
-    def size_bytes(self) -> int:
-        """Its current length."""
-        return self.content.stat().st_size if isinstance(self.content, Path) else len(self.content)
-
     def read(self) -> bytes:
         """Its current content."""
         return self.content.read_bytes() if isinstance(self.content, Path) else bytes(self.content)
 
 
 class RecordingDir:
-    """The recordings of the demo PBX. Safe to share among threads: the story adds recordings, the server reads them.
+    """The recordings of the demo PBX. Threads may share it.
 
-    A name is the path below `recording` without the extension. Bytes of a name that aren't UTF-8 are kept as Python's
-    "surrogateescape" has them, and make the listing fail as they do in Asterisk.
+    A name is the path below Asterisk's directory `recording`, without the extension. Python's "surrogateescape" keeps
+    bytes of a name that aren't UTF-8; as in Asterisk, the listing then fails.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._files: dict[str, StoredFile] = {}
-        self._listing: bytes | None = None  # until something changes
+        self._listing: bytes | None = None  # None after a change
 
     def add(self, name: str, content: bytes | Path, format: str = "wav") -> None:
-        """Add a recording; another file of that name in any format is replaced."""
+        """Add a recording. It replaces one of the same name in any format."""
         with self._lock:
             self._files[name] = StoredFile(format, content)
             self._listing = None
 
     def file(self, name: str) -> StoredFile | None:
-        """The recording of that name, None where there is none."""
+        """The recording with this name, or None."""
         with self._lock:
             return self._find(name)
 
     def names(self) -> list[str]:
-        """All names in the order in which Asterisk lists them: by their bytes, each once."""
+        """All names, each once, in the order in which Asterisk lists them: by their bytes."""
         with self._lock:
             return self._sorted_names()
 
     def listing(self) -> bytes | None:
-        """ARI's answer to `GET /recordings/stored`, as JSON. None where Asterisk fails: a name isn't UTF-8."""
+        """ARI's answer to `GET /recordings/stored`, as JSON. None if Asterisk would fail because a name isn't UTF-8."""
         with self._lock:
             if self._listing is None:
                 items = [{"name": name, "format": self._format(name)} for name in self._listed_names()]
@@ -72,9 +67,9 @@ class RecordingDir:
                     return None
             return self._listing
 
-    def add_ended_calls(self, now: datetime, seed: int = 1) -> None:
-        """Add the recordings of the story's calls that have ended."""
-        for call in recorded_calls(now, seed):
+    def add_ended_calls(self, now: datetime) -> None:
+        """Add the recordings of calls that ended before `now`."""
+        for call in recorded_calls(now):
             if self.file(recording_name(call)) is None:
                 self.add(recording_name(call), SAMPLE_RECORDINGS[call.recording].sound)
 

@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 from pbx.demo.company import AGENTS, TRUNKS, ZONE, Agent, RegistrationState
 
 HOUR_S = 3600
+_SEED = 1
 _LUNCH, _BREAK, _PAPERWORK = "Lunch", "Break", "Paperwork"
 _HOURS = {  # start and end of the day shift; the busiest hours are understaffed
     "201": (8, 15),
@@ -86,15 +87,15 @@ class Shift:
         return logged_in and not any(pause.from_s <= second < pause.to_s for pause in self.pauses)
 
 
-def random_of(day: date, seed: int, what: str) -> Random:
-    """A random generator for one purpose on one day, always with the same numbers."""
-    return Random(f"{seed} {day.isoformat()} {what}")  # noqa: S311 - a story, not a secret
+def seeded_random(*purpose: object) -> Random:
+    """A random generator that always returns the same numbers for the same purpose."""
+    return Random(" ".join(map(str, (_SEED, *purpose))))  # noqa: S311 - a simulation, not a secret
 
 
 @lru_cache(maxsize=64)
-def shifts_of_day(day: date, seed: int = 1) -> tuple[Shift, ...]:
+def shifts_of_day(day: date) -> tuple[Shift, ...]:
     """Who works on a day, and when. No shift crosses midnight, so that no agent's calls overlap."""
-    clock, random = DayClock(day), random_of(day, seed, "shifts")
+    clock, random = DayClock(day), seeded_random(day, "shifts")
     shifts = (_shift(agent, clock, random) for agent in AGENTS)
     return tuple(shift for shift in shifts if shift is not None)
 
@@ -134,9 +135,9 @@ def _pauses(clock: DayClock, random: Random, lunch_s: float, lunch_min: int, sho
 
 
 @lru_cache(maxsize=64)
-def outages_of_day(day: date, seed: int = 1) -> tuple[tuple[float, float, RegistrationState], ...]:
+def outages_of_day(day: date) -> tuple[tuple[float, float, RegistrationState], ...]:
     """The outages of the flapping trunk, sorted: start and end in seconds of the day, and its state meanwhile."""
-    clock, random = DayClock(day), random_of(day, seed, "trunks")
+    clock, random = DayClock(day), seeded_random(day, "trunks")
     outages: list[tuple[float, float, RegistrationState]] = []
     for _ in range(random.randint(3, 6)):
         begin = random.uniform(clock.second_of(7), clock.second_of(20))

@@ -2,18 +2,26 @@
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from random import Random
 from zoneinfo import ZoneInfo
 
 from pbx.demo.call_events import call_steps
-from pbx.demo.channels import RING, RINGING, UP, Channel, EventHeaders
+from pbx.demo.channels import (
+    DEVICE_IDLE,
+    DEVICE_IN_USE,
+    DEVICE_RINGING,
+    DEVICE_UNAVAILABLE,
+    RING,
+    RINGING,
+    UP,
+    Channel,
+    EventHeaders,
+)
 from pbx.demo.company import AGENTS, TRUNKS, UNUSED_PHONE, ZONE, Agent, DemoQueue, PlannedCall
-from pbx.demo.queue_counters import Boot, Counters, counters_at, is_waiting, seconds_between
-from pbx.demo.shifts_and_outages import DayClock, Shift, shifts_of_day
+from pbx.demo.queue_counters import Boot, QueueCounters, counters_at, is_waiting, seconds_between
+from pbx.demo.shifts_and_outages import DayClock, Shift, seeded_random, shifts_of_day
 from pbx.demo.simulated_history import agent_changes_of_day, days_between, local_day, trunk_changes_of_day
 from pbx.model.history import AgentEvent
 
-IDLE, IN_USE, IS_RINGING, UNAVAILABLE = 1, 2, 6, 5  # a QueueMember's Status
 _WEEKLY_BOOT_HOUR = 4
 _BY_NAME = {agent.name: agent for agent in AGENTS}
 
@@ -58,7 +66,7 @@ class QueueState:
     """A queue, its members by extension, and its callers in their order."""
 
     queue: DemoQueue
-    counters: Counters
+    counters: QueueCounters
     members: tuple[Member, ...]
     callers: tuple[WaitingCaller, ...]
 
@@ -89,16 +97,16 @@ class SimulatedAsterisk(Boot):
     def device(self, extension: str, channels: tuple[Channel, ...]) -> int:
         """The state of a telephone, by the channels."""
         if extension == UNUSED_PHONE.extension:
-            return UNAVAILABLE
+            return DEVICE_UNAVAILABLE
         states = {channel.state for channel in channels if channel.endpoint == extension}
         if states & {UP, RING}:
-            return IN_USE
-        return IS_RINGING if RINGING in states else IDLE
+            return DEVICE_IN_USE
+        return DEVICE_RINGING if RINGING in states else DEVICE_IDLE
 
     def registrations(self, at: datetime) -> dict[str, str]:
         """The registration state of each trunk."""
         states = {trunk.name: "Registered" for trunk in TRUNKS}
-        for changed_at, name, state in trunk_changes_of_day(local_day(at), self.seed):
+        for changed_at, name, state in trunk_changes_of_day(local_day(at)):
             if changed_at <= at:
                 states[name] = state
         return states
@@ -106,7 +114,7 @@ class SimulatedAsterisk(Boot):
     def roundtrip_us(self, endpoint: str, at: datetime) -> int:
         """The round-trip time of an endpoint's last qualify request; there is one each minute."""
         minute = int(at.timestamp()) // 60
-        random = Random(f"{self.seed} {endpoint} {minute}")  # noqa: S311 - a story, not a secret
+        random = seeded_random(endpoint, minute)
         trunk = any(trunk.name == endpoint for trunk in TRUNKS)
         return round(random.lognormvariate(0, 0.25) * (14_000 if trunk else 4_000))
 
@@ -132,7 +140,7 @@ class SimulatedAsterisk(Boot):
     def member(self, agent: Agent, queue: str, at: datetime, status: int) -> Member | None:
         """An agent in a queue, None while they aren't logged in to it."""
         day = local_day(at)
-        shift = next((one for one in shifts_of_day(day, self.seed) if one.agent == agent), None)
+        shift = next((one for one in shifts_of_day(day) if one.agent == agent), None)
         second = (at - DayClock(day).start_at).total_seconds()
         if queue not in agent.queues or shift is None or not shift.from_s <= second < shift.to_s:
             return None
@@ -177,10 +185,10 @@ class SimulatedAsterisk(Boot):
                 else:
                     events += self._device_events(step.device.endpoint, step.device.status, step.at)
         for day in days_between(from_at, to_at):
-            for change in agent_changes_of_day(day, self.seed):
+            for change in agent_changes_of_day(day):
                 if from_at < change.happened_at <= to_at:
                     events.append(self.agent_event(change))
-            for at, trunk, state in trunk_changes_of_day(day, self.seed):
+            for at, trunk, state in trunk_changes_of_day(day):
                 if from_at < at <= to_at:
                     events.append(AmiEvent(at, "Registry", "system", _registry(trunk, state)))
         return tuple(sorted(events, key=lambda event: event.at))

@@ -30,7 +30,7 @@ from pbx.demo.shifts_and_outages import (
     DayClock,
     Shift,
     outages_of_day,
-    random_of,
+    seeded_random,
     shifts_of_day,
 )
 from pbx.model.history import VisitOutcome
@@ -86,17 +86,17 @@ class _CallInProgress:
     target_ring_s: float = 0.0
 
 
-def simulate_day(day: date, seed: int) -> tuple[PlannedCall, ...]:
+def simulate_day(day: date) -> tuple[PlannedCall, ...]:
     """All calls that start on a local day, sorted by their start."""
-    return _Day(day, seed).play()
+    return _Day(day).play()
 
 
 class _Day:
-    def __init__(self, day: date, seed: int) -> None:
+    def __init__(self, day: date) -> None:
         self.clock = DayClock(day)
-        self.random: Random = random_of(day, seed, "calls")
-        self.shifts: dict[str, Shift] = {shift.agent.extension: shift for shift in shifts_of_day(day, seed)}
-        self.outages = outages_of_day(day, seed)
+        self.random: Random = seeded_random(day, "calls")
+        self.shifts: dict[str, Shift] = {shift.agent.extension: shift for shift in shifts_of_day(day)}
+        self.outages = outages_of_day(day)
         self.busy_until: dict[str, float] = {}
         self.waiting: dict[str, list[_Caller]] = {queue.number: [] for queue in QUEUES}
         self.calls: list[_CallInProgress] = []

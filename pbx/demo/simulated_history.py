@@ -19,15 +19,15 @@ _started_at = attrgetter("started_at")
 
 
 @lru_cache(maxsize=64)
-def calls_of_day(day: date, seed: int = 1) -> tuple[PlannedCall, ...]:
+def calls_of_day(day: date) -> tuple[PlannedCall, ...]:
     """All calls that start on a local day of `ZONE`, sorted by their start. The last may end after midnight."""
-    return simulate_day(day, seed)
+    return simulate_day(day)
 
 
-def calls_between(from_at: datetime, to_at: datetime, seed: int = 1) -> Iterator[PlannedCall]:
+def calls_between(from_at: datetime, to_at: datetime) -> Iterator[PlannedCall]:
     """The calls that overlap a period, sorted by their start."""
     for day in days_between(from_at, to_at):
-        calls = calls_of_day(day, seed)
+        calls = calls_of_day(day)
         first = bisect_left(calls, from_at - LONGEST_CALL, key=_started_at)
         last = bisect_left(calls, to_at, key=_started_at)
         yield from (call for call in calls[first:last] if call.ended_at >= from_at)
@@ -47,13 +47,13 @@ def local_day(at: datetime) -> date:
     return at.astimezone(ZoneInfo(ZONE)).date()
 
 
-def recorded_calls(now: datetime, seed: int = 1) -> tuple[PlannedCall, ...]:
+def recorded_calls(now: datetime) -> tuple[PlannedCall, ...]:
     """The latest call of each sample recording that has ended, newest first."""
     found: dict[str, PlannedCall] = {}
     today = local_day(now)
     for days in range(_SEARCHED_DAYS):
         day = today - timedelta(days=days)
-        for call in reversed(calls_of_day(day, seed)):
+        for call in reversed(calls_of_day(day)):
             if call.recording and call.ended_at < now:
                 found.setdefault(call.recording, call)
         if len(found) == len(SAMPLE_RECORDINGS):
@@ -62,10 +62,10 @@ def recorded_calls(now: datetime, seed: int = 1) -> tuple[PlannedCall, ...]:
 
 
 @lru_cache(maxsize=64)
-def agent_changes_of_day(day: date, seed: int = 1) -> tuple[AgentEvent, ...]:
+def agent_changes_of_day(day: date) -> tuple[AgentEvent, ...]:
     """The agents' logins, pauses with reasons, and logouts, one for each of their queues, sorted by time."""
     clock, changes = DayClock(day), []
-    for shift in shifts_of_day(day, seed):
+    for shift in shifts_of_day(day):
         moments = [(shift.from_s, "login", "")]
         for pause in shift.pauses:
             moments += [(pause.from_s, "pause", pause.reason), (pause.to_s, "unpause", "")]
@@ -77,9 +77,9 @@ def agent_changes_of_day(day: date, seed: int = 1) -> tuple[AgentEvent, ...]:
 
 
 @lru_cache(maxsize=64)
-def trunk_changes_of_day(day: date, seed: int = 1) -> tuple[tuple[datetime, str, str], ...]:
+def trunk_changes_of_day(day: date) -> tuple[tuple[datetime, str, str], ...]:
     """The changes of the flapping trunk's registration: moment, trunk, new state."""
     clock, changes = DayClock(day), []
-    for since_s, until_s, state in outages_of_day(day, seed):
+    for since_s, until_s, state in outages_of_day(day):
         changes += [(clock.at(since_s), FLAPPING.name, str(state)), (clock.at(until_s), FLAPPING.name, "Registered")]
     return tuple(changes)

@@ -15,15 +15,15 @@ from typing import Any
 from sqlalchemy import insert, select
 from sqlmodel import Session
 
+from pbx.demo.channels import DEVICE_IDLE, DEVICE_IN_USE, DEVICE_RINGING, DEVICE_STATES, DEVICE_UNAVAILABLE
 from pbx.demo.company import AGENTS, PHONES, QUEUES, TRUNKS, UNUSED_PHONE, PlannedCall
-from pbx.demo.queue_counters import Boot, Counters, counters_at, seconds_between
-from pbx.demo.simulated_asterisk import IDLE, IN_USE, IS_RINGING, UNAVAILABLE, SimulatedAsterisk, last_regular_boot
+from pbx.demo.queue_counters import Boot, QueueCounters, counters_at, seconds_between
+from pbx.demo.simulated_asterisk import SimulatedAsterisk, last_regular_boot
 from pbx.demo.simulated_day import WRAP_UP_S
 from pbx.demo.simulated_history import agent_changes_of_day, days_between, trunk_changes_of_day
 from pbx.model.history import AgentEvent
 from pbx.store.models import Table
 
-STATUS = {IDLE: "Not in use", IN_USE: "In use", IS_RINGING: "Ringing", UNAVAILABLE: "Unavailable"}
 LONGEST_SHIFT = timedelta(hours=20)  # longer than anything that a snapshot shows can have lasted
 SNAPSHOT_EVERY = timedelta(minutes=5)
 _TOOK_MS = 40
@@ -113,7 +113,7 @@ class _QueueTally:
     hold_s: int = 0
     talk_s: int = 0
 
-    def set(self, counted: Counters) -> None:
+    def set(self, counted: QueueCounters) -> None:
         self.completed, self.abandoned = counted.completed, counted.abandoned
         self.hold_s, self.talk_s = counted.hold_s, counted.talk_s
 
@@ -131,13 +131,13 @@ class _Replay:
         self.queues = {queue.number: _QueueTally() for queue in QUEUES}
         # By queue and name of each agent who is logged in: the pause reason, None while not paused.
         self.paused: dict[tuple[str, str], str | None] = {}
-        self.phones = {one.extension: IDLE for one in PHONES} | {UNUSED_PHONE.extension: UNAVAILABLE}
+        self.phones = {one.extension: DEVICE_IDLE for one in PHONES} | {UNUSED_PHONE.extension: DEVICE_UNAVAILABLE}
         self.served: dict[str, str] = {}  # extension: the queue whose caller it talks to
         self.left: dict[tuple[str, str], datetime] = {}  # when the last call ended, by queue and name
         self.trunk_channels = dict.fromkeys((trunk.name for trunk in TRUNKS), 0)
         self.states = dict.fromkeys(self.trunk_channels, "registered")
         self.calls = self.channels = 0
-        self.asterisk = SimulatedAsterisk(1, since)
+        self.asterisk = SimulatedAsterisk(since)
         self.trunk_changes: list[tuple[datetime, str, _SampleRow]] = []
         self._last: dict[tuple[str, int], _SampleRow] = {}
         moments: list[_ScheduledChange] = []
@@ -152,7 +152,7 @@ class _Replay:
         while booted_at > since:
             moments.append((booted_at, 2, self._restart))
             booted_at = last_regular_boot(booted_at - timedelta(seconds=1))
-        moments.append((since, 3, partial(self._continue_counters, Boot(1, booted_at), since)))
+        moments.append((since, 3, partial(self._continue_counters, Boot(booted_at), since)))
         moments.sort(key=lambda moment: moment[:2])
         self._moments: Iterator[_ScheduledChange] = iter(moments)
         self._next = next(self._moments, None)
@@ -182,14 +182,14 @@ class _Replay:
                 yield from self._changed("member_samples", key, at, self._member(name, agent.name, agent.extension))
         for extension, state_now in self.phones.items():
             key = ids["extension", extension, ""]
-            yield from self._changed("extension_samples", key, at, {"status": STATUS[state_now]})
+            yield from self._changed("extension_samples", key, at, {"status": DEVICE_STATES[state_now]})
 
     def trunk(self, name: str, state: str, at: datetime) -> _SampleRow:
         roundtrip_ms = self.asterisk.roundtrip_us(name, at) / 1000
         return {"state": state, "roundtrip_ms": roundtrip_ms, "channels": self.trunk_channels[name]}
 
     def _is_idle(self, agent: str) -> bool:
-        return self.phones[_AGENTS[agent].extension] == IDLE
+        return self.phones[_AGENTS[agent].extension] == DEVICE_IDLE
 
     def _wraps_up(self, queue: str, agent: str, at: datetime) -> bool:
         left_at = self.left.get((queue, agent))
@@ -214,7 +214,7 @@ class _Replay:
 
     def _restart(self) -> None:
         for queue in self.queues.values():
-            queue.set(Counters())
+            queue.set(QueueCounters())
 
     def _continue_counters(self, boot: Boot, at: datetime) -> None:
         for name, queue in self.queues.items():
@@ -236,12 +236,12 @@ class _Replay:
         if call.joined_at is not None and call.left_at is not None:
             yield from self._of_visit(call, call.joined_at, call.left_at)
         elif call.agent is not None:
-            yield from self._of_phone(call.agent.extension, IN_USE, call.started_at, call.ended_at)
+            yield from self._of_phone(call.agent.extension, DEVICE_IN_USE, call.started_at, call.ended_at)
             if call.direction == "internal":
                 rung_until = call.answered_at or call.ended_at
-                yield from self._of_phone(call.to_number, IS_RINGING, call.started_at, rung_until)
+                yield from self._of_phone(call.to_number, DEVICE_RINGING, call.started_at, rung_until)
                 if call.answered_at is not None:
-                    yield from self._of_phone(call.to_number, IN_USE, call.answered_at, call.ended_at)
+                    yield from self._of_phone(call.to_number, DEVICE_IN_USE, call.answered_at, call.ended_at)
 
     def _of_visit(self, call: PlannedCall, joined_at: datetime, left_at: datetime) -> Iterator[_ScheduledChange]:
         queue = self.queues[call.queue]
@@ -250,22 +250,22 @@ class _Replay:
             over_at = ring.at + timedelta(seconds=ring.ring_s)
             if ring.answered and call.answered_at is not None:
                 over_at = call.answered_at
-            yield from self._of_phone(ring.agent.extension, IS_RINGING, ring.at, over_at)
+            yield from self._of_phone(ring.agent.extension, DEVICE_RINGING, ring.at, over_at)
         answered_at = call.answered_at
         if answered_at is None or call.agent is None:
             yield left_at, 1, partial(self._abandon, queue, call.uniqueid)
             return
         yield answered_at, 1, partial(self._connect, queue, call, seconds_between(joined_at, answered_at))
         yield left_at, 1, partial(self._complete, queue, call, seconds_between(answered_at, left_at))
-        yield from self._of_phone(call.agent.extension, IN_USE, answered_at, left_at)
+        yield from self._of_phone(call.agent.extension, DEVICE_IN_USE, answered_at, left_at)
         if call.target:
             picked_up_at = left_at + timedelta(seconds=call.target_ring_s)
-            yield from self._of_phone(call.target, IS_RINGING, left_at, picked_up_at)
-            yield from self._of_phone(call.target, IN_USE, picked_up_at, call.ended_at)
+            yield from self._of_phone(call.target, DEVICE_RINGING, left_at, picked_up_at)
+            yield from self._of_phone(call.target, DEVICE_IN_USE, picked_up_at, call.ended_at)
 
     def _of_phone(self, extension: str, state: int, from_at: datetime, to_at: datetime) -> Iterator[_ScheduledChange]:
         yield from_at, 1, partial(self._use, extension, state, 1)
-        yield to_at, 0, partial(self._use, extension, IDLE, -1)
+        yield to_at, 0, partial(self._use, extension, DEVICE_IDLE, -1)
 
     def _use(self, extension: str, state: int, channels: int) -> None:
         self.phones[extension] = state

@@ -16,7 +16,7 @@ from tests.sockets import read_until
 def busy_moment() -> datetime:
     """A moment of a working day with several calls in progress."""
     at = datetime(2026, 11, 20, 9, tzinfo=UTC)
-    while len(SimulatedAsterisk(1, last_regular_boot(at)).channels_at(at)) < 5:
+    while len(SimulatedAsterisk(last_regular_boot(at)).channels_at(at)) < 5:
         at += timedelta(seconds=30)
     return at
 

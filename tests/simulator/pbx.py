@@ -49,7 +49,7 @@ class SimulatedPbx(DemoPbx):
 
     def restart(self) -> None:
         """Restart Asterisk: calls are gone, counters are 0, connections are lost."""
-        self.asterisk = self.release.asterisk(self.seed, self.clock())
+        self.asterisk = self.release.asterisk(self.clock())
         self.drop_connections()
 
     def jump_clock(self, by: timedelta) -> None:

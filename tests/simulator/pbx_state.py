@@ -18,9 +18,9 @@ class PbxState:
     registrations: dict[str, str]  # of each trunk
 
 
-def state_at(at: datetime, booted_at: datetime, seed: int = 1) -> PbxState:
+def state_at(at: datetime, booted_at: datetime) -> PbxState:
     """The PBX at a moment. Its queues have counted since `booted_at`."""
-    asterisk = SimulatedAsterisk(seed, booted_at)
+    asterisk = SimulatedAsterisk(booted_at)
     channels = asterisk.channels_at(at)
     return PbxState(
         queues=tuple(asterisk.queue(queue, at) for queue in QUEUES),

@@ -167,7 +167,7 @@ def story_of(boots: list[datetime], until: datetime) -> list[Visit]:
         if call.started_at < boots[0] or call.queue == "":
             continue
         ends = [boot for boot in boots if boot > call.started_at]
-        asterisk = SimulatedAsterisk(1, max(boot for boot in boots if boot <= call.started_at))
+        asterisk = SimulatedAsterisk(max(boot for boot in boots if boot <= call.started_at))
         found += history_of_calls([call], min([*ends, until]), asterisk).visits
     return found
 

@@ -16,7 +16,7 @@ from pbx.model.history import Leg
 
 DAY = date(2026, 11, 18)
 LATER = datetime(2026, 11, 20, tzinfo=UTC)
-ASTERISK = SimulatedAsterisk(1, datetime(2026, 11, 15, 4, tzinfo=UTC))
+ASTERISK = SimulatedAsterisk(datetime(2026, 11, 15, 4, tzinfo=UTC))
 CALLS = calls_of_day(DAY)
 FACTS = history_of_calls(CALLS, LATER)
 

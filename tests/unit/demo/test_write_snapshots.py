@@ -8,10 +8,11 @@ import pytest
 from sqlalchemy import Engine, select
 from sqlmodel import Session
 
+from pbx.demo.channels import DEVICE_STATES
 from pbx.demo.company import AGENTS, QUEUES, TRUNKS
 from pbx.demo.simulated_asterisk import QueueState, member_headers
 from pbx.demo.simulated_history import calls_between, trunk_changes_of_day
-from pbx.demo.write_snapshots import LONGEST_SHIFT, SNAPSHOT_EVERY, STATUS, write_snapshots
+from pbx.demo.write_snapshots import LONGEST_SHIFT, SNAPSHOT_EVERY, write_snapshots
 from pbx.settings import Connection, Settings
 from pbx.store.connections import save_connection
 from pbx.store.engine import open_engine, reading, writing
@@ -50,7 +51,9 @@ def test_a_look_shows_what_the_pbx_shows(engine: Engine, minutes: int) -> None:
             assert (found["state"], found["channels"]) == (state.registrations[trunk.name].lower(), channels)
             assert 3 < found["roundtrip_ms"] < 60
         for extension, status in state.devices.items():
-            assert held(session, "extension_samples", "extension", extension, "", at) == {"status": STATUS[status]}
+            assert held(session, "extension_samples", "extension", extension, "", at) == {
+                "status": DEVICE_STATES[status]
+            }
         for agent in AGENTS:
             for queue_name in agent.queues:
                 member = held(session, "member_samples", "member", agent.interface, queue_name, at)
