@@ -2,7 +2,6 @@
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import pytest
 from sqlalchemy import Engine
@@ -12,15 +11,10 @@ from pbx.analytics.formulas.agents import AgentFigures, PauseFigures
 from pbx.analytics.queues import FigureFilter
 from pbx.store.engine import reading
 from pbx.store.models import PbxConnection
+from tests.unit.analytics.monday import BERLIN, MONDAY, at
 from tests.unit.store.history_rows import change, read_both_ways, ring, store, visit
 
-BERLIN = ZoneInfo("Europe/Berlin")
-MONDAY = datetime(2026, 3, 2, tzinfo=BERLIN)
 HOUR = 3600.0
-
-
-def at(hours: float) -> datetime:
-    return MONDAY.astimezone(UTC) + timedelta(hours=hours)
 
 
 def day(days: int = 1, **values: Any) -> FigureFilter:

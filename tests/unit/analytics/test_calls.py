@@ -1,8 +1,7 @@
 """Calls counted by interval and by name."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import pytest
 from sqlalchemy import Engine
@@ -10,14 +9,8 @@ from sqlalchemy import Engine
 from pbx.analytics.calls import CallCount, CallQuestion, call_counts, call_heat_map, call_totals
 from pbx.store.engine import reading
 from pbx.store.models import PbxConnection
+from tests.unit.analytics.monday import BERLIN, MONDAY, at
 from tests.unit.store.history_rows import call, read_both_ways, store
-
-BERLIN = ZoneInfo("Europe/Berlin")
-MONDAY = datetime(2026, 3, 2, tzinfo=BERLIN)
-
-
-def at(hours: float) -> datetime:
-    return MONDAY.astimezone(UTC) + timedelta(hours=hours)
 
 
 def day(**values: Any) -> CallQuestion:

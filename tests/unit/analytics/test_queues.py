@@ -13,14 +13,8 @@ from pbx.model.snapshot import Queue, Snapshot, SnapshotPart
 from pbx.store.engine import reading, writing
 from pbx.store.models import PbxConnection
 from pbx.store.snapshots import record_snapshot
+from tests.unit.analytics.monday import BERLIN, MONDAY, at
 from tests.unit.store.history_rows import read_both_ways, store, visit
-
-BERLIN = ZoneInfo("Europe/Berlin")
-MONDAY = datetime(2026, 3, 2, tzinfo=BERLIN)  # midnight there
-
-
-def at(hours: float, day: datetime = MONDAY) -> datetime:
-    return day.astimezone(UTC) + timedelta(hours=hours)
 
 
 def period(since: datetime = MONDAY, days: int = 1, **values: Any) -> queues.FigureFilter:

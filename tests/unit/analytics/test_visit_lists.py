@@ -1,8 +1,7 @@
 """The visits and callers behind the figures, and who is owed a call."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import pytest
 from sqlalchemy import Engine
@@ -22,15 +21,10 @@ from pbx.analytics.visit_lists import (
 )
 from pbx.store.engine import reading, writing
 from pbx.store.models import PbxConnection
+from tests.unit.analytics.monday import BERLIN, MONDAY, at
 from tests.unit.store.history_rows import call, leg, read_both_ways, store, visit
 
-BERLIN = ZoneInfo("Europe/Berlin")
-MONDAY = datetime(2026, 3, 2, tzinfo=BERLIN)
 ANNA, BOB, CARLA = "+49301111111", "+49302222222", "+49303333333"
-
-
-def at(hours: float) -> datetime:
-    return MONDAY.astimezone(UTC) + timedelta(hours=hours)
 
 
 def day(**values: Any) -> FigureFilter:

@@ -6,7 +6,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -97,12 +97,24 @@ class Session:
 
     def serve(self) -> None:
         """Log the client in and answer everything from the fixtures."""
+        self.serve_with({})
+
+    def serve_with(self, replies: Mapping[str, bytes]) -> None:
+        """The same, but reply to the actions in `replies` with these bytes; b"" is no reply."""
         self.log_in()
         for action in self.actions():
-            self.answer(action)
+            if action["Action"] in replies:
+                self.reply(action, replies[action["Action"]])
+            else:
+                self.answer(action)
 
 
 Script = Callable[[Session], None]
+
+
+def replying(**replies: bytes) -> Script:
+    """A script that replies to these actions with these bytes, and to all others from the fixtures."""
+    return lambda session: session.serve_with(replies)
 
 
 class ReplayServer:

@@ -18,7 +18,7 @@ from pbx.asterisk.ami.protocol import AmiParser, Message
 from pbx.asterisk.ami.queries import take_snapshot
 from pbx.asterisk.ami.subscription import ConnectionGap, Subscription
 from pbx.errors import AmiProtocolError, AmiTooLarge, Deadline, PbxError, Unreachable
-from tests.unit.asterisk.ami.replay import Session, raw, replay, wait_until
+from tests.unit.asterisk.ami.replay import Session, raw, replay, replying, wait_until
 
 ITEM = b"Event: QueueMember\r\nActionID: x\r\nQueue: sales\r\nName: %s\r\n\r\n"
 START = b"Response: Success\r\nActionID: x\r\nEventList: start\r\nMessage: Queue status will follow\r\n\r\n"
@@ -98,14 +98,7 @@ def test_a_list_of_too_many_items_is_too_large_whatever_their_size(monkeypatch: 
 
 
 def test_a_list_whose_response_never_comes_ends_and_the_others_are_answered() -> None:
-    def headless(session: Session) -> None:
-        session.log_in()
-        for action in session.actions():
-            if action["Action"] == "QueueStatus":
-                session.reply(action, ITEM % b"Eve" + END)
-            else:
-                session.answer(action)
-
+    headless = replying(QueueStatus=ITEM % b"Eve" + END)
     with replay(headless) as server, AmiClient.connect(server.connection()) as client:
         future = client.submit("QueueStatus")
         with pytest.raises(AmiProtocolError, match="QueueStatus is incomplete"):

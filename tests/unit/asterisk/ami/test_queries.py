@@ -7,7 +7,7 @@ from pbx.asterisk.ami.client import AmiClient, AmiTiming
 from pbx.asterisk.ami.queries import NEEDS, take_snapshot
 from pbx.errors import AmiActionError, AmiDenied, Deadline, Unreachable
 from pbx.model.snapshot import Snapshot
-from tests.unit.asterisk.ami.replay import VERSIONS, Session, raw, replay
+from tests.unit.asterisk.ami.replay import VERSIONS, Session, raw, replay, replying
 
 
 def snapshot_of(version: int, prefix: str = "", timezone: str | None = None) -> Snapshot:
@@ -123,17 +123,9 @@ def test_the_start_is_learned_from_the_pbx_or_from_the_settings_zone() -> None:
     assert learned.utc_offset_s == 19_800
     assert told == learned  # what the PBX says goes before the settings
 
-    def mute(session: Session) -> None:
-        session.log_in()
-        for action in session.actions():
-            if action["Action"] == "Getvar":
-                session.reply(action, raw(16, "denied-CoreStatus"))
-            else:
-                session.answer(action)
-
     for timezone, offset in (("Asia/Kolkata", 19_800), (None, None)):
         with (
-            replay(mute, version=16) as server,
+            replay(replying(Getvar=raw(16, "denied-CoreStatus")), version=16) as server,
             AmiClient.connect(server.connection(timezone=timezone)) as client,
         ):
             system = queries.fetch_system(client)
@@ -166,13 +158,8 @@ def test_a_snapshot_needs_two_round_trips() -> None:
 
 
 def test_what_is_answered_too_late_fails_alone() -> None:
-    def slow_queues(session: Session) -> None:
-        session.log_in()
-        for action in session.actions():
-            if action["Action"] != "QueueStatus":
-                session.answer(action)
-
-    with replay(slow_queues) as server, AmiClient.connect(server.connection(), timing=AmiTiming(idle_s=0.5)) as client:
+    no_queues = replying(QueueStatus=b"")
+    with replay(no_queues) as server, AmiClient.connect(server.connection(), timing=AmiTiming(idle_s=0.5)) as client:
         snapshot = take_snapshot(client)
         with pytest.raises(Deadline, match="QueueStatus"):
             queries.fetch_queues(client)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.asterisk.ami.replay import Session, raw
+from tests.unit.asterisk.ami.replay import Session, raw, replying
 from tests.unit.asterisk.ari.replay import captured
 from tests.unit.asterisk.doctor.checks import AMI_STEPS, ARI_STEPS, checked, only_failed, sound_pbx
 
@@ -115,28 +115,13 @@ def test_missing_rights_name_the_class_and_what_stays_unseen(version: int) -> No
 
 
 def test_reporting_alone_may_be_what_lacks() -> None:
-    def serve(session: Session) -> None:
-        session.log_in()
-        for action in session.actions():
-            name = action["Action"]
-            denied = raw(22, "denied-CoreStatus") if name == "CoreStatus" else None
-            session.reply(action, denied) if denied else session.answer(action)
-
-    with sound_pbx(serve) as pbx:
+    with sound_pbx(replying(CoreStatus=raw(22, "denied-CoreStatus"))) as pbx:
         found = checked(pbx.connection())["AMI permissions"]
     assert "may not run CoreStatus: the class reporting is missing." in found.finding
 
 
 def test_a_part_whose_module_is_not_there_is_a_warning() -> None:
-    def serve(session: Session) -> None:
-        session.log_in()
-        for action in session.actions():
-            if action["Action"] == "QueueStatus":
-                session.reply(action, raw(22, "NoSuchAction"))
-            else:
-                session.answer(action)
-
-    with sound_pbx(serve) as pbx:
+    with sound_pbx(replying(QueueStatus=raw(22, "NoSuchAction"))) as pbx:
         steps = checked(pbx.connection())
     assert steps["AMI permissions"].state == "warning"
     assert steps["AMI permissions"].finding == "Asterisk has no support loaded for queues."
@@ -145,14 +130,8 @@ def test_a_part_whose_module_is_not_there_is_a_warning() -> None:
 
 
 def test_an_answer_that_never_comes_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    def serve(session: Session) -> None:
-        session.log_in()
-        for action in session.actions():
-            if action["Action"] != "QueueStatus":
-                session.answer(action)
-
     monkeypatch.setattr("pbx.asterisk.doctor.ami.ACTION_S", 0.5)
-    with sound_pbx(serve) as pbx:
+    with sound_pbx(replying(QueueStatus=b"")) as pbx:
         steps = checked(pbx.connection())
     assert steps["AMI permissions"].state == "failed"
     assert "to QueueStatus" in steps["AMI permissions"].finding
@@ -169,16 +148,8 @@ def test_a_connection_that_breaks_off_is_a_finding() -> None:
 
 
 def test_an_asterisk_too_old_to_hand_recordings_out() -> None:
-    def serve(session: Session) -> None:
-        session.log_in()
-        for action in session.actions():
-            if action["Action"] == "CoreSettings":
-                old = raw(16, "CoreSettings").replace(b"AsteriskVersion: 16.28.0", b"AsteriskVersion: 13.38.3")
-                session.reply(action, old)
-            else:
-                session.answer(action)
-
-    with sound_pbx(serve) as pbx:
+    old = raw(16, "CoreSettings").replace(b"AsteriskVersion: 16.28.0", b"AsteriskVersion: 13.38.3")
+    with sound_pbx(replying(CoreSettings=old)) as pbx:
         found = checked(pbx.connection())["Asterisk version"]
     assert found.state == "failed"
     assert "Asterisk 13.38.3" in found.finding
