@@ -43,6 +43,14 @@ def decode(raw: bytes) -> str:
         return _without_cut_character(raw, error) or raw.decode(_fallback, "backslashreplace")
 
 
+def text_of(value: object) -> str:
+    """A value of a database's column as text, without NULs and surrounding blanks; "" for None."""
+    if value is None:
+        return ""
+    text = decode(bytes(value)) if isinstance(value, bytes | bytearray) else str(value)
+    return text.replace("\0", "").strip()
+
+
 def decode_fields(line: bytes, separator: bytes) -> str:
     """Decode a line whose fields may each have their own encoding; separators stay in place."""
     try:

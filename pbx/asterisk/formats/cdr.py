@@ -148,7 +148,7 @@ def parse_cdr_row(row: Mapping[str, Any], clock: Clock, trunks: Collection[str] 
         billsec_s=billsec_s,
         disposition=_DISPOSITIONS.get(disposition, disposition),
         recording_file=_recording_file(row),
-        sequence=_sequence(row.get("sequence")),
+        sequence=small_int(row.get("sequence"), digits=9),
         from_name=_from_name(row),
         onward_trunk=onward_trunk,
         outbound_number=outbound_number,
@@ -231,9 +231,10 @@ def _seconds(row: Mapping[str, Any], name: str) -> float | None:
     return max(seconds, 0.0)  # negative where the clock was set back
 
 
-def _sequence(value: Any) -> int | None:
+def small_int(value: Any, digits: int) -> int | None:
+    """A column's number of at most so many digits; None for anything else."""
     text = _text(value)
-    return int(text) if text.isdecimal() and len(text) < 10 else None
+    return int(text) if text.isdecimal() and len(text) <= digits else None
 
 
 def _text(value: Any) -> str:

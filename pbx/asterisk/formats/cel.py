@@ -18,10 +18,10 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any
 
-from pbx.asterisk.formats.cdr import UnreadableRow, local_moment
+from pbx.asterisk.formats.cdr import UnreadableRow, local_moment, small_int
 from pbx.model.channels import peer_of
 from pbx.model.history import Leg
-from pbx.text_encoding import decode
+from pbx.text_encoding import text_of
 
 EVENTS = ("HANGUP", "BRIDGE_ENTER", "BLINDTRANSFER", "ATTENDEDTRANSFER")  # all others are skipped
 COLUMNS = ("eventtype", "eventtime", "channame", "linkedid", "peer", "extra")
@@ -45,8 +45,8 @@ class CallEvents:
 
 def add_row(calls: dict[str, CallEvents], row: Mapping[str, Any]) -> None:
     """Add one row, keyed by column names in lower case, to the events of its call. Raises UnreadableRow."""
-    name, channel = _text(row.get("eventtype")), _text(row.get("channame"))
-    linkedid = _text(row.get("linkedid"))
+    name, channel = text_of(row.get("eventtype")), text_of(row.get("channame"))
+    linkedid = text_of(row.get("linkedid"))
     if name not in EVENTS:
         return
     if not (linkedid and channel):
@@ -55,23 +55,23 @@ def add_row(calls: dict[str, CallEvents], row: Mapping[str, Any]) -> None:
     if name == "BRIDGE_ENTER":
         local = local_moment(row.get("eventtime"))
         if local is None:
-            raise UnreadableRow(f"its time is {_text(row.get('eventtime'))[:30]!r}")
-        for peer in filter(None, _text(row.get("peer")).split(",")):
+            raise UnreadableRow(f"its time is {text_of(row.get('eventtime'))[:30]!r}")
+        for peer in filter(None, text_of(row.get("peer")).split(",")):
             pair = frozenset((channel, peer))
             call.bridged[pair] = min(local, call.bridged.get(pair, local))
         return
     extra = _extra(row)
     if name == "HANGUP":
-        if cause := _small_int(extra.get("hangupcause")):
+        if cause := small_int(extra.get("hangupcause"), digits=3):
             call.causes[channel] = cause
-        if source := _text(extra.get("hangupsource")):
+        if source := text_of(extra.get("hangupsource")):
             call.sources[channel] = source
         return
-    transferee = _text(extra.get("transferee_channel_name"))
-    to_channel = _text(extra.get("transfer_target_channel_name")).replace("N/A", "")
-    for one in {channel, _text(extra.get("channel2_name"))} - {""}:
+    transferee = text_of(extra.get("transferee_channel_name"))
+    to_channel = text_of(extra.get("transfer_target_channel_name")).replace("N/A", "")
+    for one in {channel, text_of(extra.get("channel2_name"))} - {""}:
         pair = frozenset({one, transferee} - {"", "N/A"})
-        call.transfers[pair] = _text(extra.get("extension")) or peer_of(to_channel)
+        call.transfers[pair] = text_of(extra.get("extension")) or peer_of(to_channel)
         call.transferers[pair] = one
 
 
@@ -137,21 +137,9 @@ def _readings(local: datetime, zone: tzinfo) -> Iterable[datetime]:
 
 
 def _extra(row: Mapping[str, Any]) -> Mapping[str, Any]:
-    text = _text(row.get("extra"))
+    text = text_of(row.get("extra"))
     try:
         found = json.loads(text) if text else {}
     except ValueError:
         raise UnreadableRow(f"its extra is not JSON: {text[:60]!r}") from None
     return found if isinstance(found, dict) else {}
-
-
-def _small_int(value: Any) -> int | None:
-    text = _text(value)
-    return int(text) if text.isdecimal() and len(text) < 4 else None
-
-
-def _text(value: Any) -> str:
-    if value is None:
-        return ""
-    text = decode(bytes(value)) if isinstance(value, bytes | bytearray) else str(value)
-    return text.replace("\0", "").strip()

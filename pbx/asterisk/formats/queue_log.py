@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, tzinfo
 from typing import Any, NamedTuple
 
-from pbx.text_encoding import BOM, decode, decode_fields
+from pbx.text_encoding import BOM, decode_fields, text_of
 
 NOBODY = frozenset({"", "NONE", "REALTIME", "MANAGER", "CLI"})  # written in place of a missing call, queue or agent
 LINE_LIMIT_BYTES = 65_536  # longer than any line of Asterisk; a file of another kind may have no line ends
@@ -104,16 +104,16 @@ def parse_queue_log_row(
     The time is an epoch (number or text) or a moment (a naive one in `zone`, which is the PBX's local time unless its
     logger.conf says queue_log_realtime_use_gmt). In the hour that repeats in autumn, the epoch of the callid decides.
     """
-    callid, name = _text(callid), _text(event)
+    callid, name = text_of(callid), text_of(event)
     at_s = _row_time(time, callid, zone)
     if not _EARLIEST_S <= at_s < _LATEST_S:
-        raise UnreadableLine(f"the time {_text(time)[:30]} is not a time of this century")
+        raise UnreadableLine(f"the time {text_of(time)[:30]} is not a time of this century")
     if not name:
         raise UnreadableLine("no event is named")
-    fields = [_text(field) for field in data]
+    fields = [text_of(field) for field in data]
     while len(fields) > 1 and not fields[-1]:
         fields.pop()
-    return QueueEvent(at_s, callid, _text(queue), _text(agent), name, "|".join(fields))
+    return QueueEvent(at_s, callid, text_of(queue), text_of(agent), name, "|".join(fields))
 
 
 def _with_agent_joined(fields: list[str]) -> list[str]:
@@ -147,13 +147,6 @@ def callid_epoch_s(callid: str) -> float | None:
     return float(digits) if digits.isdecimal() and len(digits) >= 9 else None
 
 
-def _text(value: Any) -> str:
-    if value is None:
-        return ""
-    text = decode(value) if isinstance(value, bytes) else str(value)
-    return text.replace("\0", "").strip()
-
-
 def _epoch_of(text: str) -> int:
     try:
         value = float(text)
@@ -167,7 +160,7 @@ def _epoch_of(text: str) -> int:
 def _row_time(time: Any, callid: str, zone: tzinfo) -> int:
     if isinstance(time, datetime):
         return _moment_s(time, callid, zone)
-    text = _text(time)
+    text = text_of(time)
     try:
         return _epoch_of(text)
     except UnreadableLine:
