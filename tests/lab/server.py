@@ -154,10 +154,26 @@ class Asterisk(Process):
 
 
 @dataclass(frozen=True)
-class LabServer(Asterisk):
-    """A PBX, with recordings kept FreePBX's way."""
+class RecordingAsterisk(Asterisk):
+    """An Asterisk with ARI and recordings, kept FreePBX's way."""
 
     http_port: int = 0
+
+    @property
+    def monitor(self) -> Path:
+        """Where recordings are written: YYYY/MM/DD/name.wav."""
+        return self.spool / "monitor"
+
+    @property
+    def recording(self) -> Path:
+        """What ARI lists: a link to `monitor`."""
+        return self.spool / "recording"
+
+
+@dataclass(frozen=True)
+class LabServer(RecordingAsterisk):
+    """A PBX with trunks, phones and agents."""
+
     timezone: str = "UTC"  # the PBX's own, which its file names use
     ari_username: str = "notebook"
     ari_secret: str = ARI_SECRET
@@ -173,16 +189,6 @@ class LabServer(Asterisk):
     @property
     def chan_sip_port(self) -> int:
         return self.sip_port + 1
-
-    @property
-    def monitor(self) -> Path:
-        """Where recordings are written: YYYY/MM/DD/name.wav."""
-        return self.spool / "monitor"
-
-    @property
-    def recording(self) -> Path:
-        """What ARI lists: a link to `monitor`."""
-        return self.spool / "recording"
 
     def connection(self, *, tls: bool = False) -> Connection:
         """What the clients of the `pbx` package are given to reach it."""

@@ -6,28 +6,16 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 from pbx.settings import Connection
-from tests.lab.server import ARI_SECRET, Asterisk
+from tests.lab.server import ARI_SECRET, RecordingAsterisk
 
 PORTS = {16: (5416, 5426), 22: (5422, 5432)}  # AMI, HTTP
 
 
 @dataclass(frozen=True)
-class Spare(Asterisk):
+class Spare(RecordingAsterisk):
     """One bare Asterisk on ports and in directories of its own, apart from the lab's servers."""
-
-    http_port: int = 0
-
-    @property
-    def recording(self) -> Path:
-        """What ARI lists: a link to `monitor`, as on a prepared FreePBX."""
-        return self.spool / "recording"
-
-    @property
-    def monitor(self) -> Path:
-        return self.spool / "monitor"
 
     def connection(self) -> Connection:
         return Connection(
