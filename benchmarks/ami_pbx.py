@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from pbx.settings import Connection
-from tests.lab.server import AMI_SECRET, Asterisk
+from tests.lab.servers import AMI_SECRET, Asterisk
 
 ASTERISK_CONF = """[directories]
 astetcdir = /etc/asterisk{suffix}

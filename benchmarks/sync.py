@@ -31,8 +31,8 @@ from pbx.settings import Settings
 from pbx.store.connections import active_connection
 from pbx.store.engine import open_engine, reading
 from tests.lab.provision import LabError
-from tests.lab.server import ARI_SECRET
-from tests.lab.spare import Spare, spare
+from tests.lab.servers import ARI_SECRET
+from tests.lab.spare_asterisk import SpareAsterisk, spare_asterisk
 
 MANY, LARGE_BYTES = 2000, 160_000
 KNOWN, SMALL_BYTES = 20_000, 344
@@ -43,7 +43,7 @@ LOGIN = ["--silent", "--user", f"notebook:{ARI_SECRET}"]
 def main() -> None:
     version = int(sys.argv[1]) if len(sys.argv) > 1 else 16
     print(machine())
-    with spare(version, "bench") as server, tempfile.TemporaryDirectory(dir="/var/tmp") as work:
+    with spare_asterisk(version, "bench") as server, tempfile.TemporaryDirectory(dir="/var/tmp") as work:
         downloads(server, Path(work))
         nothing_new(server, Path(work))
 
@@ -55,7 +55,7 @@ def machine() -> str:
     return f"{platform.system()} {platform.release()}, {cores} cores {model}, Python {platform.python_version()}"
 
 
-def downloads(server: Spare, work: Path) -> None:
+def downloads(server: SpareAsterisk, work: Path) -> None:
     names = fill(server, MANY, LARGE_BYTES)
     config = work / "curl.conf"
     url = server.connection().ari_url
@@ -88,7 +88,7 @@ def downloads(server: Spare, work: Path) -> None:
     print(f"  sync / curl = {median:.2f} by medians, {max(by_sync) / max(by_curl):.2f} by best rounds (target 0.70)")
 
 
-def nothing_new(server: Spare, work: Path) -> None:
+def nothing_new(server: SpareAsterisk, work: Path) -> None:
     fill(server, KNOWN, SMALL_BYTES)
     synced = sync_in_process(server, work / "data", 6)
     assert synced["stored"] == KNOWN, synced
@@ -104,7 +104,7 @@ def nothing_new(server: Spare, work: Path) -> None:
     print(f"Peak memory of the process that synced them: {synced['peak_mb']:.0f} MB (target 250)")
 
 
-def fill(server: Spare, count: int, size_bytes: int) -> list[str]:
+def fill(server: SpareAsterisk, count: int, size_bytes: int) -> list[str]:
     """Replace the PBX's recordings by `count` new ones of a size; return their names."""
     shutil.rmtree(server.monitor)
     day = server.monitor / "2026/11/20"
@@ -119,7 +119,7 @@ def fill(server: Spare, count: int, size_bytes: int) -> list[str]:
     return [f"2026/11/20/{name}" for name in names]
 
 
-def sync_in_process(server: Spare, data: Path, times: int) -> dict[str, object]:
+def sync_in_process(server: SpareAsterisk, data: Path, times: int) -> dict[str, object]:
     """Sync in a separate process, to measure the memory of the sync alone."""
     command = [sys.executable, __file__, "sync-here", str(server.http_port), str(data), str(times)]
     return json.loads(subprocess.run(command, check=True, capture_output=True).stdout)

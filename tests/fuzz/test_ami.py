@@ -12,7 +12,7 @@ from pbx.asterisk.ami.snapshot import parse_active_calls, parse_queues, parse_st
 from pbx.asterisk.ami.values import decimal, integer, moment, roundtrip_ms, seconds, unescape, utc_offset
 from pbx.errors import AmiProtocolError
 from pbx.live.events import LiveHistory
-from tests.fuzz.seeds import NASTY, fuzzed, spoilt
+from tests.fuzz.mutations import EDGE_CASES, fuzzed, mutated
 from tests.unit.asterisk.ami.replay import ami_fixtures
 
 AT = datetime(2026, 3, 1, 9, tzinfo=UTC)
@@ -36,7 +36,7 @@ def messages_of(data: bytes) -> list[Message]:
 
 
 @fuzzed
-@given(st.sampled_from(GREETINGS), spoilt(REPLIES), st.integers(1, 5000))
+@given(st.sampled_from(GREETINGS), mutated(REPLIES), st.integers(1, 5000))
 def test_spoilt_replies_are_cut_the_same_in_any_pieces(greeting: bytes, data: bytes, size: int) -> None:
     told = []
     for step in (size, len(data) or 1):
@@ -52,7 +52,7 @@ def test_spoilt_replies_are_cut_the_same_in_any_pieces(greeting: bytes, data: by
 
 
 @fuzzed
-@given(spoilt(LISTS))
+@given(mutated(LISTS))
 def test_spoilt_lists_become_a_snapshots_parts(data: bytes) -> None:
     items = tuple(messages_of(data))
     queues, calls = parse_queues(items), parse_active_calls(items)
@@ -70,7 +70,7 @@ def test_spoilt_lists_become_a_snapshots_parts(data: bytes) -> None:
 
 
 @fuzzed
-@given(st.lists(spoilt(TOLD, changes=3), min_size=1, max_size=12).map(b"".join))
+@given(st.lists(mutated(TOLD, changes=3), min_size=1, max_size=12).map(b"".join))
 def test_spoilt_events_become_history_or_nothing(data: bytes) -> None:
     history = LiveHistory()
     items = messages_of(data)
@@ -85,7 +85,7 @@ def test_spoilt_events_become_history_or_nothing(data: bytes) -> None:
 
 
 @pytest.mark.parametrize("header", ["Timestamp", "HoldTime", "TalkTime", "RingTime", "Wait", "Position", "Duration"])
-@pytest.mark.parametrize("value", NASTY, ids=lambda value: repr(value[:20]))
+@pytest.mark.parametrize("value", EDGE_CASES, ids=lambda value: repr(value[:20]))
 def test_a_nasty_number_in_an_event_does_no_harm(header: str, value: bytes) -> None:
     names = ("QueueCallerJoin", "AgentConnect", "AgentRingNoAnswer", "AgentComplete", "QueueCallerAbandon", "Hangup")
     common = b"\r\nUniqueid: 1.1\r\nQueue: q\r\nInterface: i\r\n"
@@ -101,7 +101,7 @@ def test_a_nasty_number_in_an_event_does_no_harm(header: str, value: bytes) -> N
     parse_active_calls([channel])
 
 
-@given(st.text(max_size=30) | st.sampled_from(NASTY).map(lambda data: data.decode("utf-8", "replace")))
+@given(st.text(max_size=30) | st.sampled_from(EDGE_CASES).map(lambda data: data.decode("utf-8", "replace")))
 def test_any_text_is_a_value_or_none(text: str) -> None:
     number = decimal(text)
     assert number is None or abs(number) < float("inf")

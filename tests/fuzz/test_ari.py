@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from pbx.asterisk.ari.client import AriClient
 from pbx.errors import AriError
-from tests.fuzz.seeds import fuzzed, spoilt
+from tests.fuzz.mutations import fuzzed, mutated
 from tests.unit.asterisk.ari.replay import STORED, ReplayPbx, captured, replay, reply
 
 
@@ -33,7 +33,7 @@ JSON = st.recursive(
 
 
 @fuzzed
-@given(spoilt(BODIES) | JSON | st.binary(max_size=60))
+@given(mutated(BODIES) | JSON | st.binary(max_size=60))
 def test_spoilt_answers_are_read_or_refused(pbx: ReplayPbx, body: bytes) -> None:
     pbx.answers = dict.fromkeys((STORED, "/ari/channels", "/ari/asterisk/info"), reply("list", body))
     with AriClient(pbx.connection, backoff_s=0.001) as ari:

@@ -12,7 +12,7 @@ import pytest
 from pbx.errors import DataError
 from pbx.recordings.playable import render_playable
 from pbx.speech.audio import load_sound, probe_audio
-from tests.fuzz.seeds import EXAMPLES, NASTY
+from tests.fuzz.mutations import EDGE_CASES, EXAMPLES
 from tests.paths import FIXTURES
 
 SEEDS = sorted((FIXTURES / "audio").glob("tone.*"))
@@ -32,7 +32,7 @@ def spoil(data: bytearray, chance: random.Random) -> None:
             case 2:
                 del data[at : at + chance.choice((1, 4, 44, 1000))]
             case 3:
-                data[at:at] = chance.choice(NASTY)
+                data[at:at] = chance.choice(EDGE_CASES)
             case 4:
                 data[at:at] = data[chance.randrange(most + 1) :][: chance.choice((2, 8, 400))]
 

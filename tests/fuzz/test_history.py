@@ -12,7 +12,7 @@ from pbx.asterisk.formats import master_csv, queue_log
 from pbx.asterisk.formats.cdr import Clock, UnreadableRow, learn_clock, local_moment, parse_cdr_row
 from pbx.imports.visits_from_queue_log import QueueLogFold
 from pbx.model.history import Visit
-from tests.fuzz.seeds import NASTY, fuzzed, spoilt, spoilt_fields
+from tests.fuzz.mutations import EDGE_CASES, fuzzed, mutated, mutated_fields
 from tests.unit.asterisk.formats.queue_logs import T, write_days
 
 ZONES = [ZoneInfo(name) for name in ("UTC", "America/Los_Angeles", "Pacific/Kiritimati", "Europe/London")]
@@ -40,7 +40,7 @@ def check_visit(visit: Visit) -> None:
 
 
 @fuzzed
-@given(st.lists(spoilt(LOG, changes=3) | spoilt_fields(LOG[0].split(b"|"), b"|"), max_size=30))
+@given(st.lists(mutated(LOG, changes=3) | mutated_fields(LOG[0].split(b"|"), b"|"), max_size=30))
 def test_spoilt_lines_of_queue_log_are_events_or_reasons(lines: list[bytes]) -> None:
     fold = QueueLogFold()
     for line in lines:
@@ -56,7 +56,7 @@ def test_spoilt_lines_of_queue_log_are_events_or_reasons(lines: list[bytes]) -> 
 
 
 @fuzzed
-@given(st.binary(max_size=400) | spoilt([b"\n".join(LOG[:20])]), st.lists(st.integers(0, 300), max_size=8))
+@given(st.binary(max_size=400) | mutated([b"\n".join(LOG[:20])]), st.lists(st.integers(0, 300), max_size=8))
 def test_lines_are_the_same_however_a_file_is_read(data: bytes, cuts: list[int]) -> None:
     places = [0, *sorted(cuts), len(data)]
     found, rest = [], b""
@@ -66,7 +66,7 @@ def test_lines_are_the_same_however_a_file_is_read(data: bytes, cuts: list[int])
     assert [*found, rest] == data.split(b"\n")
 
 
-ROW = st.none() | st.integers() | st.floats() | st.datetimes() | st.text(max_size=20) | st.sampled_from(NASTY)
+ROW = st.none() | st.integers() | st.floats() | st.datetimes() | st.text(max_size=20) | st.sampled_from(EDGE_CASES)
 
 
 @fuzzed
@@ -98,7 +98,7 @@ def told_by(row: dict[str, object], clock: Clock) -> None:
 
 
 @fuzzed
-@given(spoilt(CSV, changes=4) | spoilt_fields(CSV[0].split(b","), b","), st.sampled_from(ZONES), st.booleans())
+@given(mutated(CSV, changes=4) | mutated_fields(CSV[0].split(b","), b","), st.sampled_from(ZONES), st.booleans())
 def test_spoilt_lines_of_master_csv_are_rows_or_reasons(line: bytes, zone: ZoneInfo, certain: bool) -> None:
     try:
         row = master_csv.parse_master_csv_line(line)
@@ -110,7 +110,7 @@ def test_spoilt_lines_of_master_csv_are_rows_or_reasons(line: bytes, zone: ZoneI
 
 
 @pytest.mark.parametrize("column", ["start", "answer", "end", "duration", "billsec", "uniqueid", "sequence", "clid"])
-@pytest.mark.parametrize("value", NASTY, ids=lambda value: repr(value[:20]))
+@pytest.mark.parametrize("value", EDGE_CASES, ids=lambda value: repr(value[:20]))
 def test_a_nasty_value_in_a_row_does_no_harm(column: str, value: bytes) -> None:
     row = master_csv.parse_master_csv_line(CSV[0])
     assert row is not None

@@ -9,14 +9,14 @@ from pbx.errors import QueryError
 from pbx.store.search_tokens import tokens_of
 from pbx.transcription.search.matching import spans_in, to_fts5, to_tsquery
 from pbx.transcription.search.query import parse_query
-from tests.fuzz.seeds import fuzzed, spoilt
+from tests.fuzz.mutations import fuzzed, mutated
 
 SEARCHES = [
     'refund invoice "cancel my contract" OR cancel* NOT NEAR(cancel fee, 5)',
     '("my contr"* AND (Rechnung OR “Zoë”)) NOT NEAR("last invoice" fee refund, 10)',
     "text:a ^b -c +d 1,000 don't 京都 a&b — 😀",
 ]
-TEXT = spoilt([text.encode() for text in SEARCHES]).map(lambda data: data.decode("utf-8", "replace"))
+TEXT = mutated([text.encode() for text in SEARCHES]).map(lambda data: data.decode("utf-8", "replace"))
 HEARD = "refund of the last invoice: don't cancel my contract, Zoë, 1,000 京都"
 
 

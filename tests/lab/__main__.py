@@ -6,9 +6,9 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from tests.lab.calls import calls
-from tests.lab.capture import capture
+from tests.lab.capture_fixtures import capture
 from tests.lab.provision import LabError, lab_dir, provision
-from tests.lab.server import CARRIER, PHONES, SERVERS
+from tests.lab.servers import CARRIER, PHONES, SERVERS
 
 
 def up() -> None:

@@ -6,7 +6,7 @@ from tests.browser.app import running_app as running_app
 from tests.browser.chromium import CHROMIUM as CHROMIUM
 from tests.browser.chromium import browser as browser
 from tests.browser.chromium import go as go
-from tests.lab.server import LabServer
+from tests.lab.servers import LabServer
 from tests.paths import ROOT as ROOT
 
 

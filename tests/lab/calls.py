@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from tests.lab.ami import Ami, Message
+from tests.lab.ami_session import Ami, Message
 from tests.lab.process import wait_until
 from tests.lab.provision import LabError
-from tests.lab.server import CARRIER, SERVERS, Asterisk, LabServer
+from tests.lab.servers import CARRIER, SERVERS, Asterisk, LabServer
 
 QueueOutcome = Literal["answered", "abandoned", "timeout"]
 TrunkOutcome = Literal["answered", "busy", "noanswer", "inbound"]

@@ -4,7 +4,7 @@ from typing import cast
 
 import pytest
 
-from tests.lab.server import CARRIER, PHONES, SERVERS, LabServer
+from tests.lab.servers import CARRIER, PHONES, SERVERS, LabServer
 from tests.unit.speech.synthetic_speech import CHECKPOINT
 
 # These place no calls on the lab, and may run beside those that do.

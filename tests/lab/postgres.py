@@ -66,7 +66,7 @@ def cache_of_postgres(postgres: str) -> str:
     return postgres
 
 
-def emptied(url: str) -> str:
+def truncate_tables(url: str) -> str:
     """The same address, when all of the app's tables are empty."""
     with psycopg.connect(url.replace("+psycopg", ""), autocommit=True) as connection:
         names = connection.execute(
@@ -78,7 +78,7 @@ def emptied(url: str) -> str:
     return url
 
 
-def empty(url: str) -> None:
+def drop_tables(url: str) -> None:
     """Drop all tables."""
     with psycopg.connect(url.replace("+psycopg", ""), autocommit=True) as connection:
         connection.execute("DROP SCHEMA public CASCADE")

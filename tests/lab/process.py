@@ -42,7 +42,7 @@ class Process(ABC):
         found = []
         for proc in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):  # it may end while we look
-                if self.is_mine(proc) and lives(int(proc.name)):
+                if self.is_mine(proc) and is_alive(int(proc.name)):
                     found.append(int(proc.name))
         return found
 
@@ -59,26 +59,26 @@ class Process(ABC):
     def kill(self, deadline_s: float = 10) -> None:
         """Ask it to end, insist after `deadline_s` seconds."""
         pids = self.pids()
-        send(pids, signal.SIGTERM)
+        send_signal(pids, signal.SIGTERM)
         with contextlib.suppress(LabError):
-            wait_until(f"{self.name} ends", lambda: not any(map(lives, pids)), deadline_s)
+            wait_until(f"{self.name} ends", lambda: not any(map(is_alive, pids)), deadline_s)
         self.crash()
-        wait_until(f"{self.name} is gone", lambda: not any(map(lives, pids)))
+        wait_until(f"{self.name} is gone", lambda: not any(map(is_alive, pids)))
 
     def crash(self) -> None:
         """Kill it. Afterwards its ports and sockets are free."""
         pids = self.pids()
-        send(pids, signal.SIGKILL)
-        wait_until(f"{self.name} is gone", lambda: not any(map(lives, pids)))
+        send_signal(pids, signal.SIGKILL)
+        wait_until(f"{self.name} is gone", lambda: not any(map(is_alive, pids)))
 
 
-def send(pids: list[int], number: signal.Signals) -> None:
+def send_signal(pids: list[int], number: signal.Signals) -> None:
     for pid in pids:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, number)
 
 
-def lives(pid: int) -> bool:
+def is_alive(pid: int) -> bool:
     """Whether a process is there. One that ends first loses its command line, and only then closes its sockets."""
     try:
         return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()

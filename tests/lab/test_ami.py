@@ -10,7 +10,7 @@ from pbx.asterisk.ami.subscription import ConnectionGap
 from pbx.errors import AmiActionError, AmiDenied, AmiLoginError, AmiProtocolError, SettingsError, Unreachable
 from pbx.settings import Connection
 from tests.lab.calls import hang_up_all, park_callers, start_phone_call
-from tests.lab.server import ODD_MEMBER, SERVERS, TRUNK_SECRET, LabServer
+from tests.lab.servers import ODD_MEMBER, SERVERS, TRUNK_SECRET, LabServer
 from tests.unit.asterisk.ami.replay import wait_until
 
 pytestmark = pytest.mark.lab

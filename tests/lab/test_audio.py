@@ -16,10 +16,10 @@ from pbx.recordings.playable import PLAYABLE_TYPE, render_playable, waveform
 from pbx.speech.audio import SPEECH_HZ, Samples, has_separate_speakers, load_sound, probe_audio
 from pbx.speech.tones import find_tones
 from pbx.speech.vad import find_voice
-from tests.lab.ami import Ami
+from tests.lab.ami_session import Ami
 from tests.lab.browser import CHROMIUM
 from tests.lab.process import wait_until
-from tests.lab.server import LabServer
+from tests.lab.servers import LabServer
 from tests.unit.speech.sounds import save_wav
 from tests.unit.speech.test_tones import melody
 

@@ -17,7 +17,7 @@ from pbx.store.snapshots import record_snapshot
 from tests.lab.browser import browser, enter_pbx, go, running_app
 from tests.lab.calls import place_queue_call
 from tests.lab.process import wait_until
-from tests.lab.server import ODD_MEMBER, LabServer
+from tests.lab.servers import ODD_MEMBER, LabServer
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(240)]
 SLOW_MS = 60_000

@@ -19,7 +19,8 @@ from pbx.live.events import LiveHistory
 from pbx.store.engine import reading, writing
 from pbx.store.legs import store_legs
 from pbx.store.models import CallRow, LegRow
-from tests.lab.ami import Ami
+from tests.lab.active_connection import add_active_connection
+from tests.lab.ami_session import Ami
 from tests.lab.calls import (
     PlacedCall,
     place_internal_call,
@@ -29,10 +30,9 @@ from tests.lab.calls import (
     start_inbound_call,
     start_phone_call,
 )
-from tests.lab.imports import active_at
 from tests.lab.mariadb import MariaDb, mariadb
 from tests.lab.process import wait_until
-from tests.lab.server import SERVERS, LabServer
+from tests.lab.servers import SERVERS, LabServer
 
 __all__ = ["mariadb"]
 pytestmark = pytest.mark.lab
@@ -183,7 +183,7 @@ def assert_reported(engine: Engine, lived: Lived, *, by_table: bool) -> None:
 def test_freepbx_database(lived: Lived, engine: Engine, mariadb: MariaDb) -> None:
     mariadb.fresh_cdr()
     mariadb.insert("cdr", lived.rows())
-    active = active_at(engine, lived.server)
+    active = add_active_connection(engine, lived.server)
     result = import_cdr_database(ImportRun(engine, active), mariadb.address)
     assert (result.rows, result.legs, result.unreadable) == (len(lived.rows()), len(lived.rows()), 0)
     assert_reported(engine, lived, by_table=True)
@@ -213,7 +213,7 @@ def test_master_csv(lived: Lived, engine: Engine, tmp_path: Path) -> None:
         lines = [line for line in file if any(f'"{one}"'.encode() in line for one in lived.uniqueids)]
     copy = tmp_path / "Master.csv"
     copy.write_bytes(b"".join(lines)[:-20])  # the last line is still being written
-    active = active_at(engine, lived.server)
+    active = add_active_connection(engine, lived.server)
     result = import_cdr_file(ImportRun(engine, active), copy)
     assert (result.rows, result.unreadable) == (len(lines) - 1, 0)
     copy.write_bytes(b"".join(lines))
@@ -234,7 +234,7 @@ def test_watched_calls_gain_what_the_cdr_knows(lived: Lived, engine: Engine, mar
     assert {leg.linkedid for leg in watched if leg.onward_trunk} == {lived.calls["forwarded"].uniqueid}
     mariadb.fresh_cdr()
     mariadb.insert("cdr", lived.rows())
-    active = active_at(engine, lived.server)
+    active = add_active_connection(engine, lived.server)
     with writing(engine) as session:
         store_legs(session, 1, watched, "live")
     import_cdr_database(ImportRun(engine, active), mariadb.address)
@@ -253,7 +253,7 @@ def test_watched_calls_gain_what_the_cdr_knows(lived: Lived, engine: Engine, mar
 def test_the_database_after_the_file_adds_no_leg(lived: Lived, engine: Engine, mariadb: MariaDb) -> None:
     mariadb.fresh_cdr("MyISAM")
     mariadb.insert("cdr", lived.rows())
-    active = active_at(engine, lived.server)
+    active = add_active_connection(engine, lived.server)
     import_cdr_file(ImportRun(engine, active), lived.master)
     with reading(engine) as session:
         before = len(session.exec(select(LegRow)).all())

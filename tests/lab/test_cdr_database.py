@@ -18,10 +18,10 @@ from pbx.settings import load_settings
 from pbx.store.connections import ActiveConnection
 from pbx.store.engine import reading
 from pbx.store.models import CallRow, ImportCursorRow, LegRow
-from tests.lab.imports import active_at
+from tests.lab.active_connection import add_active_connection
 from tests.lab.mariadb import PASSWORD, QUOTED, MariaDb, mariadb
 from tests.lab.postgres import postgres
-from tests.lab.server import SERVERS
+from tests.lab.servers import SERVERS
 
 __all__ = ["mariadb", "postgres"]
 pytestmark = pytest.mark.lab
@@ -54,7 +54,7 @@ def broken_row(number: int, calldate: str | None, **facts: object) -> dict[str, 
 @pytest.fixture
 def pbx(engine: Engine) -> ActiveConnection:
     """A PBX of which only the database is used."""
-    return active_at(engine, SERVERS[22])
+    return add_active_connection(engine, SERVERS[22])
 
 
 def test_a_table_without_indexes_with_nulls_and_zero_dates(

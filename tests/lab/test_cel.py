@@ -16,13 +16,13 @@ from pbx.imports.run import ImportRun
 from pbx.store.connections import ActiveConnection
 from pbx.store.engine import reading
 from pbx.store.models import CallRow, LegRow
+from tests.lab.active_connection import add_active_connection
 from tests.lab.calls import new_caller, originate
-from tests.lab.events import CEL_TABLE, EventSite, event_site
-from tests.lab.imports import active_at
+from tests.lab.cel_asterisk import CEL_TABLE, CelAsterisk, cel_asterisk
 from tests.lab.mariadb import MariaDb, mariadb
 from tests.lab.process import wait_until
-from tests.lab.queues import OPEN
-from tests.lab.server import SERVERS
+from tests.lab.queue_asterisk import OPEN
+from tests.lab.servers import SERVERS
 
 __all__ = ["mariadb"]
 pytestmark = pytest.mark.lab
@@ -37,13 +37,13 @@ class Lived:
     uniqueids: dict[str, str]
 
 
-def place(site: EventSite, to: str, **variables: float | str) -> str:
+def place(site: CelAsterisk, to: str, **variables: float | str) -> str:
     return originate(site, "Local/s@caller/n", f"{to}@calls", new_caller(), variables)["Uniqueid"]
 
 
 @pytest.fixture(scope="module", params=[16, 22])
 def lived(request: pytest.FixtureRequest) -> Lived:
-    with event_site(request.param) as site:
+    with cel_asterisk(request.param) as site:
         uniqueids = {
             "talk": place(site, "talk", TALK_S=2),
             "busy": place(site, "busy", PATIENCE_S=3),
@@ -81,7 +81,7 @@ def fill(mariadb: MariaDb, lived: Lived) -> None:
 
 @pytest.fixture
 def active(engine: Engine) -> ActiveConnection:
-    return active_at(engine, SERVERS[22])
+    return add_active_connection(engine, SERVERS[22])
 
 
 def legs(engine: Engine, lived: Lived) -> dict[str, list[LegRow]]:

@@ -13,7 +13,7 @@ import pytest
 
 from pbx.settings import Connection
 from tests.lab.calls import place_queue_call
-from tests.lab.server import LabServer
+from tests.lab.servers import LabServer
 from tests.paths import ROOT
 
 pytestmark = pytest.mark.lab

@@ -21,7 +21,7 @@ from pbx.store.engine import open_engine, reading, writing
 from pbx.store.models import ExtensionSample, Job, MemberSample, QueueSample, SnapshotRow, TrunkSample
 from pbx.store.snapshots import latest_snapshot, queue_history
 from tests.lab.calls import place_queue_call
-from tests.lab.server import LabServer
+from tests.lab.servers import LabServer
 
 pytestmark = pytest.mark.lab
 FILLER = "x" * 10_000

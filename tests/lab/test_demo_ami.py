@@ -17,7 +17,7 @@ from pbx.demo.company import QUEUES
 from pbx.settings import Connection
 from tests.lab.calls import start_phone_call, start_queue_call
 from tests.lab.process import wait_until
-from tests.lab.server import LabServer
+from tests.lab.servers import LabServer
 from tests.simulator.asterisk_22 import RELEASES
 from tests.simulator.pbx import SimulatedPbx
 from tests.simulator.running import AmiReader, Clock, running_pbx

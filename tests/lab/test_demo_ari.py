@@ -10,7 +10,7 @@ import pytest
 
 from pbx.settings import Connection
 from tests.lab.calls import start_phone_call
-from tests.lab.server import LabServer
+from tests.lab.servers import LabServer
 from tests.simulator.asterisk_22 import RELEASES
 from tests.simulator.http_client import Answer, ask, ask_and_stay, authorization, busy_moment, request
 from tests.simulator.pbx import SimulatedPbx

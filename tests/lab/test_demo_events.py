@@ -19,9 +19,9 @@ from pbx.demo.simulated_asterisk import AmiEvent, SimulatedAsterisk
 from pbx.demo.simulated_history import calls_of_day
 from pbx.live.events import USED_EVENTS, VARIABLES
 from tests.lab import calls
-from tests.lab.ami import Ami
+from tests.lab.ami_session import Ami
 from tests.lab.process import wait_until
-from tests.lab.server import LabServer
+from tests.lab.servers import LabServer
 from tests.lab.test_demo_ami import Fields, Message, messages
 from tests.simulator.asterisk_22 import RELEASES
 from tests.unit.asterisk.ami.replay import raw

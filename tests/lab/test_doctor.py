@@ -10,8 +10,8 @@ from pbx.asterisk.doctor import CheckStep, check_connection
 from pbx.settings import Connection
 from tests.lab.process import wait_until
 from tests.lab.provision import root_dir
-from tests.lab.server import AMI_SECRET, ARI_SECRET, LabServer
-from tests.lab.spare import Spare
+from tests.lab.servers import AMI_SECRET, ARI_SECRET, LabServer
+from tests.lab.spare_asterisk import SpareAsterisk
 
 pytestmark = pytest.mark.lab
 
@@ -103,9 +103,9 @@ AMISS = {"AMI permissions": "warning"}
 
 
 @pytest.fixture(scope="module", params=[16, 22])
-def spare(lab: None, request: pytest.FixtureRequest) -> Iterator[Spare]:
+def spare(lab: None, request: pytest.FixtureRequest) -> Iterator[SpareAsterisk]:
     version: int = request.param
-    server = Spare(
+    server = SpareAsterisk(
         f"doctor-{version}", version, 5600 + version, suffix="-doctor", templates=("spare",), http_port=5700 + version
     )
     with server.fresh():
@@ -113,7 +113,7 @@ def spare(lab: None, request: pytest.FixtureRequest) -> Iterator[Spare]:
 
 
 @pytest.fixture
-def broken(spare: Spare) -> Iterator[Spare]:
+def broken(spare: SpareAsterisk) -> Iterator[SpareAsterisk]:
     """The server in good order with one recording, restored to it afterwards."""
     spare.restart()
     with (spare.etc / "manager.conf").open("a") as file:
@@ -127,12 +127,12 @@ def broken(spare: Spare) -> Iterator[Spare]:
     subprocess.run(["rm", "-rf", *spare.spool.iterdir()], check=True)
 
 
-def connection_to(server: Spare) -> Connection:
+def connection_to(server: SpareAsterisk) -> Connection:
     ami = {"ami_username": "notebook", "ami_password": AMI_SECRET}
     return Connection.model_validate(server.connection().model_dump() | ami)
 
 
-def check_after(server: Spare, command: str) -> dict[str, CheckStep]:
+def check_after(server: SpareAsterisk, command: str) -> dict[str, CheckStep]:
     """Run a command of Asterisk's console, then check the connection."""
     server.cli(command)
     return check(connection_to(server))
@@ -143,7 +143,7 @@ def lines(fix: str) -> str:
     return "\n".join(line for line in fix.splitlines()[1:] if not line.startswith(("then ", "and ")))
 
 
-def run_lines(fix: str, server: Spare) -> None:
+def run_lines(fix: str, server: SpareAsterisk) -> None:
     """Do what the advice says, in the server's own spool."""
     script = lines(fix).replace("/var/spool/asterisk", str(server.spool)).replace("asterisk:asterisk", "root:root")
     subprocess.run(["sh", "-c", script], check=True)
@@ -154,7 +154,7 @@ def set_line(file: Path, old: str, new: str) -> None:
     file.write_text(file.read_text().replace(old, new))
 
 
-def test_in_good_order(broken: Spare) -> None:
+def test_in_good_order(broken: SpareAsterisk) -> None:
     steps = check(connection_to(broken))
     assert not_ok(steps) == AMISS
     assert "queues" in steps["AMI permissions"].finding
@@ -162,7 +162,7 @@ def test_in_good_order(broken: Spare) -> None:
 
 
 @pytest.mark.parametrize("fault", ["missing", "broken link"])
-def test_without_a_recording_directory(broken: Spare, fault: str) -> None:
+def test_without_a_recording_directory(broken: SpareAsterisk, fault: str) -> None:
     broken.recording.unlink()
     if fault != "missing":
         broken.recording.symlink_to("nowhere")
@@ -172,7 +172,7 @@ def test_without_a_recording_directory(broken: Spare, fault: str) -> None:
     assert not_ok(check(connection_to(broken))) == AMISS
 
 
-def test_a_broken_link_below(broken: Spare) -> None:
+def test_a_broken_link_below(broken: SpareAsterisk) -> None:
     (broken.monitor / "2026/gone.wav").symlink_to("nowhere.wav")
     steps = check(connection_to(broken))
     assert not_ok(steps) == AMISS | {"Recordings listed": "failed"}
@@ -181,7 +181,7 @@ def test_a_broken_link_below(broken: Spare) -> None:
     assert (broken.monitor / f"{NAME}.wav").exists()
 
 
-def test_a_name_that_is_not_utf8(broken: Spare) -> None:
+def test_a_name_that_is_not_utf8(broken: SpareAsterisk) -> None:
     odd = str(broken.monitor / "2026").encode() + b"/caf\xe9.wav"
     Path(odd.decode(errors="surrogateescape")).write_bytes(b"")
     steps = check(connection_to(broken))
@@ -190,7 +190,7 @@ def test_a_name_that_is_not_utf8(broken: Spare) -> None:
     assert subprocess.run(["sh", "-c", shown], capture_output=True, check=True).stdout.endswith(b"/2026/caf\xe9.wav\n")
 
 
-def test_a_directory_of_its_own_lists_nothing(broken: Spare) -> None:
+def test_a_directory_of_its_own_lists_nothing(broken: SpareAsterisk) -> None:
     broken.recording.unlink()
     broken.recording.mkdir()
     steps = check(connection_to(broken))
@@ -200,7 +200,7 @@ def test_a_directory_of_its_own_lists_nothing(broken: Spare) -> None:
 
 
 @pytest.mark.parametrize("top", ["monitor", "2026"])
-def test_a_folder_that_is_a_link_lists_and_hands_out_nothing(broken: Spare, top: str) -> None:
+def test_a_folder_that_is_a_link_lists_and_hands_out_nothing(broken: SpareAsterisk, top: str) -> None:
     broken.recording.unlink()
     broken.recording.mkdir()
     (broken.recording / top).symlink_to("../monitor" if top == "monitor" else "../monitor/2026")
@@ -212,12 +212,12 @@ def test_a_folder_that_is_a_link_lists_and_hands_out_nothing(broken: Spare, top:
 
 
 @pytest.mark.parametrize("content", [b"", b"RIFF" + bytes(40), b"Not a recording.\n" * 99])
-def test_a_recording_without_sound(broken: Spare, content: bytes) -> None:
+def test_a_recording_without_sound(broken: SpareAsterisk, content: bytes) -> None:
     (broken.monitor / f"{NAME}.wav").write_bytes(content)
     assert not_ok(check(connection_to(broken))) == AMISS | {"Recording downloads": "warning"}
 
 
-def test_ari_switched_off(broken: Spare) -> None:
+def test_ari_switched_off(broken: SpareAsterisk) -> None:
     set_line(broken.etc / "ari.conf", "enabled = yes", "enabled = no")
     steps = check_after(broken, "module reload res_ari.so")
     assert not_ok(steps) == AMISS | {"ARI answers": "failed"}
@@ -226,7 +226,7 @@ def test_ari_switched_off(broken: Spare) -> None:
     assert not_ok(check_after(broken, "module reload res_ari.so")) == AMISS
 
 
-def test_ari_with_a_prefix(broken: Spare) -> None:
+def test_ari_with_a_prefix(broken: SpareAsterisk) -> None:
     set_line(broken.etc / "http.conf", "enabled = yes", "enabled = yes\nprefix = asterisk")
     steps = check_after(broken, "module reload http")
     assert not_ok(steps) == AMISS | {"ARI answers": "failed"}
@@ -238,7 +238,7 @@ def test_ari_with_a_prefix(broken: Spare) -> None:
     assert not_ok(check_after(broken, "module reload http")) == AMISS
 
 
-def test_the_web_server_switched_off(broken: Spare) -> None:
+def test_the_web_server_switched_off(broken: SpareAsterisk) -> None:
     (broken.etc / "http.conf").write_text("[general]\nenabled = no\n")
     steps = check_after(broken, "module reload http")
     assert not_ok(steps) == AMISS | {"ARI port open": "failed"}
@@ -246,7 +246,7 @@ def test_the_web_server_switched_off(broken: Spare) -> None:
     assert not_ok(check_after(broken, "module reload http")) == AMISS
 
 
-def test_ami_switched_off(broken: Spare) -> None:
+def test_ami_switched_off(broken: SpareAsterisk) -> None:
     broken.stop()  # switched off by a reload, it isn't always opened again by another
     set_line(broken.etc / "manager.conf", "enabled = yes", "enabled = no")
     broken.spawn([*broken.program, "-f"])
@@ -257,7 +257,7 @@ def test_ami_switched_off(broken: Spare) -> None:
     assert not_ok(check_after(broken, "manager reload")) == AMISS
 
 
-def test_an_ami_user_that_is_not_there(broken: Spare) -> None:
+def test_an_ami_user_that_is_not_there(broken: SpareAsterisk) -> None:
     set_line(broken.etc / "manager.conf", "[notebook]", "[another]")
     steps = check_after(broken, "manager reload")
     assert not_ok(steps) == {"AMI login": "failed"}

@@ -25,9 +25,9 @@ from pbx.analytics.trunks import cause_counts, trunk_totals
 from pbx.store.engine import reading
 from pbx.store.models import CallRow
 from tests.call_counts import assert_all_agree
-from tests.lab.lived import IMPORTED, LIVE, WAYS, Lived, live_shift, resets_since
-from tests.lab.server import SERVERS
-from tests.lab.shift import DESK, TEMP_NAME
+from tests.lab.live_and_imported import IMPORTED, LIVE, WAYS, LiveAndImported, desk_resets_since, fill_both_caches
+from tests.lab.scripted_calls import DESK, TEMP_NAME
+from tests.lab.servers import SERVERS
 from tests.pages.test_pages import open_page, tables, well
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(180)]
@@ -36,8 +36,8 @@ LEFT = ("abandoned", "timeout", "exit_empty", "withdrawn")  # what app_queue cou
 
 
 @pytest.fixture(scope="module", params=SERVERS.values(), ids=lambda server: server.name)
-def lived(lab: None, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Lived:
-    return live_shift(request.param, tmp_path_factory.mktemp("lived"))
+def lived(lab: None, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> LiveAndImported:
+    return fill_both_caches(request.param, tmp_path_factory.mktemp("lived"))
 
 
 @pytest.fixture(params=WAYS)
@@ -46,27 +46,27 @@ def way(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def engine(lived: Lived, way: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Engine]:
+def engine(lived: LiveAndImported, way: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Engine]:
     """The cache of this way, which is the app's too."""
     monkeypatch.setattr("pbx.ui.sidebar.ensure_worker", lambda settings: None)
     with lived.opened(way) as engine:
         yield engine
 
 
-def desk(lived: Lived) -> FigureFilter:
+def desk(lived: LiveAndImported) -> FigureFilter:
     return FigureFilter(1, lived.shift.since - timedelta(hours=1), lived.shift.until + timedelta(hours=1), DESK)
 
 
-def questioned(lived: Lived) -> CallQuestion:
+def questioned(lived: LiveAndImported) -> CallQuestion:
     wanted = desk(lived)
     return CallQuestion(1, wanted.since, wanted.until)
 
 
-def desk_figures(session: Session, lived: Lived) -> QueueFigures:
+def desk_figures(session: Session, lived: LiveAndImported) -> QueueFigures:
     return queue_totals(session, desk(lived), queue_targets(session, 1))
 
 
-def test_the_desks_figures_are_those_worked_by_hand(lived: Lived, engine: Engine) -> None:
+def test_the_desks_figures_are_those_worked_by_hand(lived: LiveAndImported, engine: Engine) -> None:
     with reading(engine) as session:
         assert queue_targets(session, 1).of(DESK) == T_S
         found = desk_figures(session, lived)
@@ -80,7 +80,7 @@ def test_the_desks_figures_are_those_worked_by_hand(lived: Lived, engine: Engine
     assert found.max_wait_s == pytest.approx(8, abs=1)
 
 
-def test_the_desks_figures_are_the_same_live_and_by_import(lived: Lived) -> None:
+def test_the_desks_figures_are_the_same_live_and_by_import(lived: LiveAndImported) -> None:
     """To the second: both are app_queue's own."""
     found: dict[str, tuple[QueueFigures, list[AgentFigures]]] = {}
     for way in WAYS:
@@ -96,7 +96,7 @@ def test_the_desks_figures_are_the_same_live_and_by_import(lived: Lived) -> None
         assert one.logged_in_s == pytest.approx(other.logged_in_s, abs=1)
 
 
-def test_asterisks_own_counters_follow(lived: Lived, engine: Engine) -> None:
+def test_asterisks_own_counters_follow(lived: LiveAndImported, engine: Engine) -> None:
     """As pbx.analytics.formulas.queues explains QueueStatus: over the same calls, none of which still goes on."""
     with reading(engine) as session:
         figures, visits = desk_figures(session, lived), load_visits(session, desk(lived))
@@ -112,13 +112,13 @@ def test_asterisks_own_counters_follow(lived: Lived, engine: Engine) -> None:
     assert counted["ServicelevelPerf2"] == f"{100 * in_time / (completed + abandoned):.1f}" == "75.0"
 
 
-def test_a_reset_of_those_counters_is_noted(lived: Lived) -> None:
+def test_a_reset_of_those_counters_is_noted(lived: LiveAndImported) -> None:
     with lived.opened(LIVE) as engine:
-        (reset,) = resets_since(engine, lived.shift.until)
+        (reset,) = desk_resets_since(engine, lived.shift.until)
     assert (reset.queue, reset.description) == (DESK, "The counters of desk were reset")
 
 
-def test_trunk_figures(lived: Lived, engine: Engine, way: str) -> None:
+def test_trunk_figures(lived: LiveAndImported, engine: Engine, way: str) -> None:
     wanted = desk(lived)
     with reading(engine) as session:
         found = trunk_totals(session, 1, "carrier", wanted.since, wanted.until)
@@ -139,7 +139,7 @@ def test_trunk_figures(lived: Lived, engine: Engine, way: str) -> None:
         assert reported == {(None, "ANSWERED"): 2, (None, "BUSY"): 1} | unheard
 
 
-def test_call_figures(lived: Lived, engine: Engine, way: str) -> None:
+def test_call_figures(lived: LiveAndImported, engine: Engine, way: str) -> None:
     wanted = questioned(lived)
     with reading(engine) as session:
         total = call_totals(session, wanted)
@@ -156,7 +156,7 @@ def test_call_figures(lived: Lived, engine: Engine, way: str) -> None:
     assert dids == ({"5550103": 1} if way == LIVE else {})
 
 
-def test_all_ways_to_count_the_desks_calls_agree(lived: Lived, engine: Engine) -> None:
+def test_all_ways_to_count_the_desks_calls_agree(lived: LiveAndImported, engine: Engine) -> None:
     """Eight visits of eight calls, five answered; live and imported alike."""
     wanted = desk(lived)
     with reading(engine) as session:
@@ -164,7 +164,7 @@ def test_all_ways_to_count_the_desks_calls_agree(lived: Lived, engine: Engine) -
     assert found == {DESK: (8, 5, 8, 5)}
 
 
-def test_agents_figures(lived: Lived, engine: Engine) -> None:
+def test_agents_figures(lived: LiveAndImported, engine: Engine) -> None:
     """One agent came and went: queue_log names her by her interface, live events by her name."""
     with reading(engine) as session:
         agents = {one.agent: one for one in agent_figures(session, desk(lived))}
@@ -239,7 +239,7 @@ def test_the_page_explore(engine: Engine) -> None:
     }
 
 
-def test_interactions_and_a_calls_legs(lived: Lived, engine: Engine, way: str) -> None:
+def test_interactions_and_a_calls_legs(lived: LiveAndImported, engine: Engine, way: str) -> None:
     assert len(tables(well(open_page("pages/calls/interactions.py")))["Calls"]) == 12
     with reading(engine) as session:
         ids = {linkedid: call for call, linkedid in session.exec(select(CallRow.id, CallRow.linkedid))}

@@ -16,10 +16,10 @@ from pbx.imports.run import ImportRun
 from pbx.store.connections import ActiveConnection
 from pbx.store.engine import reading
 from pbx.store.models import CallRow, RingRow, VisitRow
-from tests.lab.imports import active_at
+from tests.lab.active_connection import add_active_connection
 from tests.lab.mariadb import CDR_TABLE, PASSWORD, QUOTED, MariaDb, mariadb
 from tests.lab.postgres import postgres
-from tests.lab.server import SERVERS
+from tests.lab.servers import SERVERS
 
 __all__ = ["mariadb", "postgres"]
 pytestmark = pytest.mark.lab
@@ -36,7 +36,7 @@ CREATE TABLE queue_log (
 @pytest.fixture
 def pbx(engine: Engine) -> ActiveConnection:
     """A PBX of which only the database is read."""
-    return active_at(engine, SERVERS[22])
+    return add_active_connection(engine, SERVERS[22])
 
 
 def as_asterisk(database: MariaDb, statement: str, value: bytes) -> None:

@@ -13,7 +13,7 @@ from pbx.store.models import SegmentRow
 from pbx.store.notes import get_note, tags_of
 from tests.lab.browser import browser, running_app
 from tests.lab.process import wait_until
-from tests.lab.talks import SAID, WORD_S, fill, words_of
+from tests.lab.sample_transcripts import SPOKEN, WORD_S, fill_cache, words_of
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(240)]
 NEAR_S = 0.3
@@ -33,7 +33,7 @@ PAUSED_AFTER = """(at_s) => {
 @pytest.fixture(scope="module")
 def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("player") / "data"
-    fill(folder)
+    fill_cache(folder)
     return folder
 
 
@@ -97,7 +97,7 @@ def test_a_click_on_a_word_is_heard_and_the_light_follows(page: Page, address: s
         assert heard_from(audio, word(page, text, number)) == pytest.approx(at_s, abs=NEAR_S), text
     word(page, "Hello").click()
     page.wait_for_function(PAUSED_AFTER, arg=3)
-    starts = {text: start_s for start_s, _, text, _ in words_of(2.0, SAID[0][2])}
+    starts = {text: start_s for start_s, _, text, _ in words_of(2.0, SPOKEN[0][2])}
     lit = max((text for text in starts if starts[text] <= place(audio)), key=starts.__getitem__)
     expect(page.locator(".spoken")).to_have_text(lit)
 

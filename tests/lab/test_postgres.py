@@ -12,7 +12,7 @@ from pbx.errors import DataError, NewerDatabase, StorageFull
 from pbx.settings import Settings, load_settings
 from pbx.store.engine import open_engine, reading, writing
 from pbx.store.models import Job, PbxConnection, Table
-from tests.lab.postgres import PASSWORD, empty, postgres
+from tests.lab.postgres import PASSWORD, drop_tables, postgres
 from tests.paths import ROOT
 from tests.unit.store.test_migrations import MODELS_ONLY, upgrade_values_of_earlier_versions, upgrade_what_was_seen_live
 
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.lab
 
 @pytest.fixture
 def settings(postgres: str, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    empty(postgres)
+    drop_tables(postgres)
     monkeypatch.setenv("PBX_DATABASE_URL", postgres)
     return load_settings()
 

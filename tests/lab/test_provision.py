@@ -9,8 +9,8 @@ import pytest
 
 from tests.lab import provision
 from tests.lab.provision import LabError, is_made, make_root, root_dir
-from tests.lab.server import SERVERS
-from tests.lab.spare import spare
+from tests.lab.servers import SERVERS
+from tests.lab.spare_asterisk import spare_asterisk
 from tests.paths import ROOT
 
 
@@ -40,7 +40,7 @@ def test_a_half_made_root_is_made_again(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_without_the_lab_nothing_is_left_in_its_place(other_lab: Path) -> None:
-    with pytest.raises(LabError, match="make lab-up"), spare(16, "test"):
+    with pytest.raises(LabError, match="make lab-up"), spare_asterisk(16, "test"):
         pass
     with pytest.raises(LabError, match="make lab-up"):
         SERVERS[16].configure()

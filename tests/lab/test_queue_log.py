@@ -16,8 +16,8 @@ from pbx.store.models import AgentEventRow, PbxConnection, RingRow, VisitRow
 from tests.lab.calls import place_queue_call
 from tests.lab.mariadb import MariaDb, mariadb
 from tests.lab.process import wait_until
-from tests.lab.queues import CLOSED, DEAF, LEAVING, OPEN, Caller, QueueSite, queue_site
-from tests.lab.server import LabServer
+from tests.lab.queue_asterisk import CLOSED, DEAF, LEAVING, OPEN, Caller, QueueAsterisk, queue_asterisk
+from tests.lab.servers import LabServer
 from tests.unit.imports.runs import import_run
 
 __all__ = ["mariadb"]
@@ -41,7 +41,7 @@ class Evening:
 def evening(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Evening:
     """A caller each way out of a queue; reloads while some wait; a restart while one still does."""
     copy = tmp_path_factory.mktemp(f"asterisk-{request.param}") / "queue_log"
-    with queue_site(request.param) as site:
+    with queue_asterisk(request.param) as site:
         callers = send_callers(site)
         transfer(site, callers)
         pauses(site)
@@ -58,7 +58,7 @@ def evening(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     return Evening(copy, callers)
 
 
-def send_callers(site: QueueSite) -> dict[str, Caller]:
+def send_callers(site: QueueAsterisk) -> dict[str, Caller]:
     return {
         "agent_ends": site.call(OPEN, TALK_S=2),
         "caller_ends": site.call(OPEN, PATIENCE_S=3),
@@ -73,7 +73,7 @@ def send_callers(site: QueueSite) -> dict[str, Caller]:
     }
 
 
-def transfer(site: QueueSite, callers: dict[str, Caller]) -> None:
+def transfer(site: QueueAsterisk, callers: dict[str, Caller]) -> None:
     to = {"Exten": "100", "Context": "elsewhere"}
     for name in ("blind", "attended"):
         callers[name].wait_for("CONNECT")
@@ -88,7 +88,7 @@ def transfer(site: QueueSite, callers: dict[str, Caller]) -> None:
         callers[name].wait_for("BLINDTRANSFER", "ATTENDEDTRANSFER")
 
 
-def pauses(site: QueueSite) -> None:
+def pauses(site: QueueAsterisk) -> None:
     site.act("QueuePause", Interface=EVE, Queue=OPEN, Paused="true", Reason="Lunch | late")
     site.act("QueuePause", Interface=EVE, Paused="false")  # in all her queues
     site.act("QueueAdd", Interface="Local/2003@agents/n", Queue=OPEN, MemberName="Gus", Paused="true")

@@ -16,8 +16,8 @@ from pbx.settings import Settings, load_settings
 from pbx.store.engine import open_engine, reading
 from pbx.store.models import RecordingRow
 from pbx.store.transcripts import transcripts_of_call
-from tests.lab.server import LabServer
-from tests.lab.speech import SpokenCall, place_spoken_calls
+from tests.lab.servers import LabServer
+from tests.lab.spoken_calls import SpokenCall, place_spoken_calls
 from tests.unit.speech.synthetic_speech import CHECKPOINT, Clip, clips, errors_in
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]  # to transcribe goes behind everything else

@@ -10,8 +10,8 @@ from playwright.sync_api import Page, expect
 from pbx.speech.audio import SPEECH_HZ, load_sound
 from tests.lab.browser import browser, go, running_app
 from tests.lab.process import wait_until
-from tests.lab.server import LabServer
-from tests.lab.speech import SpokenCall, place_spoken_call
+from tests.lab.servers import LabServer
+from tests.lab.spoken_calls import SpokenCall, place_spoken_call
 from tests.lab.test_player import heard_from
 from tests.lab.test_speech import freepbx
 from tests.unit.speech.synthetic_speech import Clip, say

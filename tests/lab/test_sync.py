@@ -18,8 +18,8 @@ from pbx.errors import AriServerError, StorageFull, Unreachable
 from pbx.recordings.download import Room
 from pbx.recordings.sync import SyncResult, sync_recordings
 from tests.lab.process import wait_until
-from tests.lab.server import ARI_SECRET, SERVERS
-from tests.lab.spare import Spare, spare
+from tests.lab.servers import ARI_SECRET, SERVERS
+from tests.lab.spare_asterisk import SpareAsterisk, spare_asterisk
 from tests.paths import ROOT
 from tests.unit.asterisk.ari.replay import wav
 from tests.unit.recordings.synced_cache import SyncedCache
@@ -28,20 +28,20 @@ pytestmark = pytest.mark.lab
 
 
 @pytest.fixture(scope="module", params=[16, 22])
-def server(request: pytest.FixtureRequest) -> Iterator[Spare]:
-    with spare(request.param, "sync") as running:
+def server(request: pytest.FixtureRequest) -> Iterator[SpareAsterisk]:
+    with spare_asterisk(request.param, "sync") as running:
         yield running
 
 
 @pytest.fixture
-def pbx(server: Spare) -> Spare:
+def pbx(server: SpareAsterisk) -> SpareAsterisk:
     """The spare without recordings, as it is meant to be."""
     server.start()
     server.empty()
     return server
 
 
-def put(pbx: Spare, count: int, size_bytes: int = 160_000) -> None:
+def put(pbx: SpareAsterisk, count: int, size_bytes: int = 160_000) -> None:
     for n in range(count):
         at = datetime(2026, 11, 20, 8, tzinfo=UTC) + timedelta(seconds=n)
         file = pbx.monitor / f"{at:%Y/%m/%d}/out-5551234-1001-{at:%Y%m%d-%H%M%S}-{int(at.timestamp())}.{n}.wav"
@@ -56,7 +56,7 @@ def on_disk(folder: Path) -> dict[str, bytes]:
 class Cache(SyncedCache):
     """A cache in a directory, and syncs into it."""
 
-    def __init__(self, pbx: Spare, data: Path) -> None:
+    def __init__(self, pbx: SpareAsterisk, data: Path) -> None:
         super().__init__(pbx.connection(), data)
         self.pbx = pbx
 
@@ -74,13 +74,13 @@ class Cache(SyncedCache):
 
 
 @pytest.fixture
-def cache(pbx: Spare, tmp_path: Path) -> Iterator[Cache]:
+def cache(pbx: SpareAsterisk, tmp_path: Path) -> Iterator[Cache]:
     made = Cache(pbx, tmp_path / "data")
     yield made
     made.engine.dispose()
 
 
-def test_recordings_of_real_calls_wait_while_they_grow_and_then_arrive(pbx: Spare, cache: Cache) -> None:
+def test_recordings_of_real_calls_wait_while_they_grow_and_then_arrive(pbx: SpareAsterisk, cache: Cache) -> None:
     formats = ["wav", "WAV", "gsm", "ulaw", "alaw", "sln"]
     for fmt in formats:
         pbx.cli(f"channel originate Local/{fmt}@recorded application Wait 60")
@@ -103,11 +103,11 @@ def test_recordings_of_real_calls_wait_while_they_grow_and_then_arrive(pbx: Spar
         assert abs(row.started_at - datetime.now(UTC)) < timedelta(minutes=1)
 
 
-def wavs(pbx: Spare) -> list[Path]:
+def wavs(pbx: SpareAsterisk) -> list[Path]:
     return [file for file in pbx.monitor.rglob("out-*") if file.suffix.lower() == ".wav"]
 
 
-def test_names_of_every_kind_arrive(pbx: Spare, cache: Cache) -> None:
+def test_names_of_every_kind_arrive(pbx: SpareAsterisk, cache: Cache) -> None:
     names = [
         "plain",
         "with space",
@@ -128,7 +128,7 @@ def test_names_of_every_kind_arrive(pbx: Spare, cache: Cache) -> None:
     assert set(cache.rows()) == {*names, "line\nbreak"}
 
 
-def test_asterisk_restarted_in_the_middle(pbx: Spare, cache: Cache) -> None:
+def test_asterisk_restarted_in_the_middle(pbx: SpareAsterisk, cache: Cache) -> None:
     put(pbx, 400)
 
     def restart(done: int, total: int | None) -> None:
@@ -145,7 +145,7 @@ def test_asterisk_restarted_in_the_middle(pbx: Spare, cache: Cache) -> None:
     assert cache.is_whole()
 
 
-def test_asterisk_gone_in_the_middle(pbx: Spare, cache: Cache) -> None:
+def test_asterisk_gone_in_the_middle(pbx: SpareAsterisk, cache: Cache) -> None:
     put(pbx, 400)
     with pytest.raises(Unreachable):
         cache.sync(progress=lambda done, total: pbx.stop() if done else None)
@@ -158,7 +158,7 @@ def test_asterisk_gone_in_the_middle(pbx: Spare, cache: Cache) -> None:
     assert cache.is_whole()
 
 
-def test_killed_in_the_middle(pbx: Spare, cache: Cache) -> None:
+def test_killed_in_the_middle(pbx: SpareAsterisk, cache: Cache) -> None:
     put(pbx, 400)
     command = [sys.executable, "-m", "tests.unit.recordings.sync_once", pbx.host, str(pbx.http_port), ARI_SECRET]
     folder = cache.settings.audio_dir / "1"
@@ -176,7 +176,7 @@ def test_killed_in_the_middle(pbx: Spare, cache: Cache) -> None:
 ALL_OF_IT = Room(least_free_bytes=0)  # none of the disk is left free, so that it truly fills up
 
 
-def test_a_disk_that_fills_up(pbx: Spare, tmp_path: Path) -> None:
+def test_a_disk_that_fills_up(pbx: SpareAsterisk, tmp_path: Path) -> None:
     put(pbx, 100)
     data = tmp_path / "small"
     data.mkdir()
@@ -196,7 +196,9 @@ def test_a_disk_that_fills_up(pbx: Spare, tmp_path: Path) -> None:
         subprocess.run(["umount", str(data)], check=True)
 
 
-def test_a_folder_linked_from_elsewhere_is_reported_file_by_file(pbx: Spare, cache: Cache, tmp_path: Path) -> None:
+def test_a_folder_linked_from_elsewhere_is_reported_file_by_file(
+    pbx: SpareAsterisk, cache: Cache, tmp_path: Path
+) -> None:
     put(pbx, 1)
     elsewhere = pbx.spool / "elsewhere"
     elsewhere.mkdir(exist_ok=True)
@@ -209,7 +211,7 @@ def test_a_folder_linked_from_elsewhere_is_reported_file_by_file(pbx: Spare, cac
 
 
 @pytest.mark.parametrize("trouble", ["broken link", "no directory", "not UTF-8"])
-def test_a_listing_that_fails_says_what_to_do(pbx: Spare, cache: Cache, trouble: str) -> None:
+def test_a_listing_that_fails_says_what_to_do(pbx: SpareAsterisk, cache: Cache, trouble: str) -> None:
     put(pbx, 2, 1000)
     cache.sync()
     if trouble == "broken link":

@@ -9,9 +9,9 @@ from pbx.asterisk.formats.queue_log import parse_queue_log_line
 from pbx.imports.visits_from_queue_log import QueueLogFold
 from pbx.live.events import LiveHistory
 from pbx.model.history import Visit
-from tests.lab.ami import Ami
-from tests.lab.queues import Caller
-from tests.lab.transfers import transfer_site
+from tests.lab.ami_session import Ami
+from tests.lab.queue_asterisk import Caller
+from tests.lab.transfer_asterisk import transfer_asterisk
 from tests.unit.live.live_events import LATER, START
 
 # Alone: on a busy machine Asterisk 16 may hear of the hangup before the transfer, and writes COMPLETE… instead.
@@ -31,7 +31,7 @@ class Reported:
 @pytest.fixture(scope="module", params=[16, 22])
 def reported(request: pytest.FixtureRequest) -> Reported:
     """Two callers are put into another queue: one is served there, the other hangs up."""
-    with transfer_site(request.param) as (site, phone), Ami(site.host, site.ami_port) as ami:
+    with transfer_asterisk(request.param) as (site, phone), Ami(site.host, site.ami_port) as ami:
         ami.login(site.ami_username, site.ami_secret, "on")
         ami.drain()
         callers = []

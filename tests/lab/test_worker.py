@@ -19,8 +19,8 @@ from pbx.store.job_queue import ensure_worker, request_job, worker_alive
 from pbx.store.models import Job, RecordingRow
 from tests.lab.calls import place_queue_call
 from tests.lab.process import wait_until
-from tests.lab.server import LabServer
-from tests.lab.spare import Spare, spare
+from tests.lab.servers import LabServer
+from tests.lab.spare_asterisk import SpareAsterisk, spare_asterisk
 from tests.lab.test_cli import ROOT, environment
 from tests.processes import processes
 
@@ -37,9 +37,9 @@ def start() -> Iterator[Start]:
 
 
 @pytest.fixture
-def full_pbx() -> Iterator[Spare]:
+def full_pbx() -> Iterator[SpareAsterisk]:
     """An Asterisk with so many recordings that a sync takes a while."""
-    with spare(22, "worker") as server:
+    with spare_asterisk(22, "worker") as server:
         folder = server.monitor / "2026/05/04"
         folder.mkdir(parents=True)
         sound = folder / "first.wav"
@@ -92,7 +92,7 @@ def test_the_app_asks_and_its_own_worker_does(
 
 
 def test_a_killed_sync_is_completed_by_another_worker(
-    engine: Engine, no_real_data: Path, full_pbx: Spare, start: Start
+    engine: Engine, no_real_data: Path, full_pbx: SpareAsterisk, start: Start
 ) -> None:
     first = start(full_pbx.connection())
     wait_until("it has begun", lambda: any(job.state == "running" for job in jobs_of(engine)))

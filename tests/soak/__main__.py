@@ -38,9 +38,9 @@ from pbx.store.models import Job, ListeningSpan, Transcription, now
 from tests.paths import ROOT
 from tests.simulator.pbx import SimulatedPbx
 from tests.simulator.recordings import recordings_of_ended_calls
-from tests.soak import mischief, truth
-from tests.soak.children import Child, Measuring, answers, end_strays, free_port
-from tests.soak.mischief import Mischief, wait_for
+from tests.soak import checks, random_faults
+from tests.soak.app_processes import AppProcess, MemorySampler, end_processes_using, free_port, is_app_up
+from tests.soak.random_faults import RandomFaults, wait_for
 from tests.soak.recorder import LARGEST_MB, Recorder
 
 SHORT_S = 300.0  # a shorter soak doesn't judge memory, and leaves out what takes a minute to get over
@@ -108,7 +108,7 @@ def environment_of(demo: SimulatedPbx, data_dir: Path) -> dict[str, str]:
 def visiting(address: str, seen: Path) -> Iterator[None]:
     """Somebody looks at the pages meanwhile."""
     with seen.open("wb") as output:
-        command = [sys.executable, "-m", "tests.soak.visitor", address]
+        command = [sys.executable, "-m", "tests.soak.open_pages", address]
         visitor = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=output, start_new_session=True)
         try:
             yield
@@ -177,7 +177,7 @@ def judge_memory(soak: Soak, runs: dict[str, list[tuple[float, int]]], since: fl
     lines = []
     for name, samples in runs.items():
         late = [sample for sample in samples if sample[0] >= since]
-        slope = truth.slope_mb_per_min(late)
+        slope = checks.slope_mb_per_min(late)
         size = f"{samples[-1][1] / 1e6:.0f} MB" if samples else "not measured"
         lines.append(f"{name} {size}" + (f", {slope:+.2f} MB a minute" if slope is not None else ""))
         if soak.gentle:
@@ -216,35 +216,35 @@ def run(soak: Soak) -> None:
         port = str(free_port())
         app = ["-m", "streamlit", "run", "streamlit_app.py", "--server.port", port, "--server.fileWatcherType", "none"]
         commands = {"worker": ["-m", "pbx", "worker"], "watch": ["-m", "pbx", "watch"], "app": app}
-        children = [Child(name, command, environment, logs / f"{name}.log") for name, command in commands.items()]
-        stack.callback(end_strays, soak.data_dir)
+        children = [AppProcess(name, command, environment, logs / f"{name}.log") for name, command in commands.items()]
+        stack.callback(end_processes_using, soak.data_dir)
         settings = Settings(_env_file=None, **{name.lower(): value for name, value in environment.items()})  # type: ignore[arg-type]
         engine = open_engine(settings)
         stack.callback(engine.dispose)
         for child in children:
             child.start()
         address = f"http://127.0.0.1:{port}"
-        if not wait_for(lambda: answers(address), 90):
+        if not wait_for(lambda: is_app_up(address), 90):
             raise SystemExit(f"The app did not start: {(logs / 'app.log').read_text()[-2000:]}")
         misbehave(soak, demo, children, engine, settings, logs, address)
 
 
 def misbehave(
-    soak: Soak, demo: SoakPbx, children: list[Child], engine: Engine, settings: Settings, logs: Path, address: str
+    soak: Soak, demo: SoakPbx, children: list[AppProcess], engine: Engine, settings: Settings, logs: Path, address: str
 ) -> None:
     begun = time.monotonic()
     ends, calm = begun + soak.lasts_s, begun + soak.lasts_s * KILLING_SHARE
     every_s = 2.0 if soak.gentle else 3.0
-    late_s = mischief.stall_s(soak.gentle) + truth.REPORTED.total_seconds()
+    late_s = random_faults.stall_s(soak.gentle) + checks.REPORTED.total_seconds()
     spool = soak.data_dir.parent / "spool"
     spool.mkdir()
     recorder = Recorder(demo.recordings, spool, soak.seed, every_s=1.0 if soak.gentle else 2.0)
-    measuring = Measuring(children)
+    measuring = MemorySampler(children)
     with visiting(address, logs / "visitor.log"):
-        harm = Mischief(demo, children, soak.data_dir, soak.seed, every_s, gentle=soak.gentle)
+        harm = RandomFaults(demo, children, soak.data_dir, soak.seed, every_s, gentle=soak.gentle)
         keep_asking(soak, engine, settings, calm)
         harm.killing = False
-        wait_for(lambda: answers(address), 60)
+        wait_for(lambda: is_app_up(address), 60)
         calm_from = len((logs / "visitor.log").read_text().splitlines()) + 1
         keep_asking(soak, engine, settings, ends)
         measured = {child.name: list(child.samples) for child in children} | {"demo": list(measuring.here)}
@@ -265,14 +265,16 @@ def misbehave(
         for name, status in statuses.items()
         if status not in orderly.get(name, (0,))
     ]
-    end_strays(soak.data_dir)
+    end_processes_using(soak.data_dir)
     until = demo.pbx_now()
-    soak.wrong += truth.check_cache(engine, settings.audio_dir, recorder.recorded, recorder.deleted, recorder.too_large)
-    soak.wrong += truth.check_files(soak.data_dir)
-    soak.wrong += truth.check_logs([*logs.glob("*.log"), *soak.data_dir.glob("*.log")])
-    soak.wrong += truth.check_jobs(engine, all_done_at)
+    soak.wrong += checks.check_cache(
+        engine, settings.audio_dir, recorder.recorded, recorder.deleted, recorder.too_large
+    )
+    soak.wrong += checks.check_files(soak.data_dir)
+    soak.wrong += checks.check_logs([*logs.glob("*.log"), *soak.data_dir.glob("*.log")])
+    soak.wrong += checks.check_jobs(engine, all_done_at)
     soak.wrong += [] if soak.gentle or "completed" in transcribed(engine) else ["nothing was transcribed"]
-    wrong, judged, gaps = truth.check_visits(engine, story_of(soak.boots, until), until, late_s)
+    wrong, judged, gaps = checks.check_visits(engine, story_of(soak.boots, until), until, late_s)
     soak.wrong += wrong + ([] if judged else ["no visit was heard from join to end"])
     pages = judge_pages(soak, logs / "visitor.log", calm_from)
     memory = judge_memory(soak, measured, ends - soak.lasts_s * JUDGED_SHARE)
@@ -288,7 +290,7 @@ def misbehave(
 def heard_whole(soak: Soak, demo: SoakPbx, engine: Engine, late_s: float) -> int:
     """How many visits lie within a span of listening so far."""
     now = demo.pbx_now()
-    return truth.check_visits(engine, story_of(soak.boots, now), now, late_s)[1]
+    return checks.check_visits(engine, story_of(soak.boots, now), now, late_s)[1]
 
 
 def unfinished(engine: Engine) -> str:

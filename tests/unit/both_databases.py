@@ -3,7 +3,7 @@
 import pytest
 
 from pbx.settings import Settings, load_settings
-from tests.lab.postgres import cache_of_postgres, emptied, postgres
+from tests.lab.postgres import cache_of_postgres, postgres, truncate_tables
 
 __all__ = ["cache_of_postgres", "postgres"]
 
@@ -11,5 +11,5 @@ __all__ = ["cache_of_postgres", "postgres"]
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.lab)])
 def settings(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Settings:
     if request.param == "postgresql":
-        monkeypatch.setenv("PBX_DATABASE_URL", emptied(request.getfixturevalue("cache_of_postgres")))
+        monkeypatch.setenv("PBX_DATABASE_URL", truncate_tables(request.getfixturevalue("cache_of_postgres")))
     return load_settings()

@@ -13,7 +13,7 @@ from pbx.asterisk.formats.cdr import Clock, UnreadableRow, parse_cdr_row
 from pbx.asterisk.formats.master_csv import ASTERISK, Layout, join_lines, layout_of, link_legs, parse_master_csv_line
 from pbx.model.channels import peer_of, trunks_of
 from pbx.model.history import Leg
-from tests.fuzz.seeds import fuzzed
+from tests.fuzz.mutations import fuzzed
 
 START = datetime(2026, 11, 21, 9, tzinfo=UTC)
 

@@ -1,4 +1,4 @@
-"""Somebody who opens one page after the other in a real browser: `python -m tests.soak.visitor ADDRESS` until killed.
+"""Somebody who opens one page after the other in a real browser: `python -m tests.soak.open_pages ADDRESS` until killed.
 
 A line of JSON for each page: its path, whether it was "well", "broken" (an error was shown), "unseen" or "away" (the
 app was not there to ask), and what was seen.
@@ -12,7 +12,7 @@ import time
 from playwright.sync_api import Error, Page, sync_playwright
 
 from tests.lab.browser import CHROMIUM
-from tests.soak.children import answers
+from tests.soak.app_processes import is_app_up
 
 PATHS = (
     *("", "interactions", "transcripts", "explore", "queues", "wallboard", "trunks", "agents", "extensions"),
@@ -34,7 +34,7 @@ def look(page: Page, address: str, path: str) -> tuple[str, str]:
         text = page.locator("body").inner_text(timeout=5000)
         return ("broken", text[:2000]) if "Traceback" in text else ("well", "")
     except Error as error:
-        return ("unseen" if answers(address) else "away"), str(error)[:500]
+        return ("unseen" if is_app_up(address) else "away"), str(error)[:500]
 
 
 def main(address: str) -> None:

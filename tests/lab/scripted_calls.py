@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tests.lab.ami import Ami, Message
+from tests.lab.ami_session import Ami, Message
 from tests.lab.calls import (
     PlacedCall,
     place_internal_call,
@@ -22,12 +22,12 @@ from tests.lab.calls import (
 )
 from tests.lab.process import wait_until
 from tests.lab.provision import lab_dir
-from tests.lab.server import LabServer
+from tests.lab.servers import LabServer
 
 DESK = "desk"  # nobody else sends calls to it
 PAUSED, REASON = "Local/5010@agents/n", "Coffee"
 TEMP, TEMP_NAME = "Local/5011@agents/n", "Wanda Kern"
-ELSEWHERE = {"Exten": "100", "Context": "elsewhere"}
+TRANSFER_TARGET = {"Exten": "100", "Context": "elsewhere"}
 # Who ends it, and when: each at least two seconds away from the desk's service level of four.
 QUEUE_CALLS: dict[str, dict[str, float | str]] = {
     "soon": {"ANSWER_S": 1, "TALK_S": 3},
@@ -41,7 +41,7 @@ QUEUE_CALLS: dict[str, dict[str, float | str]] = {
 
 
 @dataclass(frozen=True)
-class Shift:
+class ScriptedCalls:
     """What happened. `calls` by name; `counted` is QueueParams of the desk afterwards, reset before."""
 
     server: LabServer
@@ -70,14 +70,14 @@ class Shift:
 
 
 @contextmanager
-def alone_at(server: LabServer) -> Iterator[None]:
+def exclusive_desk(server: LabServer) -> Iterator[None]:
     """Nobody else of this machine's tests works at the desk meanwhile."""
     with (lab_dir() / f"{server.name}-{DESK}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 
-def work_shift(server: LabServer, meanwhile: Callable[[], object]) -> Shift:
+def place_scripted_calls(server: LabServer, meanwhile: Callable[[], object]) -> ScriptedCalls:
     """Seven internal callers and one over the trunk call the desk, beside three outbound calls and an internal one."""
     since = datetime.now(UTC)
     server.cli(f"queue reset stats {DESK}")
@@ -87,7 +87,7 @@ def work_shift(server: LabServer, meanwhile: Callable[[], object]) -> Shift:
         name: partial(_queue_call, server, name, settings) for name, settings in QUEUE_CALLS.items()
     }
     wanted |= {
-        "inbound": lambda: _ended(start_inbound_call(server, DESK, seconds=5)),
+        "inbound": lambda: _after_end(start_inbound_call(server, DESK, seconds=5)),
         "internal": lambda: place_internal_call(server, 3),
         "out": lambda: place_trunk_call(server, "answered", 3),
         "busy": lambda: place_trunk_call(server, "busy", 3),
@@ -98,10 +98,12 @@ def work_shift(server: LabServer, meanwhile: Callable[[], object]) -> Shift:
             placed = {name: pool.submit(place) for name, place in wanted.items()}
             meanwhile()
             calls = {name: future.result() for name, future in placed.items()}
-        uniqueids = _channels(ami, {call.uniqueid for call in calls.values()})
+        uniqueids = _uniqueids_of(ami, {call.uniqueid for call in calls.values()})
     server.cli(f"queue unpause member {PAUSED} queue {DESK}")
     server.cli(f"queue remove member {TEMP} from {DESK}")
-    shift = Shift(server, calls, uniqueids, _counted(server), since, datetime.now(UTC) + timedelta(seconds=1))
+    shift = ScriptedCalls(
+        server, calls, uniqueids, _queue_counters(server), since, datetime.now(UTC) + timedelta(seconds=1)
+    )
     wait_until("the CDR is written", lambda: all(call.disposition for call in calls.values()), 20)
     return shift
 
@@ -111,36 +113,36 @@ def _queue_call(server: LabServer, name: str, settings: dict[str, Any]) -> Place
     if name in ("blind", "attended"):
         wait_until(f"somebody answers {name}", lambda: "CONNECT" in call.queue_events)
         time.sleep(1.5)  # so that there is talk to count
-        _pass_on(call, attended=name == "attended")
-    return _ended(call)
+        _transfer(call, attended=name == "attended")
+    return _after_end(call)
 
 
-def _ended(call: PlacedCall) -> PlacedCall:
+def _after_end(call: PlacedCall) -> PlacedCall:
     call.wait_end()
     return call
 
 
-def _pass_on(call: PlacedCall, *, attended: bool) -> None:
+def _transfer(call: PlacedCall, *, attended: bool) -> None:
     """The agent transfers the caller; if attended, the agent talks to the target first."""
     with session(call.server) as ami:
         items = {item["Channel"]: item for item in ami.action("CoreShowChannels") if "Channel" in item}
         bridge = items[call.channel]["BridgeId"]
         agent = next(name for name, item in items.items() if item["BridgeId"] == bridge and name != call.channel)
         action = "Atxfer" if attended else "BlindTransfer"
-        ami.action(action, {"Channel": agent, **ELSEWHERE})
+        ami.action(action, {"Channel": agent, **TRANSFER_TARGET})
         if attended:
             time.sleep(1.5)
             ami.action("Hangup", {"Channel": agent})
 
 
-def _channels(ami: Ami, linkedids: set[str]) -> frozenset[str]:
+def _uniqueids_of(ami: Ami, linkedids: set[str]) -> frozenset[str]:
     """All channels of these calls: Master.csv tells no linkedid."""
     ami.action("Ping")
     heard = [event for event in ami.events if event.get("Uniqueid")]
     return frozenset(event["Uniqueid"] for event in heard if event.get("Linkedid") in linkedids)
 
 
-def _counted(server: LabServer) -> Message:
+def _queue_counters(server: LabServer) -> Message:
     with session(server) as ami:
         items = ami.action("QueueStatus", {"Queue": DESK})
     return next(item for item in items if item.get("Event") == "QueueParams")

@@ -19,7 +19,7 @@ from pbx.store.transcription_queue import set_paused
 RATE_HZ = 8000
 WORD_S = 0.4
 LONG_S = 700  # what is so long is prepared by the worker
-SAID = [  # start, speaker, text, flags
+SPOKEN = [  # start, speaker, text, flags
     (2.0, "caller", "Hello I have a question about my invoice", ""),
     (6.0, "agent", "Of course what is the number on your invoice", ""),
     (10.5, "caller", "It is four seven one one", ""),
@@ -47,7 +47,7 @@ def words_of(start_s: float, text: str) -> list[list[Any]]:
 def write_sound(path: Path, seconds: int) -> None:
     """A tone on the channel of whoever speaks: caller left, agent right."""
     samples = array("h", bytes(4 * RATE_HZ * seconds))
-    for start_s, speaker, text, _ in SAID:
+    for start_s, speaker, text, _ in SPOKEN:
         side = int(speaker == "agent")
         length_s = len(words_of(start_s, text)) * WORD_S or 5.0
         for index in range(int(start_s * RATE_HZ), min(int((start_s + length_s) * RATE_HZ), RATE_HZ * seconds)):
@@ -107,7 +107,7 @@ def add_transcript(engine: Engine, pbx: int, recording_id: int, rows: list[Segme
         index_transcript(session, transcript.id or 0)
 
 
-def said_rows() -> list[SegmentRow]:
+def segment_rows() -> list[SegmentRow]:
     return [
         SegmentRow(
             transcript_id=0,
@@ -119,11 +119,11 @@ def said_rows() -> list[SegmentRow]:
             flags=flags,
             words=words_of(start_s, text),
         )
-        for start_s, speaker, text, flags in SAID
+        for start_s, speaker, text, flags in SPOKEN
     ]
 
 
-def fill(data_dir: Path) -> None:
+def fill_cache(data_dir: Path) -> None:
     """Five calls: one with all there is to see, one of 100,000 words, one failed, one queued, one long and new."""
     settings = Settings(_env_file=None, pbx_data_dir=data_dir)
     engine = open_engine(settings)
@@ -131,7 +131,7 @@ def fill(data_dir: Path) -> None:
     with writing(engine) as session:
         set_paused(session, pbx, True)
         session.add(Topic(name="Invoices", phrases=["invoice"]))
-    add_transcript(engine, pbx, add_call(settings, engine, pbx, "+4930111"), said_rows())
+    add_transcript(engine, pbx, add_call(settings, engine, pbx, "+4930111"), segment_rows())
     long = [
         SegmentRow(transcript_id=0, start_s=at / 100, end_s=at / 100 + 0.01, speaker="caller", text=text, words=words)
         for at in range(4000)

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from tests.lab.provision import LabError
-from tests.lab.queues import QueueSite
+from tests.lab.queue_asterisk import QueueAsterisk
 
 AMI_PORTS = {16: 5916, 22: 5922}
 SIP_PORTS = {16: (5966, 5967), 22: (5972, 5973)}  # Asterisk's, the telephone's
@@ -145,10 +145,10 @@ def _tag(header: str) -> str:
 
 
 @contextmanager
-def transfer_site(version: int) -> Iterator[tuple[QueueSite, Telephone]]:
+def transfer_asterisk(version: int) -> Iterator[tuple[QueueAsterisk, Telephone]]:
     """It runs, its telephone at hand; it and its files are gone afterwards."""
     sip_port, phone_port = SIP_PORTS[version]
-    site = QueueSite(
+    site = QueueAsterisk(
         name=f"transfers-{version}",
         version=version,
         ami_port=AMI_PORTS[version],

@@ -21,8 +21,8 @@ from pbx.store.engine import open_engine, reading, writing
 from pbx.store.job_queue import needed_connection
 from pbx.store.models import AgentEventRow, CallRow, LegRow, RingRow, VisitRow
 from tests.lab.process import wait_until
-from tests.lab.server import LabServer
-from tests.lab.shift import DESK, Shift, alone_at, work_shift
+from tests.lab.scripted_calls import DESK, ScriptedCalls, exclusive_desk, place_scripted_calls
+from tests.lab.servers import LabServer
 from tests.unit.live.fake_pbx import listening
 
 LIVE, IMPORTED = "live", "imported"
@@ -44,51 +44,51 @@ def environment(server: LabServer) -> dict[str, str]:
 
 
 @dataclass(frozen=True)
-class Lived:
+class LiveAndImported:
     """A shift, and where the caches are: by way."""
 
-    shift: Shift
+    shift: ScriptedCalls
     folder: Path
 
     @contextmanager
     def opened(self, way: str) -> Iterator[Engine]:
         """The cache of a way; meanwhile it is the app's."""
-        with be(self.shift.server, self.folder / way), opened() as engine:
+        with use_settings_of(self.shift.server, self.folder / way), open_app_engine() as engine:
             yield engine
 
 
-def live_shift(server: LabServer, folder: Path) -> Lived:
+def fill_both_caches(server: LabServer, folder: Path) -> LiveAndImported:
     """Have the server work a shift, listen to it, and import what it wrote of it."""
-    with be(server, folder / LIVE), opened() as live, alone_at(server):
+    with use_settings_of(server, folder / LIVE), open_app_engine() as live, exclusive_desk(server):
         with listening(live) as watch:
-            shift = work_shift(server, lambda: look_once(server, folder))
+            shift = place_scripted_calls(server, lambda: store_snapshot(server, folder))
             time.sleep(2)  # late events
             server.cli(f"queue reset stats {DESK}")
             watch.poller.wake()
-            wait_until("a look shows the reset", lambda: bool(resets_since(live, shift.until)))
-        forget_others(live, shift)
-    with be(server, folder / IMPORTED), opened() as imported:
+            wait_until("a look shows the reset", lambda: bool(desk_resets_since(live, shift.until)))
+        delete_other_calls(live, shift)
+    with use_settings_of(server, folder / IMPORTED), open_app_engine() as imported:
         active = needed_connection(imported, load_settings())
         (read,) = import_queue_log_files(ImportRun(imported, active), [shift.write_queue_log(folder / "queue_log")])
         assert (read.unreadable, read.unknown) == (0, {})
         assert import_cdr_file(ImportRun(imported, active), shift.write_cdr(folder / "Master.csv")).unreadable == 0
-    return Lived(shift, folder)
+    return LiveAndImported(shift, folder)
 
 
-def resets_since(engine: Engine, since: datetime) -> list[Reset]:
+def desk_resets_since(engine: Engine, since: datetime) -> list[Reset]:
     """When the counters of the desk were reset."""
     with reading(engine) as session:
         return resets_of(session, 1, since - timedelta(seconds=1), since + timedelta(hours=1), DESK)
 
 
-def look_once(server: LabServer, folder: Path) -> None:
+def store_snapshot(server: LabServer, folder: Path) -> None:
     """Files tell neither T, nor the trunks, nor the names of agents' interfaces."""
-    with be(server, folder / IMPORTED), opened() as engine:
+    with use_settings_of(server, folder / IMPORTED), open_app_engine() as engine:
         collect_snapshot(engine, needed_connection(engine, load_settings()), output=None)
 
 
 @contextmanager
-def be(server: LabServer, folder: Path) -> Iterator[None]:
+def use_settings_of(server: LabServer, folder: Path) -> Iterator[None]:
     """Meanwhile the app's settings are this PBX and this directory."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PBX_DATA_DIR", str(folder))
@@ -98,13 +98,13 @@ def be(server: LabServer, folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def opened() -> Iterator[Engine]:
+def open_app_engine() -> Iterator[Engine]:
     engine = open_engine(load_settings())
     yield engine
     engine.dispose()
 
 
-def forget_others(engine: Engine, shift: Shift) -> None:
+def delete_other_calls(engine: Engine, shift: ScriptedCalls) -> None:
     """Others may place calls on the same server at the same time."""
     with writing(engine) as session:
         mine = select(CallRow.id).where(col(CallRow.linkedid).in_(shift.linkedids))

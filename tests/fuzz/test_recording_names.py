@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from pbx.asterisk.formats.recording_files import examine, stored_path
 from pbx.asterisk.formats.recording_names import leg_of, parse_name
-from tests.fuzz.seeds import NASTY, fuzzed, spoilt, spoilt_fields
+from tests.fuzz.mutations import EDGE_CASES, fuzzed, mutated, mutated_fields
 from tests.paths import FIXTURES
 
 NAMES = [
@@ -23,7 +23,7 @@ NAMES = [
     b"meetings/2026-07-31 weekly",
 ]
 ZONES = st.sampled_from([None, *map(ZoneInfo, ("UTC", "Europe/Berlin", "America/Los_Angeles", "Pacific/Kiritimati"))])
-SPOILT = (spoilt(NAMES) | spoilt_fields(NAMES[3].split(b"-"), b"-")).map(lambda data: data.decode("utf-8", "replace"))
+SPOILT = (mutated(NAMES) | mutated_fields(NAMES[3].split(b"-"), b"-")).map(lambda data: data.decode("utf-8", "replace"))
 NAME = SPOILT | st.text(max_size=80)
 REPLIES = [path.read_bytes().partition(b"\r\n\r\n")[2] for path in FIXTURES.glob("asterisk-*/ari-file*.bin")]
 SOUNDS = [path.read_bytes()[:4000] for path in (FIXTURES / "audio").glob("tone.*")] + [body for body in REPLIES if body]
@@ -71,7 +71,7 @@ def test_a_place_can_be_written(tmp_path_factory: pytest.TempPathFactory, name: 
 
 
 @fuzzed
-@given(spoilt(SOUNDS) | st.binary(max_size=200), st.sampled_from(["wav", "WAV", "wav16", "gsm", "ulaw", "sln16", "?"]))
+@given(mutated(SOUNDS) | st.binary(max_size=200), st.sampled_from(["wav", "WAV", "wav16", "gsm", "ulaw", "sln16", "?"]))
 def test_a_spoilt_file_gets_a_verdict(tmp_path_factory: pytest.TempPathFactory, data: bytes, fmt: str) -> None:
     path: Path = tmp_path_factory.getbasetemp() / "spoilt.wav"
     path.write_bytes(data)
@@ -89,7 +89,7 @@ def test_a_file_of_zeros_behind_a_header_is_judged_without_walking_through_it(tm
         assert examine(file, 2**40, "wav").state == "unreadable"
 
 
-@pytest.mark.parametrize("name", NASTY, ids=lambda value: repr(value[:20]))
+@pytest.mark.parametrize("name", EDGE_CASES, ids=lambda value: repr(value[:20]))
 def test_a_nasty_name_is_only_a_name(name: bytes) -> None:
     text = name.decode("utf-8", "replace")
     for told in (text, f"q-{text}-{text}-20260731-143012-{text}", f"{text}/{text}"):

@@ -8,13 +8,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from pbx.settings import Connection
-from tests.lab.server import ARI_SECRET, RecordingAsterisk
+from tests.lab.servers import ARI_SECRET, RecordingAsterisk
 
 PORTS = {16: (5416, 5426), 22: (5422, 5432)}  # AMI, HTTP
 
 
 @dataclass(frozen=True)
-class Spare(RecordingAsterisk):
+class SpareAsterisk(RecordingAsterisk):
     """One bare Asterisk on ports and in directories of its own, apart from the lab's servers."""
 
     def connection(self) -> Connection:
@@ -65,10 +65,10 @@ class Spare(RecordingAsterisk):
 
 
 @contextmanager
-def spare(version: int, purpose: str) -> Iterator[Spare]:
+def spare_asterisk(version: int, purpose: str) -> Iterator[SpareAsterisk]:
     """A running spare Asterisk 16 or 22 without recordings; it and its files are gone afterwards."""
     ami_port, http_port = PORTS[version]
-    server = Spare(
+    server = SpareAsterisk(
         name=f"spare-{version}",
         version=version,
         ami_port=ami_port,

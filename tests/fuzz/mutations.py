@@ -10,7 +10,7 @@ EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "100"))
 fuzzed = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 # Numbers and marks at which arithmetic and framing break.
-NASTY = (
+EDGE_CASES = (
     *(b"nan inf -inf 1e400 -1 0 00 0x10 1_0 99999999999999999999 4294967295 2147483648 -9223372036854775809".split()),
     *(text.encode() for text in ("²", "٣٣", "１２", "é", "日本", "\u202e", "\u2028", "\ufeff")),
     *(
@@ -50,7 +50,7 @@ NASTY = (
 
 
 @st.composite
-def spoilt(draw: st.DrawFn, seeds: Sequence[bytes], changes: int = 8) -> bytes:
+def mutated(draw: st.DrawFn, seeds: Sequence[bytes], changes: int = 8) -> bytes:
     """One of the seeds with a few changes: bytes put in, taken out, turned over, twice, or those of another seed."""
     data = bytearray(draw(st.sampled_from(seeds)))
     for _ in range(draw(st.integers(0, changes))):
@@ -58,9 +58,9 @@ def spoilt(draw: st.DrawFn, seeds: Sequence[bytes], changes: int = 8) -> bytes:
         end = at + draw(st.integers(0, 40))
         match draw(st.sampled_from(("put", "replace", "drop", "twice", "turn", "splice", "cut"))):
             case "put":
-                data[at:at] = draw(st.sampled_from(NASTY) | st.binary(max_size=8))
+                data[at:at] = draw(st.sampled_from(EDGE_CASES) | st.binary(max_size=8))
             case "replace":
-                data[at:end] = draw(st.sampled_from(NASTY) | st.binary(max_size=8))
+                data[at:end] = draw(st.sampled_from(EDGE_CASES) | st.binary(max_size=8))
             case "drop":
                 del data[at:end]
             case "twice":
@@ -76,8 +76,8 @@ def spoilt(draw: st.DrawFn, seeds: Sequence[bytes], changes: int = 8) -> bytes:
     return bytes(data)
 
 
-def spoilt_fields(fields: Sequence[bytes], separator: bytes) -> st.SearchStrategy[bytes]:
+def mutated_fields(fields: Sequence[bytes], separator: bytes) -> st.SearchStrategy[bytes]:
     """A line whose fields are each as they were, spoilt, or nasty."""
-    return st.tuples(*(st.just(field) | st.sampled_from(NASTY) | st.binary(max_size=12) for field in fields)).map(
+    return st.tuples(*(st.just(field) | st.sampled_from(EDGE_CASES) | st.binary(max_size=12) for field in fields)).map(
         separator.join
     )

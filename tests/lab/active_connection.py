@@ -5,10 +5,10 @@ from sqlalchemy import Engine
 from pbx.store.connections import ActiveConnection
 from pbx.store.engine import writing
 from pbx.store.models import PbxConnection, SampledSubject
-from tests.lab.server import LabServer
+from tests.lab.servers import LabServer
 
 
-def active_at(engine: Engine, server: LabServer) -> ActiveConnection:
+def add_active_connection(engine: Engine, server: LabServer) -> ActiveConnection:
     """The server as the app's PBX, one of whose trunks has been seen."""
     connection = server.connection()
     with writing(engine) as session:

@@ -22,7 +22,7 @@ from pbx.store.snapshots import latest_snapshot
 from tests.lab.browser import browser, go, running_app
 from tests.lab.calls import PlacedCall, place_all, place_queue_call, session, start_queue_call
 from tests.lab.process import wait_until
-from tests.lab.server import LabServer
+from tests.lab.servers import LabServer
 from tests.unit.imports.runs import import_run
 from tests.unit.live.fake_pbx import listening
 

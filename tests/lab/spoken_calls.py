@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from tests.lab.calls import PlacedCall, start_queue_call
-from tests.lab.server import LabServer
+from tests.lab.servers import LabServer
 from tests.unit.speech.synthetic_speech import Clip
 
 RATE_HZ = 8000

@@ -15,7 +15,7 @@ from pbx.store.engine import reading
 from pbx.store.models import Job, RecordingRow
 from tests.lab.calls import place_queue_call
 from tests.lab.process import wait_until
-from tests.lab.server import LabServer
+from tests.lab.servers import LabServer
 from tests.lab.test_cli import ROOT, environment
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(180)]

@@ -16,10 +16,10 @@ import pytest
 
 from tests.lab import calls
 from tests.lab.__main__ import up
-from tests.lab.ami import SNAPSHOT_ACTIONS, Ami, Message
+from tests.lab.ami_session import SNAPSHOT_ACTIONS, Ami, Message
 from tests.lab.process import wait_until
 from tests.lab.provision import lab_dir
-from tests.lab.server import CARRIER, ODD_MEMBER, PHONES, SERVERS, LabServer
+from tests.lab.servers import CARRIER, ODD_MEMBER, PHONES, SERVERS, LabServer
 
 pytestmark = pytest.mark.lab
 

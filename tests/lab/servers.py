@@ -14,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.lab.process import Process, lives, wait_until
+from tests.lab.process import Process, is_alive, wait_until
 from tests.lab.provision import LabError, lab_dir, require_made, root_dir, tail
 
 if TYPE_CHECKING:
@@ -29,7 +29,10 @@ CARRIER_SIP_PORT, CARRIER_IAX_PORT = 5560, 5569
 AMI_SECRET, ARI_SECRET = "lab-ami-secret", "lab-ari-secret"
 TRUNK_SECRET, PHONE_SECRET = "lab-trunk-secret", "lab-phone-secret"
 PAUSED = {"Local/4001@agents/n": "Lunch", "Local/4002@agents/n": 'Back at 3 "o\'clock"', "Local/1002@from-queue/n": ""}
-SPEECHES = {"1001": ("demo-congrats", "demo-moreinfo"), "1002": ("demo-instruct", "demo-echotest")}  # what phones say
+PHONE_PROMPTS = {
+    "1001": ("demo-congrats", "demo-moreinfo"),
+    "1002": ("demo-instruct", "demo-echotest"),
+}  # what phones say
 ODD_MEMBER = 'Zoë "Zo" <O\'Brien> 日本'
 
 
@@ -145,7 +148,7 @@ class Asterisk(Process):
             with contextlib.suppress(LabError, subprocess.TimeoutExpired):
                 self.cli("core stop now", deadline_s=5)
             with contextlib.suppress(LabError):
-                wait_until(f"{self.name} ends", lambda: not any(map(lives, pids)), 5)
+                wait_until(f"{self.name} ends", lambda: not any(map(is_alive, pids)), 5)
         self.kill()
 
     def restart(self) -> None:
@@ -290,8 +293,8 @@ class Phones(Process):
                 "RTP_END": str(self.rtp_start + 499),
             } | {f"SIP_PORT_{server.version}": str(server.sip_port) for server in SERVERS.values()}
             render([ETC / "phones"], self.directory, substitutes)
-            for phone, sounds in SPEECHES.items():
-                write_speech(self.directory / f"speech-{phone}.wav", sounds)
+            for phone, sounds in PHONE_PROMPTS.items():
+                write_prompts(self.directory / f"speech-{phone}.wav", sounds)
             self.spawn(["baresip", "-4", "-f", str(self.directory)])
         for server in SERVERS.values():
             try:
@@ -303,7 +306,7 @@ class Phones(Process):
         self.kill()
 
 
-def write_speech(path: Path, sounds: tuple[str, ...], duration_s: float = 900) -> None:
+def write_prompts(path: Path, sounds: tuple[str, ...], duration_s: float = 900) -> None:
     """Repeat some of Asterisk's own prompts, as a phone's microphone: baresip hangs up where its file ends."""
     said = bytearray()
     for sound in sounds:

@@ -8,11 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from urllib.parse import quote
 
-from tests.lab.ami import SNAPSHOT_ACTIONS, Ami
+from tests.lab.ami_session import SNAPSHOT_ACTIONS, Ami
 from tests.lab.calls import hang_up_all, park_callers, place_all, start_inbound_call, start_phone_call, start_queue_call
 from tests.lab.process import wait_until
 from tests.lab.provision import LabError
-from tests.lab.server import PHONES, SERVERS, LabServer
+from tests.lab.servers import PHONES, SERVERS, LabServer
 from tests.paths import FIXTURES
 from tests.sockets import read_until
 
@@ -33,7 +33,7 @@ COMMANDS = {"version": "core show version", "queues": "queue show", "unknown": "
 EVENTS = "system,call,agent,reporting,cdr"
 
 
-class Recorder:
+class FixtureWriter:
     """Writes the fixtures of one server."""
 
     def __init__(self, server: LabServer) -> None:
@@ -118,7 +118,7 @@ class Recorder:
         with socket.create_connection((self.server.host, self.server.http_port), timeout=10) as line:
             line.sendall(head.encode())
             try:
-                raw = read_until(line, whole)
+                raw = read_until(line, is_complete_reply)
             except EOFError:
                 raise LabError(f"{self.server.name} closed in the middle of {path}") from None
         self.write(f"ari-{name}", raw)
@@ -180,7 +180,7 @@ class Recorder:
             self.server.restart()
 
 
-def whole(raw: bytes) -> bool:
+def is_complete_reply(raw: bytes) -> bool:
     """Whether an HTTP reply is complete, by its Content-Length."""
     head, end, body = raw.partition(b"\r\n\r\n")
     if not end:
@@ -191,7 +191,7 @@ def whole(raw: bytes) -> bool:
 
 def capture_server(server: LabServer) -> None:
     """All fixtures of one server, in about a minute. Ends the calls it finds, and restarts the server."""
-    recorder = Recorder(server)
+    recorder = FixtureWriter(server)
     hang_up_all(server)
     recorder.logins()
     recorder.events()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tests.simulator.faults import Fault
 from tests.simulator.pbx import SimulatedPbx
-from tests.soak.children import Child, strays
+from tests.soak.app_processes import AppProcess, processes_using
 
 FILES = "ari/recordings/stored/*/file"
 LIST = "ari/recordings/stored"
@@ -23,11 +23,11 @@ def stall_s(gentle: bool) -> float:
     return 1.5 if gentle else 6.0
 
 
-class Mischief:
+class RandomFaults:
     """Causes random faults on a thread of its own until it is closed. `done` counts them; the seed decides which."""
 
     def __init__(
-        self, pbx: SimulatedPbx, children: list[Child], data_dir: Path, seed: int, every_s: float, *, gentle: bool
+        self, pbx: SimulatedPbx, children: list[AppProcess], data_dir: Path, seed: int, every_s: float, *, gentle: bool
     ) -> None:
         self.done: Counter[str] = Counter()
         self.killing = True
@@ -158,7 +158,7 @@ def is_transcribing(data_dir: Path) -> bool:
 
 def kill_transcribers(data_dir: Path) -> int:
     """Kill the worker's transcribers, and return how many there were."""
-    found = [process for process in strays(data_dir) if "transcriber" in process.cmdline()]
+    found = [process for process in processes_using(data_dir) if "transcriber" in process.cmdline()]
     for process in found:
         process.kill()
     return len(found)

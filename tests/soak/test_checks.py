@@ -16,7 +16,7 @@ from pbx.store.listening_spans import begin_span, prolong_span
 from pbx.store.models import PbxConnection, now
 from pbx.store.recordings import DownloadResult, ListedRecording, add_recordings, store_outcomes
 from pbx.store.visits import store_visits
-from tests.soak import truth
+from tests.soak import checks
 
 AT = datetime(2026, 3, 2, 10, tzinfo=UTC)
 LATE_S = 3.0
@@ -42,43 +42,43 @@ def keep(engine: Engine, audio_dir: Path, content: bytes = SOUND) -> None:
 
 def test_a_cache_that_holds_what_was_recorded_is_well(engine: Engine, settings: Settings) -> None:
     keep(engine, settings.audio_dir)
-    assert truth.check_cache(engine, settings.audio_dir, {"a": DIGEST}, set()) == []
+    assert checks.check_cache(engine, settings.audio_dir, {"a": DIGEST}, set()) == []
 
 
 def test_what_is_lost_changed_or_left_over_is_found(engine: Engine, settings: Settings) -> None:
     keep(engine, settings.audio_dir, SOUND[:-1])
     (settings.audio_dir / "1" / "b.wav").write_bytes(b"x")
-    wrong = truth.check_cache(engine, settings.audio_dir, {"a": DIGEST, "c": DIGEST}, {"d"})
+    wrong = checks.check_cache(engine, settings.audio_dir, {"a": DIGEST, "c": DIGEST}, {"d"})
     assert [text.split(" ", 1)[0] for text in wrong] == ["a", "c", "1/b.wav"]
     assert "not what was recorded" in wrong[0]
     assert "doesn't know it" in wrong[1]
-    assert truth.check_cache(engine, settings.audio_dir, {}, set())[0] == "a is in the cache and was never recorded"
+    assert checks.check_cache(engine, settings.audio_dir, {}, set())[0] == "a is in the cache and was never recorded"
 
 
 def test_what_was_too_large_must_be_called_so(engine: Engine, settings: Settings) -> None:
     keep(engine, settings.audio_dir)
-    assert "is downloaded" in truth.check_cache(engine, settings.audio_dir, {"a": DIGEST}, set(), {"a"})[0]
+    assert "is downloaded" in checks.check_cache(engine, settings.audio_dir, {"a": DIGEST}, set(), {"a"})[0]
     with writing(engine) as session:
         store_outcomes(session, [DownloadResult(1, "too_large", "It is.", size_bytes=10**10)])
     (settings.audio_dir / "1" / "a.wav").unlink()
-    assert truth.check_cache(engine, settings.audio_dir, {"a": DIGEST}, set(), {"a"}) == []
-    assert "is too_large" in truth.check_cache(engine, settings.audio_dir, {"a": DIGEST}, set())[0]
+    assert checks.check_cache(engine, settings.audio_dir, {"a": DIGEST}, set(), {"a"}) == []
+    assert "is too_large" in checks.check_cache(engine, settings.audio_dir, {"a": DIGEST}, set())[0]
 
 
 def test_halves_and_stuck_jobs_and_tracebacks_are_found(engine: Engine, settings: Settings, tmp_path: Path) -> None:
     begun = now()
-    assert truth.check_files(settings.pbx_data_dir) == truth.check_jobs(engine, begun) == []
+    assert checks.check_files(settings.pbx_data_dir) == checks.check_jobs(engine, begun) == []
     (settings.pbx_data_dir / "x.part").touch()
     with writing(engine) as session:
         add_job(session, "job", "sync", connection_id=1, requested_by="soak")
     (tmp_path / "app.log").write_text("well\nTraceback (most recent call last)\n  File\nValueError: no\n")
     later = begun + timedelta(minutes=1)
-    assert len(truth.check_files(settings.pbx_data_dir)) == len(truth.check_jobs(engine, later)) == 1
-    assert truth.check_jobs(engine, begun) == []  # requested after all jobs were done
+    assert len(checks.check_files(settings.pbx_data_dir)) == len(checks.check_jobs(engine, later)) == 1
+    assert checks.check_jobs(engine, begun) == []  # requested after all jobs were done
     with writing(engine) as session:
         start_job(session, "job", "worker-0")
-    assert "job sync is running" in truth.check_jobs(engine, begun)[0]
-    assert "ValueError: no" in truth.check_logs([tmp_path / "app.log"])[0]
+    assert "job sync is running" in checks.check_jobs(engine, begun)[0]
+    assert "ValueError: no" in checks.check_logs([tmp_path / "app.log"])[0]
 
 
 VISIT = Visit(
@@ -92,7 +92,7 @@ def seen(engine: Engine, *visits: Visit) -> list[str]:
         span = begin_span(session, 1, AT - timedelta(minutes=1))
         prolong_span(session, span, AT + timedelta(minutes=1))
         store_visits(session, 1, list(visits), "live")
-    wrong, judged, gaps = truth.check_visits(engine, [VISIT], AT + timedelta(hours=1), LATE_S)
+    wrong, judged, gaps = checks.check_visits(engine, [VISIT], AT + timedelta(hours=1), LATE_S)
     assert (judged, gaps) == (1, 0)
     return wrong
 
@@ -123,6 +123,6 @@ def test_visits_as_they_were_are_well(engine: Engine) -> None:
 def test_a_leak_is_distinguished_from_a_wave() -> None:
     flat = [(2.0 * at, 100_000_000 + at % 7 * 300_000) for at in range(90)]
     leaking = [(at_s, size + round(at_s * 50_000)) for at_s, size in flat]  # 3 MB a minute
-    assert truth.slope_mb_per_min(flat) == pytest.approx(0, abs=0.1)
-    assert truth.slope_mb_per_min(leaking) == pytest.approx(3, abs=0.2)
-    assert truth.slope_mb_per_min(flat[:10]) is None
+    assert checks.slope_mb_per_min(flat) == pytest.approx(0, abs=0.1)
+    assert checks.slope_mb_per_min(leaking) == pytest.approx(3, abs=0.2)
+    assert checks.slope_mb_per_min(flat[:10]) is None

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from tests.lab.ami import Message
+from tests.lab.ami_session import Message
 from tests.lab.calls import new_caller, originate, session
 from tests.lab.process import wait_until
-from tests.lab.spare import Spare
+from tests.lab.spare_asterisk import SpareAsterisk
 
 AMI_PORTS = {16: 5716, 22: 5722}
 OPEN, DEAF, CLOSED, LEAVING = "open", "deaf", "closed", "leaving"
@@ -19,7 +19,7 @@ OPEN, DEAF, CLOSED, LEAVING = "open", "deaf", "closed", "leaving"
 class Caller:
     """A caller who was sent to a queue. `channel` is the one in the queue."""
 
-    site: QueueSite
+    site: QueueAsterisk
     queue: str
     number: str
     channel: str
@@ -52,7 +52,7 @@ class Caller:
 
 
 @dataclass(frozen=True)
-class QueueSite(Spare):
+class QueueAsterisk(SpareAsterisk):
     """That Asterisk, and the callers sent to it."""
 
     def log_text(self) -> str:
@@ -72,8 +72,10 @@ class QueueSite(Spare):
 
 
 @contextmanager
-def queue_site(version: int) -> Iterator[QueueSite]:
+def queue_asterisk(version: int) -> Iterator[QueueAsterisk]:
     """It runs; it and its files are gone afterwards."""
-    site = QueueSite(f"queues-{version}", version, AMI_PORTS[version], suffix="-queues", templates=("common", "queues"))
+    site = QueueAsterisk(
+        f"queues-{version}", version, AMI_PORTS[version], suffix="-queues", templates=("common", "queues")
+    )
     with site.fresh():
         yield site

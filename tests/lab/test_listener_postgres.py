@@ -21,11 +21,11 @@ from pbx.store.job_queue import needed_connection
 from pbx.store.models import Alert, AlertRule, LegRow, ListeningSpan, VisitRow
 from pbx.store.snapshots import latest_snapshot, record_snapshot
 from tests.lab.calls import PlacedCall, place_queue_call, place_trunk_call, start_queue_call
-from tests.lab.lived import environment
-from tests.lab.postgres import empty, postgres
+from tests.lab.live_and_imported import environment
+from tests.lab.postgres import drop_tables, postgres
 from tests.lab.process import wait_until
-from tests.lab.server import SERVERS, LabServer
-from tests.lab.shift import DESK, alone_at
+from tests.lab.scripted_calls import DESK, exclusive_desk
+from tests.lab.servers import SERVERS, LabServer
 from tests.unit.live.fake_pbx import listening
 
 __all__ = ["postgres"]
@@ -40,7 +40,7 @@ def server(lab: None) -> LabServer:
 
 @pytest.fixture
 def settings(server: LabServer, postgres: str, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    empty(postgres)
+    drop_tables(postgres)
     for name, value in (environment(server) | {"PBX_DATABASE_URL": postgres}).items():
         monkeypatch.setenv(name, value)
     return load_settings()
@@ -84,7 +84,7 @@ def test_an_alert_begins_and_ends_once_though_many_look(server: LabServer, setti
     active = needed_connection(engine, settings)
     with writing(engine) as session:
         session.add(AlertRule(connection_id=active.id, kind="longest_wait", subject=DESK, threshold=1))
-    with alone_at(server), listening(engine):
+    with exclusive_desk(server), listening(engine):
         call = start_queue_call(server, DESK, ANSWER_S=60)
         wait_until("a look shows the wait", lambda: desk_of(engine, active).longest_wait_s > 1)
         assert looked(engine, settings, active, datetime.now(UTC)) == [(DESK, "begun")]

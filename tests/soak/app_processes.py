@@ -26,7 +26,7 @@ def free_port() -> int:
 
 
 @dataclass
-class Child:
+class AppProcess:
     """One program that is kept running. `samples`: (seconds on the monotonic clock, bytes) of its present run."""
 
     name: str
@@ -79,10 +79,10 @@ class Child:
                 self.samples.append((time.monotonic(), psutil.Process(self.process.pid).memory_info().rss))
 
 
-class Measuring:
+class MemorySampler:
     """Measures children, and this process, every `SAMPLE_S` seconds until it is closed."""
 
-    def __init__(self, children: list[Child]) -> None:
+    def __init__(self, children: list[AppProcess]) -> None:
         self.here: list[tuple[float, int]] = []
         self._children = children
         self._stop = threading.Event()
@@ -101,7 +101,7 @@ class Measuring:
         self._thread.join()
 
 
-def strays(data_dir: Path) -> list[psutil.Process]:
+def processes_using(data_dir: Path) -> list[psutil.Process]:
     """The processes at work on a data directory, whoever started them: workers and transcribers among them."""
     found = []
     for process in psutil.process_iter():
@@ -111,17 +111,17 @@ def strays(data_dir: Path) -> list[psutil.Process]:
     return found
 
 
-def end_strays(data_dir: Path) -> None:
+def end_processes_using(data_dir: Path) -> None:
     """End them as they wish, or by force when they don't."""
     for end in (psutil.Process.terminate, psutil.Process.kill):
-        found = strays(data_dir)
+        found = processes_using(data_dir)
         for process in found:
             with contextlib.suppress(psutil.Error):
                 end(process)
         psutil.wait_procs(found, 30)
 
 
-def answers(address: str) -> bool:
+def is_app_up(address: str) -> bool:
     """Whether the app is up."""
     try:
         with urllib.request.urlopen(f"{address}/_stcore/health", timeout=10) as reply:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.lab.queues import QueueSite
+from tests.lab.queue_asterisk import QueueAsterisk
 
 AMI_PORTS = {16: 5816, 22: 5822}
 CEL = tuple(
@@ -48,7 +48,7 @@ CREATE TABLE cel (
 
 
 @dataclass(frozen=True)
-class EventSite(QueueSite):
+class CelAsterisk(QueueAsterisk):
     """That Asterisk, and what it wrote."""
 
     def cel(self) -> list[dict[str, str]]:
@@ -71,9 +71,9 @@ def _rows(path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
 
 
 @contextmanager
-def event_site(version: int) -> Iterator[EventSite]:
+def cel_asterisk(version: int) -> Iterator[CelAsterisk]:
     """It runs; it and its files are gone afterwards."""
-    site = EventSite(
+    site = CelAsterisk(
         f"events-{version}", version, AMI_PORTS[version], suffix="-events", templates=("common", "queues", "events")
     )
     with site.fresh():
