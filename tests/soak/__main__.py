@@ -267,9 +267,8 @@ def misbehave(
     ]
     end_processes_using(soak.data_dir)
     until = demo.pbx_now()
-    soak.wrong += checks.check_cache(
-        engine, settings.audio_dir, recorder.recorded, recorder.deleted, recorder.too_large
-    )
+    expected = recorder.recorded, recorder.deleted, recorder.too_large
+    soak.wrong += checks.check_cache(engine, settings.audio_dir, *expected)
     soak.wrong += checks.check_files(soak.data_dir)
     soak.wrong += checks.check_logs([*logs.glob("*.log"), *soak.data_dir.glob("*.log")])
     soak.wrong += checks.check_jobs(engine, all_done_at)

@@ -1,7 +1,7 @@
-"""Somebody who opens one page after the other in a real browser: `python -m tests.soak.open_pages ADDRESS` until killed.
+"""Opens the app's pages in turn in a real browser until killed: `python -m tests.soak.open_pages ADDRESS`.
 
-A line of JSON for each page: its path, whether it was "well", "broken" (an error was shown), "unseen" or "away" (the
-app was not there to ask), and what was seen.
+It prints one line of JSON for each page: the path, the state and the text seen. The states are "well", "broken" (the
+page shows an error), "unseen" (the app is up but the page didn't load) and "away" (the app is down).
 """
 
 import itertools
