@@ -76,9 +76,9 @@ def prepare(base: Path) -> None:
     from benchmarks.figures import opened
     from benchmarks.figures import prepare as prepare_calls
     from benchmarks.year import write_snapshots
-    from pbx.store.connections import save_connection
     from pbx.store.engine import reading
     from pbx.store.models import Table
+    from pbx.store.pbx_connections import save_connection
 
     if not (base / "pbx.sqlite").exists():
         prepare_calls(base, 1_000_000)

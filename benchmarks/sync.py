@@ -28,8 +28,8 @@ from sqlalchemy import text
 
 from pbx.recordings.sync import sync_recordings
 from pbx.settings import Settings
-from pbx.store.connections import active_connection
 from pbx.store.engine import open_engine, reading
+from pbx.store.pbx_connections import active_connection
 from tests.lab.provision import LabError
 from tests.lab.servers import ARI_SECRET
 from tests.lab.spare_asterisk import SpareAsterisk, spare_asterisk

@@ -32,7 +32,7 @@ from pbx.cli.terminal import (
     report_errors,
     stop_at_signals,
 )
-from pbx.machine import end_with_parent
+from pbx.operating_system import end_with_parent
 
 if TYPE_CHECKING:
     from pbx.asterisk.doctor import CheckStep

@@ -11,7 +11,7 @@ from pbx.asterisk.doctor import CheckStep, check_connection
 from pbx.errors import PbxError, SettingsError
 from pbx.formatting import count_text
 from pbx.settings import Connection, Settings
-from pbx.store.connections import ActiveConnection, active_connection, forget_saved, save_connection
+from pbx.store.pbx_connections import ActiveConnection, active_connection, forget_saved, save_connection
 
 ICONS = {
     "ok": ":green[:material/check_circle:]",

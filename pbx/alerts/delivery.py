@@ -21,9 +21,9 @@ from pbx.store.alerts import (
     record_sent,
     targets_of,
 )
-from pbx.store.connections import ActiveConnection, active_connection
 from pbx.store.engine import reading, writing
 from pbx.store.models import Alert, AlertRule, PbxConnection, now
+from pbx.store.pbx_connections import ActiveConnection, active_connection
 
 EXAMPLES = (  # placeholders in capitals
     ("E-mail", "mailtos://USER:PASSWORD@smtp.example.com?from=pbx@example.com&to=you@example.com"),

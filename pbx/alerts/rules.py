@@ -16,10 +16,10 @@ from pbx.formatting import count_text, duration_text, start_of_day, zone_of
 from pbx.model.snapshot import PartName, Queue, QueueMember, Snapshot, Trunk
 from pbx.settings import Settings
 from pbx.store.alerts import Change, Seen, list_rules, settle, would_change
-from pbx.store.connections import ActiveConnection
 from pbx.store.engine import reading, writing
 from pbx.store.listening_spans import listening_spans
 from pbx.store.models import AlertRule, Job, PbxConnection
+from pbx.store.pbx_connections import ActiveConnection
 from pbx.store.snapshots import TRUNKS, S, latest_snapshot, snapshot_gaps
 
 STALE_INTERVALS = 3  # a snapshot older than this many collect intervals is too old

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from pbx.errors import PbxError, SettingsError
-from pbx.machine import limit_memory
+from pbx.operating_system import limit_memory
 
 SEND_S = 20.0  # a server that is silent for longer counts as failed
 TOTAL_S = 60.0  # even if the server keeps sending

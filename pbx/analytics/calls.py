@@ -2,7 +2,7 @@
 
 When calls are counted by queue, or limited to one, a call counts in each queue that it was in. It counts as answered
 there only if an agent of *that* queue answered it, so these counts agree with those of visits. See
-pbx.store.call_queues.
+pbx.store.queues_of_calls.
 """
 
 from collections.abc import Sequence
@@ -18,8 +18,8 @@ from pbx.analytics.formulas.intervals import DAYS, HOURS, Ints, in_gap, interval
 from pbx.analytics.formulas.ratio import Ratio
 from pbx.analytics.packed_days import Lazy, Packed, load_columns, remembered
 from pbx.model.call import CallDirection
-from pbx.store.call_queues import split_queues
 from pbx.store.models import Table
+from pbx.store.queues_of_calls import split_queues
 
 CallDimension = Literal["hour", "day", "direction", "did", "queue", "agent", "number", "disposition"]
 _C = Table.metadata.tables["calls"].c

@@ -10,7 +10,7 @@ import typer
 from rich.text import Text
 
 from pbx.cli.terminal import Json, WithParent, print_json, print_line, report_errors, stop_at_signals
-from pbx.machine import end_with_parent
+from pbx.operating_system import end_with_parent
 
 STARTED_TEXT = (
     "The demo PBX is starting: a made-up company for trying the app. To remove it, use the app or run: "

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pbx.errors import DataError, SettingsError
-from pbx.machine import start_command
+from pbx.operating_system import start_command
 from pbx.process_lock import anyone_alive, start_process
 from pbx.settings import DEMO_DIR, DEMO_MARK, Settings, demo_mark
-from pbx.store.connections import active_connection
 from pbx.store.engine import close_idle_connections, open_engine
+from pbx.store.pbx_connections import active_connection
 
 ROLE, SLOT = "demo", "demo-0"
 PROGRESS = "preparing.json"  # in the demo's folder, until the mark is set

@@ -26,7 +26,7 @@ from pbx.demo.recording_dir import RecordingDir
 from pbx.demo.write_history import fill_gaps, history_version, write_history
 from pbx.errors import DataError, PbxError
 from pbx.jobs.worker import run_inline
-from pbx.machine import replace_file, stop_child
+from pbx.operating_system import replace_file, stop_child
 from pbx.process_lock import try_process_lock
 from pbx.settings import DEMO_MARK, DEMO_PBX, Settings, demo_mark, demo_settings
 from pbx.store.engine import open_engine

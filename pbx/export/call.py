@@ -11,8 +11,8 @@ from sqlmodel import Session, col, func, select
 
 from pbx.errors import DataError
 from pbx.formatting import DIRECTIONS, SOUNDS, SPEAKERS, duration_text, zone_text
-from pbx.machine import is_device_name
 from pbx.model.segment import Word
+from pbx.operating_system import is_device_name
 from pbx.store.models import CallRow, RecordingRow, SegmentRow, Transcript
 from pbx.store.notes import get_note, tags_of
 from pbx.store.transcripts import analysis_of, to_segment, transcripts_of_call

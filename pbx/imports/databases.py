@@ -15,7 +15,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 from sqlalchemy.pool import NullPool
 
 from pbx.errors import DataError, SettingsError
-from pbx.imports.connect import Guard, clear_error, connect_mysql, guard_of, too_slow
+from pbx.imports.database_connection import Guard, clear_error, connect_mysql, guard_of, too_slow
 from pbx.store.engine import reading
 from pbx.store.import_cursors import ImportCursor, ImportKind, load_cursors
 from pbx.text_encoding import decode

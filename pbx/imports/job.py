@@ -22,10 +22,10 @@ from pbx.imports.time_range import TimeRange
 from pbx.imports.uploads import delete_uploads, sweep_uploads
 from pbx.progress import Progress
 from pbx.settings import Settings, require_real_data
-from pbx.store.connections import ActiveConnection
 from pbx.store.engine import reading
 from pbx.store.import_source import history_source
 from pbx.store.models import Job
+from pbx.store.pbx_connections import ActiveConnection
 
 _COUNTS = ("rows", "unreadable", "visits", "calls", "legs")
 

@@ -18,7 +18,7 @@ from pbx.imports.cdr_database import CdrTable
 from pbx.imports.cel import count_cel
 from pbx.imports.databases import QUEUE_LOGS, history_tables, open_source, source_url, table_cursor
 from pbx.imports.queue_log_database import count_queue_log
-from pbx.store.connections import ActiveConnection
+from pbx.store.pbx_connections import ActiveConnection
 
 ANSWER_S = 3  # limit for the database to answer at all
 STATEMENT_S = 0.5  # limit for counting rows, and for finding the newest call

@@ -19,9 +19,9 @@ from pbx.imports.file_types import FileKind, check_read, refuse_other
 from pbx.imports.files import HEAD_BYTES, find_cursor, fingerprint_of, is_finished, open_history, skip_to
 from pbx.imports.time_range import ONLY_NEW, TimeRange
 from pbx.progress import Progress
-from pbx.store.connections import ActiveConnection
 from pbx.store.engine import reading, writing
 from pbx.store.import_cursors import ImportCursor, ImportKind, load_cursors, move_cursor
+from pbx.store.pbx_connections import ActiveConnection
 from pbx.store.recordings import utc_offset_s
 
 T = TypeVar("T")

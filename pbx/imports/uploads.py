@@ -9,7 +9,7 @@ from typing import BinaryIO
 from uuid import uuid4
 
 from pbx.errors import DataError
-from pbx.machine import is_device_name
+from pbx.operating_system import is_device_name
 from pbx.settings import Settings
 
 _UNSAFE = re.compile(r"[^\w. -]")

@@ -9,13 +9,13 @@ from sqlmodel import Session, col, func, select, text
 from pbx import __version__
 from pbx.live.listener import listener_alive
 from pbx.settings import Settings
-from pbx.store.connections import ActiveConnection, active_connection
 from pbx.store.engine import reading
 from pbx.store.import_cursors import list_cursors
 from pbx.store.job_queue import worker_alive
 from pbx.store.job_rows import unfinished_jobs
 from pbx.store.listening_spans import listening_since
 from pbx.store.models import ImportCursorRow, Job, JobKind, RecordingRow
+from pbx.store.pbx_connections import ActiveConnection, active_connection
 from pbx.store.transcription_queue import overview
 
 KINDS: tuple[JobKind, ...] = ("sync", "collect", "import")

@@ -25,10 +25,10 @@ from pbx.recordings.download import Room
 from pbx.recordings.sync import sync_recordings
 from pbx.settings import Settings
 from pbx.store import job_queue as queue
-from pbx.store.connections import ActiveConnection, active_connection
 from pbx.store.engine import open_engine, reading, writing
 from pbx.store.job_rows import end_job, fail_job, report_progress
 from pbx.store.models import Job, JobKind, RecordingRow, now
+from pbx.store.pbx_connections import ActiveConnection, active_connection
 from pbx.transcription.supervisor import TranscriberSupervisor, ask_language_server
 
 POLL_S = 1.0  # how often the worker looks for work

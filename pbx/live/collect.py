@@ -14,11 +14,11 @@ from sqlalchemy import Engine
 from pbx.asterisk.ami.client import AmiClient
 from pbx.asterisk.ami.queries import take_snapshot
 from pbx.errors import DataError, StorageFull
-from pbx.machine import replace_file
 from pbx.model.snapshot import Snapshot
+from pbx.operating_system import replace_file
 from pbx.progress import Stop
-from pbx.store.connections import ActiveConnection
 from pbx.store.engine import writing
+from pbx.store.pbx_connections import ActiveConnection
 from pbx.store.snapshots import record_snapshot
 
 

@@ -34,12 +34,12 @@ from pbx.live.writer import EventWriter
 from pbx.model.snapshot import Snapshot
 from pbx.process_lock import ProcessLock, anyone_alive, try_process_lock
 from pbx.settings import Settings
-from pbx.store.connections import ActiveConnection, active_connection
 from pbx.store.engine import reading, writing
 from pbx.store.job_queue import request_job
 from pbx.store.job_rows import last_job
 from pbx.store.legs import known_trunks
 from pbx.store.listening_spans import end_spans, open_legs
+from pbx.store.pbx_connections import ActiveConnection, active_connection
 from pbx.store.visits import open_visits
 
 ROLE = "watch"

@@ -15,7 +15,7 @@ from pbx.asterisk.ami.protocol import Message
 from pbx.asterisk.ami.values import integer, known, span_s
 from pbx.asterisk.formats.transfers import handed_over
 from pbx.live.legs import began_before
-from pbx.live.open_visit import OpenVisit, not_before, remember, visit_of, with_agent
+from pbx.live.visit_in_progress import OpenVisit, not_before, remember, visit_of, with_agent
 from pbx.model.history import AgentEvent, Ring, Visit, VisitOutcome
 
 SETTLE_S = 1.5

@@ -17,7 +17,7 @@ class Call:
     from_name: str = ""
     to_number: str = ""
     did: str = ""  # the number dialled from outside
-    queue: str = ""  # the queues it entered, separated by commas: see pbx.store.call_queues
+    queue: str = ""  # the queues it entered, separated by commas: see pbx.store.queues_of_calls
     agent: str = ""  # extension that answered or, for an outbound call, that called
     disposition: str = ""  # ANSWERED, NO ANSWER, BUSY, FAILED, CONGESTION; "" while the call lasts
     talk_s: float | None = None

@@ -36,7 +36,7 @@ def fold_legs(legs: Sequence[Leg]) -> Call:
     counts billsec from when the *caller's* channel was answered, which is too early if a queue or menu answered first.
     In that case, the agent's answer is taken from the leg of the Local channel's other half, or from the time at which
     CEL reports the two parties as bridged. `wait_s`: from the start until that answer. `queue`: the queue named in the
-    CDR's Queue(); known queue visits replace it (pbx.store.call_queues).
+    CDR's Queue(); known queue visits replace it (pbx.store.queues_of_calls).
     """
     legs = _count_from_agents_answer(sorted(legs, key=_order))
     first, answering = legs[0], _answering(legs)

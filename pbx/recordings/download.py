@@ -20,7 +20,7 @@ from pbx.asterisk.ari.client import AriClient, removed_on_error, storage_error
 from pbx.asterisk.formats.recording_files import FileCheck, examine, stored_path
 from pbx.errors import AriError, AriLoginError, DataError, PbxError, StorageFull, Unreachable
 from pbx.formatting import size_text
-from pbx.machine import replace_file
+from pbx.operating_system import replace_file
 from pbx.speech.audio import probe_audio
 from pbx.store import recordings
 from pbx.store.engine import writing

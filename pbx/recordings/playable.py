@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pbx.errors import DataError, StorageFull
-from pbx.machine import replace_file
+from pbx.operating_system import replace_file
 from pbx.speech.audio import (
     MAX_CHANNELS,
     SPEECH_HZ,

@@ -20,8 +20,8 @@ from pbx.progress import Progress
 from pbx.recordings.download import DEFAULT_ROOM, Download, Room
 from pbx.settings import Connection
 from pbx.store import recordings
-from pbx.store.connections import ActiveConnection
 from pbx.store.engine import reading, writing
+from pbx.store.pbx_connections import ActiveConnection
 from pbx.store.recordings import DownloadResult, ListedRecording, PendingDownload
 
 _ROWS_PER_COMMIT = 1000  # rows per transaction, so that other writers don't wait long

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from pbx.speech.audio_windows import RATE_HZ, WindowSamples
 from pbx.speech.decoding import Decoded
-from pbx.speech.windows import RATE_HZ, WindowSamples
 
 if TYPE_CHECKING:
     from torch import Tensor

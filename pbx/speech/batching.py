@@ -8,11 +8,11 @@ from typing import Any
 
 from pbx.errors import ModelError, PbxError
 from pbx.model.segment import Segment
+from pbx.speech.audio_windows import Window
 from pbx.speech.checkpoints import is_out_of_memory
 from pbx.speech.decoding import Stopped
 from pbx.speech.pipeline import RecordingInProgress
 from pbx.speech.transcriber import TranscriptionSource, TranscriptPart
-from pbx.speech.windows import Window
 
 _LANGUAGE_WINDOWS = 4  # the language is detected from this many windows
 

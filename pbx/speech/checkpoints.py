@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from pbx import machine
+from pbx import operating_system
 from pbx.errors import ModelError
 from pbx.speech.whisper_network import Network
 
@@ -41,7 +41,7 @@ def default_threads() -> int:
     """
     if (threads := os.environ.get("OMP_NUM_THREADS", "")).isdecimal() and int(threads) > 0:
         return int(threads)
-    cores = machine.usable_cores()
+    cores = operating_system.usable_cores()
     return cores - 1 if cores > 2 else cores
 
 
@@ -306,7 +306,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def _check_memory(needed: int, weights: Path) -> None:
-    free = machine.free_memory_bytes()
+    free = operating_system.free_memory_bytes()
     if needed and needed + _OVERHEAD_BYTES > free:
         raise _too_large(weights, needed, free)
 

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from pbx.errors import ModelError, SettingsError
-from pbx.machine import free_memory_bytes
 from pbx.model.segment import Segment
+from pbx.operating_system import free_memory_bytes
 from pbx.speech.alignment import TimedPhrase, TimedWord
+from pbx.speech.audio_windows import RATE_HZ, Window, WindowSamples
 from pbx.speech.batching import BatchTranscriber, DecodingJob
 from pbx.speech.checkpoints import Precision, default_threads, is_out_of_memory
 from pbx.speech.decoding import MAX_COMPRESSION_RATIO, MAX_NO_SPEECH_PROB, MIN_AVG_LOGPROB, Stopped, compression_ratio
@@ -20,7 +21,6 @@ from pbx.speech.segmenting import to_segments, uncovered
 from pbx.speech.transcriber import TranscriptionSource
 from pbx.speech.weights import PIP_LINES
 from pbx.speech.whisper import TEMPERATURES
-from pbx.speech.windows import RATE_HZ, Window, WindowSamples
 
 _COMPUTE_TYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16", "int8": "int8"}
 _OVERHEAD_BYTES = 300_000_000  # as for the engine "whisper"

@@ -11,10 +11,10 @@ import numpy as np
 
 from pbx.model.segment import Segment
 from pbx.speech.audio import has_separate_speakers, read_sound
+from pbx.speech.audio_windows import RATE_HZ, Window, WindowPacker, WindowSamples
 from pbx.speech.tones import Tone, ToneDetector, settle_claims
 from pbx.speech.transcriber import TranscriptionSource, TranscriptPart
 from pbx.speech.vad import SpeechSpan, VoiceDetector
-from pbx.speech.windows import RATE_HZ, Window, WindowPacker, WindowSamples
 
 _BLOCK_S = 60.0
 _REACH_S = 0.5  # a ring also discards speech this close to it

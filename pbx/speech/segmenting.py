@@ -5,8 +5,8 @@ from typing import Protocol
 
 from pbx.model.segment import Segment, Word
 from pbx.speech.alignment import TimedPhrase, TimedWord
+from pbx.speech.audio_windows import Window
 from pbx.speech.hallucination_guard import judge
-from pbx.speech.windows import Window
 
 _PAUSE_S = 1.0  # spans further apart become separate segments
 

@@ -26,7 +26,7 @@ import urllib3.exceptions
 from requests.adapters import HTTPAdapter
 
 from pbx.errors import DataError, ModelError, StorageFull
-from pbx.machine import replace_file
+from pbx.operating_system import replace_file
 from pbx.process_lock import file_lock
 from pbx.timed_http import POOLS, OutOfTime, announced_bytes, time_limit
 

@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pbx.errors import SettingsError
-from pbx.machine import free_memory_bytes
 from pbx.model.segment import Segment
+from pbx.operating_system import free_memory_bytes
 from pbx.speech.alignment import TimedPhrase, read_phrases
+from pbx.speech.audio_windows import Window
 from pbx.speech.batching import BatchTranscriber, DecodingJob
 from pbx.speech.checkpoints import Precision, default_threads, load_network
 from pbx.speech.decoding import MAX_COMPRESSION_RATIO, Decoded, Decoder, DecodingRules
 from pbx.speech.segmenting import to_segments, uncovered
 from pbx.speech.transcriber import TranscriptionSource, TranscriptPart
-from pbx.speech.windows import Window
 
 if TYPE_CHECKING:
     from torch import Tensor

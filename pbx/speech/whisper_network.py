@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pbx.speech.windows import WindowSamples
+from pbx.speech.audio_windows import WindowSamples
 
 if TYPE_CHECKING:
     import torch

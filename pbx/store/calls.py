@@ -12,8 +12,8 @@ from sqlmodel import Session, col, select
 
 from pbx.model.call import CallDirection
 from pbx.model.recording import RecordingState, TranscriptionState
-from pbx.store.call_queues import split_queues
 from pbx.store.models import CallRow, RecordingRow, Table
+from pbx.store.queues_of_calls import split_queues
 
 
 @dataclass(frozen=True)

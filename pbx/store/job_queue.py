@@ -16,14 +16,14 @@ from sqlmodel import Session, and_, col, delete, exists, or_, select
 
 from pbx.errors import DataError, SettingsError
 from pbx.formatting import zone_of
-from pbx.machine import start_command
+from pbx.operating_system import start_command
 from pbx.process_lock import anyone_alive, start_process
 from pbx.settings import Settings
-from pbx.store.connections import ActiveConnection, active_connection
 from pbx.store.engine import reading, writing
 from pbx.store.import_source import slot_of
 from pbx.store.job_rows import JOBS, add_job, start_job
 from pbx.store.models import Job, JobKind, PbxConnection
+from pbx.store.pbx_connections import ActiveConnection, active_connection
 
 RETENTION_DAYS = 30
 SHORT_RETENTION_DAYS = 1  # because pages request a snapshot every few seconds, and a playable copy of each recording

@@ -12,9 +12,9 @@ from pbx.asterisk.formats.recording_names import parse_name, without_format
 from pbx.model.call import Call
 from pbx.model.call_from_legs import LegSource, fold_legs, merge_legs
 from pbx.model.history import Leg
-from pbx.store.call_queues import update_call_queues
 from pbx.store.merge_calls import delete_empty, merge_calls
 from pbx.store.models import LegRow, SubjectKind, Table
+from pbx.store.queues_of_calls import update_call_queues
 from pbx.store.safe_values import bounded
 
 _CHUNK = 2000  # legs stored in one step

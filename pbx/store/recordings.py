@@ -13,9 +13,9 @@ from sqlmodel import Session
 
 from pbx.asterisk.formats.recording_names import RecordingName
 from pbx.model.recording import RecordingState
-from pbx.store.call_queues import update_call_queues
 from pbx.store.chunks import chunks
 from pbx.store.models import LegRow, Table, now
+from pbx.store.queues_of_calls import update_call_queues
 
 _T = TypeVar("_T")
 YOUNG = timedelta(days=1)  # an empty or unreadable file younger than this is possibly unfinished

@@ -8,7 +8,7 @@ from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 from pydantic import SecretStr
 
 from pbx.errors import DataError, SettingsError
-from pbx.machine import replace_file
+from pbx.operating_system import replace_file
 from pbx.process_lock import file_lock
 from pbx.settings import Settings
 

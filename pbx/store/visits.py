@@ -15,9 +15,9 @@ from sqlalchemy import bindparam, insert, select, update
 from sqlmodel import Session
 
 from pbx.model.history import AgentEvent, Ring, Visit
-from pbx.store.call_queues import calls_of_uniqueids, update_call_queues
 from pbx.store.chunks import chunks
 from pbx.store.models import AgentEventRow, RingRow, Table, VisitRow
+from pbx.store.queues_of_calls import calls_of_uniqueids, update_call_queues
 from pbx.store.safe_values import bounded
 
 _T = TypeVar("_T")

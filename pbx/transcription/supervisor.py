@@ -13,14 +13,14 @@ from typing import NamedTuple
 from sqlalchemy import Engine, text
 from sqlmodel import Session, col, or_, select
 
-from pbx.machine import stop_child
+from pbx.operating_system import stop_child
 from pbx.process_lock import anyone_alive, try_process_lock
 from pbx.settings import Settings
 from pbx.store import transcription_claims as claims
 from pbx.store import transcription_queue as transcriptions
-from pbx.store.connections import ActiveConnection
 from pbx.store.engine import reading, writing
 from pbx.store.models import FELL_BACK, AnalysisRow, Job, Transcript, TranscriptionRules, now
+from pbx.store.pbx_connections import ActiveConnection
 from pbx.store.transcripts import save_analysis, segments_of
 from pbx.transcription.analysis.run import SpokenSegment, analyse_call
 from pbx.transcription.transcriber_process import RETRY, SLOT, limit_threads

@@ -16,14 +16,14 @@ from datetime import timedelta
 from sqlalchemy import Engine
 
 from pbx.errors import DataError, ModelError, PbxError, SettingsError
-from pbx.machine import lower_priority, usable_cores
+from pbx.operating_system import lower_priority, usable_cores
 from pbx.process_lock import ProcessLock, try_process_lock
 from pbx.settings import Settings
 from pbx.speech.transcriber import Transcriber
 from pbx.store import transcription_claims as claims
-from pbx.store.connections import ActiveConnection, active_connection
 from pbx.store.engine import open_engine, reading, writing
 from pbx.store.models import now
+from pbx.store.pbx_connections import ActiveConnection, active_connection
 from pbx.store.transcription_queue import rules_of, set_blocked_reason
 from pbx.transcription.batch import RecordingEnded, transcribe_queued
 

@@ -3,6 +3,11 @@
 The only package that imports Streamlit.
 """
 
+from pbx.ui.access_gate import (
+    Gate,
+    network_warning,
+)
+from pbx.ui.access_gate import rules as gate_rules
 from pbx.ui.active_pbx import (
     DATA_IMPORT_PAGE,
     FRESH_S,
@@ -26,11 +31,6 @@ from pbx.ui.call_columns import CALL_COLUMNS, SHORT_CALL_COLUMNS, call_cells, sh
 from pbx.ui.exports import (
     table_export,
 )
-from pbx.ui.gate import (
-    Gate,
-    network_warning,
-)
-from pbx.ui.gate import rules as gate_rules
 from pbx.ui.page_elements import (
     MARK,
     SPANS,

@@ -13,12 +13,13 @@ from pbx.live.listener import listener_alive
 from pbx.model.snapshot import Snapshot
 from pbx.settings import Settings, load_settings
 from pbx.store.agent_names import extension_names
-from pbx.store.connections import ActiveConnection, active_connection
 from pbx.store.engine import open_engine, reading
 from pbx.store.job_queue import request_job
 from pbx.store.job_rows import last_job
 from pbx.store.models import Job, PbxConnection
+from pbx.store.pbx_connections import ActiveConnection, active_connection
 from pbx.store.snapshots import latest_snapshot, latest_taken_at
+from pbx.ui.access_gate import stop_without_gate
 from pbx.ui.demo import data_label_banner as data_label_banner
 from pbx.ui.demo import data_source_changed as data_source_changed
 from pbx.ui.demo import fixed_connection_page as fixed_connection_page
@@ -27,7 +28,6 @@ from pbx.ui.demo import no_import_note as no_import_note
 from pbx.ui.demo import no_pbx_hint as no_pbx_hint
 from pbx.ui.demo import no_pbx_page
 from pbx.ui.demo import tour as tour
-from pbx.ui.gate import stop_without_gate
 from pbx.ui.page_elements import SETTINGS_PAGE as SETTINGS_PAGE
 from pbx.ui.page_elements import empty, note, plain
 

@@ -13,10 +13,10 @@ from pbx.store.engine import reading, writing
 from pbx.store.models import CallRow, RecordingRow, SegmentRow, Transcript
 from pbx.store.transcripts import SCRIPT_ENGINE, current_transcript, edit_segment, segments_of, speaker_of
 from pbx.ui.active_pbx import Site
+from pbx.ui.call_legs import show_legs
 from pbx.ui.call_notes import show_call_notes
 from pbx.ui.call_summary import show_summary
 from pbx.ui.exports import export_form
-from pbx.ui.legs import show_legs
 from pbx.ui.page_elements import facts, note, plain
 from pbx.ui.playback import PlayableSound, audio_path, load_sound
 from pbx.ui.player import (

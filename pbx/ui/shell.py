@@ -50,7 +50,7 @@ def additions() -> dict[bytes, bytes]:
     links = "".join(f'<link rel="modulepreload" crossorigin href="/static/js/{name}">' for name in chunks)
     links += "".join(f'<script type="module" crossorigin src="/static/js/{name}"></script>' for name in entries)
     style = "".join((HERE / name).read_text(encoding="utf-8") for name in ("ui.css", "shell.css"))
-    script = f"<script>{_SCRIPT}{(HERE / 'history.js').read_text(encoding='utf-8')}</script>"
+    script = f"<script>{_SCRIPT}{(HERE / 'browser_history.js').read_text(encoding='utf-8')}</script>"
     return {b"</head>": f"{script}{links}".encode(), b"</body>": f"<style>{style}</style>".encode()}
 
 

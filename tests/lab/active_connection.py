@@ -2,9 +2,9 @@
 
 from sqlalchemy import Engine
 
-from pbx.store.connections import ActiveConnection
 from pbx.store.engine import writing
 from pbx.store.models import PbxConnection, SampledSubject
+from pbx.store.pbx_connections import ActiveConnection
 from tests.lab.servers import LabServer
 
 

@@ -10,9 +10,9 @@ from typing import Any
 from sqlalchemy import Engine
 
 from pbx.settings import Connection, Settings
-from pbx.store.connections import save_connection
 from pbx.store.engine import open_engine, writing
 from pbx.store.models import AnalysisRow, CallRow, RecordingRow, SegmentRow, Topic, Transcript, Transcription
+from pbx.store.pbx_connections import save_connection
 from pbx.store.search_index import index_transcript
 from pbx.store.transcription_queue import set_paused
 

@@ -11,8 +11,8 @@ from playwright.sync_api import Page, expect
 
 from pbx.model.snapshot import Queue, Snapshot, SnapshotPart
 from pbx.settings import Connection, load_settings
-from pbx.store.connections import save_connection
 from pbx.store.engine import open_engine, writing
+from pbx.store.pbx_connections import save_connection
 from pbx.store.snapshots import record_snapshot
 from tests.lab.browser import browser, enter_pbx, go, running_app
 from tests.lab.calls import place_queue_call

@@ -15,9 +15,9 @@ from pbx.imports.databases import open_source, source_url
 from pbx.imports.preview import preview_history
 from pbx.imports.run import ImportRun
 from pbx.settings import load_settings
-from pbx.store.connections import ActiveConnection
 from pbx.store.engine import reading
 from pbx.store.models import CallRow, ImportCursorRow, LegRow
+from pbx.store.pbx_connections import ActiveConnection
 from tests.lab.active_connection import add_active_connection
 from tests.lab.mariadb import PASSWORD, QUOTED, MariaDb, mariadb
 from tests.lab.postgres import postgres

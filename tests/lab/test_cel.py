@@ -13,9 +13,9 @@ from pbx.imports.cel import CelResult, import_cel
 from pbx.imports.job import import_database
 from pbx.imports.preview import preview_history
 from pbx.imports.run import ImportRun
-from pbx.store.connections import ActiveConnection
 from pbx.store.engine import reading
 from pbx.store.models import CallRow, LegRow
+from pbx.store.pbx_connections import ActiveConnection
 from tests.lab.active_connection import add_active_connection
 from tests.lab.calls import new_caller, originate
 from tests.lab.cel_asterisk import CEL_TABLE, CelAsterisk, cel_asterisk

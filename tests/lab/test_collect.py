@@ -16,9 +16,9 @@ from pbx.analytics.trunk_status import trunk_history
 from pbx.errors import AmiLoginError, DataError, StorageFull, Unreachable
 from pbx.live.collect import collect_snapshot, write_atomically
 from pbx.settings import Connection, load_settings
-from pbx.store.connections import active_connection, save_connection
 from pbx.store.engine import open_engine, reading, writing
 from pbx.store.models import ExtensionSample, Job, MemberSample, QueueSample, SnapshotRow, TrunkSample
+from pbx.store.pbx_connections import active_connection, save_connection
 from pbx.store.snapshots import latest_snapshot, queue_history
 from tests.lab.calls import place_queue_call
 from tests.lab.servers import LabServer

@@ -12,9 +12,9 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from pbx.settings import Connection, Settings
-from pbx.store.connections import save_connection
 from pbx.store.engine import open_engine, writing
 from pbx.store.legs import store_legs
+from pbx.store.pbx_connections import save_connection
 from tests.browser.actions import close_overlay, hover
 from tests.browser.checks import settle
 from tests.lab.browser import browser, running_app

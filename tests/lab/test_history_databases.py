@@ -13,9 +13,9 @@ from pbx.imports.cdr import import_cdr_database
 from pbx.imports.job import import_database
 from pbx.imports.preview import preview_history
 from pbx.imports.run import ImportRun
-from pbx.store.connections import ActiveConnection
 from pbx.store.engine import reading
 from pbx.store.models import CallRow, RingRow, VisitRow
+from pbx.store.pbx_connections import ActiveConnection
 from tests.lab.active_connection import add_active_connection
 from tests.lab.mariadb import CDR_TABLE, PASSWORD, QUOTED, MariaDb, mariadb
 from tests.lab.postgres import postgres

@@ -15,10 +15,10 @@ from pbx.analytics.queues import FigureFilter, queue_totals
 from pbx.live.collect import collect_snapshot
 from pbx.model.snapshot import Queue
 from pbx.settings import Settings, load_settings
-from pbx.store.connections import ActiveConnection
 from pbx.store.engine import reading, writing
 from pbx.store.job_queue import needed_connection
 from pbx.store.models import Alert, AlertRule, LegRow, ListeningSpan, VisitRow
+from pbx.store.pbx_connections import ActiveConnection
 from pbx.store.snapshots import latest_snapshot, record_snapshot
 from tests.lab.calls import PlacedCall, place_queue_call, place_trunk_call, start_queue_call
 from tests.lab.live_and_imported import environment

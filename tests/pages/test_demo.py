@@ -17,9 +17,9 @@ from pbx.demo.lifecycle import demo_dir, demo_state, was_removed
 from pbx.errors import SettingsError
 from pbx.imports.job import import_history
 from pbx.settings import DEMO_MARK, Connection, Settings, load_folder_settings, load_settings
-from pbx.store.connections import forget_saved, save_connection
 from pbx.store.engine import open_engine
 from pbx.store.job_queue import needed_connection
+from pbx.store.pbx_connections import forget_saved, save_connection
 from tests.pages import test_pages
 from tests.pages.test_pages import led_to, press, well, words
 from tests.paths import ROOT

@@ -22,9 +22,9 @@ from pbx.demo.simulated_history import calls_between
 from pbx.demo.write_history import write_history
 from pbx.model.history import Visit
 from pbx.settings import Connection, Settings
-from pbx.store.connections import save_connection
 from pbx.store.engine import open_engine, reading, writing
 from pbx.store.legs import store_legs
+from pbx.store.pbx_connections import save_connection
 from pbx.store.snapshots import record_snapshot
 from pbx.store.visits import store_visits
 from tests.call_counts import assert_all_agree

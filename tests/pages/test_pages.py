@@ -26,10 +26,10 @@ from pbx.model.snapshot import (
     Trunk,
 )
 from pbx.settings import Connection, load_settings
-from pbx.store.connections import active_connection, save_connection
 from pbx.store.engine import reading, writing
 from pbx.store.job_rows import add_job, end_job, last_job, start_job
 from pbx.store.models import CallRow, RecordingRow
+from pbx.store.pbx_connections import active_connection, save_connection
 from pbx.store.snapshots import record_snapshot
 from pbx.ui.page_elements import FROM_THE_TOP
 from tests.paths import ROOT

@@ -9,7 +9,7 @@ from sqlalchemy import Engine
 from streamlit.testing.v1 import AppTest
 
 from pbx.settings import load_settings
-from pbx.store.connections import active_connection
+from pbx.store.pbx_connections import active_connection
 from tests.pages.test_pages import PASSWORD, SETTINGS, open_page, press, save_pbx, well, words
 
 pytestmark = pytest.mark.usefixtures("no_worker")

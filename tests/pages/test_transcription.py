@@ -10,9 +10,9 @@ from streamlit.testing.v1 import AppTest
 from pbx.settings import Settings, load_settings
 from pbx.store import transcription_claims as claims
 from pbx.store import transcription_queue as transcriptions
-from pbx.store.connections import active_connection, save_connection
 from pbx.store.engine import reading, writing
 from pbx.store.models import RecordingRow, TranscriptionRules, now
+from pbx.store.pbx_connections import active_connection, save_connection
 from tests.pages.test_pages import open_page, press, tables, well, words
 from tests.unit.transcription.scripted_engine import add_recording, ask, states
 

@@ -17,7 +17,7 @@ from tests.paths import ROOT
 PLACE = ROOT / "tests" / "other_machine"
 SENSITIVE = [  # tests of what differs: locks, processes, files
     "tests/unit/test_process_lock.py",
-    "tests/unit/test_machine.py",
+    "tests/unit/test_operating_system.py",
     "tests/unit/jobs/test_worker.py::test_a_killed_workers_job_is_taken_up_by_another",
     "tests/unit/jobs/test_worker.py::test_a_worker_is_started_when_none_is_alive_and_only_then",
     "tests/unit/transcription/test_transcriber_process.py::test_what_a_killed_transcriber_left_is_completed_by_another",

@@ -19,7 +19,7 @@ import urllib3.exceptions as http
 
 from pbx.asterisk.ari import errors
 from pbx.errors import DataError, Deadline, SettingsError, StorageFull, Unreachable
-from pbx.machine import replace_file
+from pbx.operating_system import replace_file
 from pbx.settings import Connection
 from pbx.timed_http import POOLS, OutOfTime, announced_bytes, time_limit
 

@@ -6,7 +6,7 @@ import struct
 from dataclasses import dataclass
 from typing import BinaryIO, Literal
 
-from pbx.machine import is_device_name
+from pbx.operating_system import is_device_name
 
 HEADER_BYTES = 44  # a WAV header without sound; no format holds sound in so few bytes
 _PLAIN_FOLDER = re.compile(r"[a-z0-9_+-]{1,60}")

@@ -28,9 +28,9 @@ from sqlmodel import Session, col
 
 from pbx.model.call import CallDirection
 from pbx.model.segment import Flag
-from pbx.store.call_queues import split_queues
 from pbx.store.calls import CallFilter, call_conditions
 from pbx.store.models import CallRow, CallTag, Table
+from pbx.store.queues_of_calls import split_queues
 from pbx.store.search_index import SEGMENT_BITS, SPEAKERS, column_of
 from pbx.transcription.search.matching import spans_in, to_fts5, to_tsquery
 from pbx.transcription.search.query import Query, parse_query

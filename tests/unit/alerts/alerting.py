@@ -12,10 +12,10 @@ from pbx.model.history import Visit
 from pbx.model.snapshot import Queue, QueueMember, Snapshot, SnapshotPart, Trunk
 from pbx.settings import Settings
 from pbx.store.alerts import AlertTarget, save_rule, seal_targets
-from pbx.store.connections import ActiveConnection, active_connection
 from pbx.store.engine import reading, writing
 from pbx.store.job_rows import add_job
 from pbx.store.models import Alert, AlertRule, Job, JobState
+from pbx.store.pbx_connections import ActiveConnection, active_connection
 from pbx.store.snapshots import record_snapshot
 from pbx.store.visits import store_visits
 

@@ -18,9 +18,9 @@ from pbx.errors import Unreachable
 from pbx.jobs import worker
 from pbx.process_lock import take_process_lock
 from pbx.settings import load_settings
-from pbx.store.connections import active_connection
 from pbx.store.engine import open_engine, writing
 from pbx.store.job_rows import add_job, last_job, start_job
+from pbx.store.pbx_connections import active_connection
 from tests.paths import ROOT
 
 SECRET = "s3cret-of-the-pbx"

@@ -18,9 +18,9 @@ from pbx.asterisk.ami.client import AmiClient
 from pbx.demo.lifecycle import demo_alive, demo_dir, remove_demo
 from pbx.process_lock import try_process_lock
 from pbx.settings import DEMO_MARK, Connection, Settings, load_folder_settings, load_settings
-from pbx.store.connections import save_connection
 from pbx.store.engine import open_engine
 from pbx.store.job_queue import worker_alive
+from pbx.store.pbx_connections import save_connection
 from tests.paths import ROOT
 from tests.processes import StartProcess, processes
 from tests.systems import needs_posix

@@ -19,9 +19,9 @@ from pbx.settings import Settings, load_settings
 from pbx.speech.transcriber import Transcriber
 from pbx.store import transcription_claims as claims
 from pbx.store import transcription_queue as transcriptions
-from pbx.store.connections import active_connection
 from pbx.store.engine import reading, writing
 from pbx.store.models import RecordingRow
+from pbx.store.pbx_connections import active_connection
 from pbx.store.transcripts import current_transcript, segments_of
 from pbx.transcription import inline as here
 from pbx.transcription import transcriber_process as transcriber

@@ -28,9 +28,9 @@ from pbx.demo.lifecycle import (
 from pbx.errors import DataError, SettingsError
 from pbx.process_lock import try_process_lock
 from pbx.settings import DEMO_MARK, DEMO_PBX, Connection, Settings, load_folder_settings, load_settings
-from pbx.store.connections import save_connection
 from pbx.store.engine import open_engine, reading
 from pbx.store.job_queue import worker_alive
+from pbx.store.pbx_connections import save_connection
 
 PATIENCE_S = 90.0  # on a machine that has much else to do
 FOUND = "SELECT group_concat(quote(id) || quote(host) || quote(ami_password_encrypted)) FROM connections"

@@ -21,8 +21,8 @@ from pbx.demo.sample_recordings import SAMPLE_RECORDINGS
 from pbx.demo.simulated_history import calls_between, recorded_calls
 from pbx.demo.write_history import fill_gaps, write_history
 from pbx.settings import Connection, Settings
-from pbx.store.connections import save_connection
 from pbx.store.engine import open_engine, reading, writing
+from pbx.store.pbx_connections import save_connection
 from pbx.store.recordings import ListedRecording, add_recordings
 from pbx.store.snapshots import snapshot_gaps
 from pbx.store.transcription_queue import overview

@@ -14,9 +14,9 @@ from pbx.demo.simulated_asterisk import QueueState, member_headers
 from pbx.demo.simulated_history import calls_between, trunk_changes_of_day
 from pbx.demo.write_snapshots import LONGEST_SHIFT, SNAPSHOT_EVERY, write_snapshots
 from pbx.settings import Connection, Settings
-from pbx.store.connections import save_connection
 from pbx.store.engine import open_engine, reading, writing
 from pbx.store.models import Table
+from pbx.store.pbx_connections import save_connection
 from pbx.store.snapshots import snapshot_gaps
 from tests.simulator.pbx_state import PbxState, state_at
 

@@ -6,7 +6,7 @@ from sqlalchemy import Engine
 
 from pbx.imports.run import ImportRun
 from pbx.settings import Connection
-from pbx.store.connections import ActiveConnection
+from pbx.store.pbx_connections import ActiveConnection
 
 
 def import_run(engine: Engine, connection_id: int = 1, *, timezone: str = "", **options: Any) -> ImportRun:

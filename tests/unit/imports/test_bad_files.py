@@ -7,9 +7,9 @@ from sqlmodel import select
 
 from pbx.imports.queue_log_files import import_queue_log_files
 from pbx.settings import Settings
-from pbx.store.connections import active_connection
 from pbx.store.engine import reading
 from pbx.store.models import VisitRow
+from pbx.store.pbx_connections import active_connection
 from tests.unit.imports.runs import import_run
 
 T = 1_772_452_800

@@ -27,9 +27,9 @@ from pbx.imports.queue_log_files import import_queue_log_files
 from pbx.imports.run import ImportRun
 from pbx.imports.uploads import save_uploads
 from pbx.settings import Settings
-from pbx.store.connections import ActiveConnection, active_connection
 from pbx.store.engine import reading
 from pbx.store.models import AgentEventRow, CallRow, LegRow, RingRow, VisitRow
+from pbx.store.pbx_connections import ActiveConnection, active_connection
 from tests.unit.asterisk.formats.test_cdr_files import CUSTOM, record
 
 NOON = 1_795_251_600  # 21 November 2026 09:00 UTC

@@ -21,9 +21,9 @@ from pbx.imports import cdr_database as cdr_table
 from pbx.imports.cdr import CdrResult, import_cdr_database, import_cdr_file
 from pbx.imports.run import ImportRun
 from pbx.settings import Settings
-from pbx.store.connections import ActiveConnection, active_connection, save_connection
 from pbx.store.engine import reading
 from pbx.store.models import CallRow, ImportCursorRow, LegRow
+from pbx.store.pbx_connections import ActiveConnection, active_connection, save_connection
 from pbx.store.recordings import utc_offset_s
 from tests.unit.asterisk.ami.replay import replay
 

@@ -19,9 +19,9 @@ from pbx.imports.preview import preview_history
 from pbx.imports.run import ImportRun
 from pbx.imports.time_range import TimeRange
 from pbx.settings import Settings
-from pbx.store.connections import ActiveConnection, active_connection
 from pbx.store.engine import reading
 from pbx.store.models import ImportCursorRow, LegRow
+from pbx.store.pbx_connections import ActiveConnection, active_connection
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 CDR = "calldate, channel, dstchannel, duration, billsec, disposition, uniqueid, linkedid, sequence"

@@ -25,10 +25,10 @@ from pbx.imports.uploads import safe_name, save_uploads
 from pbx.jobs.worker import run_worker
 from pbx.settings import Settings
 from pbx.store import job_queue as queue
-from pbx.store.connections import ActiveConnection, active_connection, forget_saved
 from pbx.store.engine import reading, writing
 from pbx.store.import_source import forget_history_source, history_source, save_history_source, slot_of
 from pbx.store.models import DayPack, Job, VisitRow
+from pbx.store.pbx_connections import ActiveConnection, active_connection, forget_saved
 from tests.unit.asterisk.formats.queue_logs import T, lines
 
 VISIT = ("0|9.1|sales|NONE|ENTERQUEUE||555|1", "3|9.1|sales|NONE|ABANDON|1|1|3")

@@ -13,10 +13,10 @@ from pbx.errors import DataError, SettingsError
 from pbx.process_lock import take_process_lock, try_process_lock
 from pbx.settings import Settings, load_settings
 from pbx.store import job_queue as queue
-from pbx.store.connections import active_connection
 from pbx.store.engine import open_engine, writing
 from pbx.store.job_rows import end_job, fail_job, start_job
 from pbx.store.models import Job
+from pbx.store.pbx_connections import active_connection
 from pbx.store.work_queue import MAX_ATTEMPTS
 from tests.unit.jobs.job_checks import job_state, jobs_of
 

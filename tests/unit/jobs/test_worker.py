@@ -14,8 +14,8 @@ from sqlalchemy import Engine
 from pbx.jobs import worker
 from pbx.settings import Settings
 from pbx.store import job_queue as queue
-from pbx.store.connections import active_connection, save_connection
 from pbx.store.engine import open_engine
+from pbx.store.pbx_connections import active_connection, save_connection
 from tests.paths import ROOT
 from tests.processes import StartProcess, processes
 from tests.systems import needs_posix

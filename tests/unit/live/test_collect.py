@@ -14,9 +14,9 @@ from sqlmodel import select
 from pbx.errors import AmiLoginError, DataError, StorageFull, Unreachable
 from pbx.live.collect import collect_snapshot, write_atomically
 from pbx.settings import Connection, load_settings
-from pbx.store.connections import ActiveConnection, active_connection, save_connection
 from pbx.store.engine import open_engine, reading
 from pbx.store.models import ExtensionSample, MemberSample, QueueSample, SnapshotRow, TrunkSample
+from pbx.store.pbx_connections import ActiveConnection, active_connection, save_connection
 from pbx.store.snapshots import latest_snapshot
 from tests.systems import file_size_limit
 from tests.unit.asterisk.ami.replay import VERSIONS, Session, replay

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from pbx.recordings.sync import sync_recordings
 from pbx.settings import Settings
-from pbx.store.connections import active_connection
 from pbx.store.engine import open_engine
+from pbx.store.pbx_connections import active_connection
 
 settings = Settings(
     _env_file=None,

@@ -5,9 +5,9 @@ from pathlib import Path
 from sqlmodel import select
 
 from pbx.settings import Connection, Settings
-from pbx.store.connections import ActiveConnection, active_connection
 from pbx.store.engine import open_engine, reading
 from pbx.store.models import CallRow, RecordingRow
+from pbx.store.pbx_connections import ActiveConnection, active_connection
 
 
 class SyncedCache:

@@ -6,9 +6,9 @@ import torch
 from whisper.tokenizer import Tokenizer, get_tokenizer
 
 from pbx.speech.alignment import TimedPhrase, TimedWord, read_phrases
+from pbx.speech.audio_windows import SampleRun, Window
 from pbx.speech.decoding import Decoded
 from pbx.speech.segmenting import to_segments, uncovered
-from pbx.speech.windows import SampleRun, Window
 
 RATE_HZ = 16_000
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pbx import machine
+from pbx import operating_system
 from pbx.errors import ModelError
 from pbx.speech import checkpoints
 from pbx.speech.checkpoints import load_network
@@ -103,7 +103,7 @@ def test_parts_of_the_wrong_kind_are_no_checkpoint(tmp_path: Path, content: obje
 def test_a_compressed_checkpoint_is_as_large_as_it_becomes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with zipfile.ZipFile(tmp_path / "model.pt", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("model/data.pkl", bytes(50_000_000))
-    monkeypatch.setattr(machine, "free_memory_bytes", lambda: 340_000_000)
+    monkeypatch.setattr(operating_system, "free_memory_bytes", lambda: 340_000_000)
     with pytest.raises(ModelError, match=r"needs about 0\.3 GB of memory"):
         load_network(tmp_path / "model.pt", "base", "cpu", "fp32")
 
@@ -136,7 +136,7 @@ def test_a_checkpoint_that_does_not_add_up(tmp_path: Path, change, message: str)
 
 
 def test_a_model_too_large_for_memory_says_so_before_it_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine, "free_memory_bytes", lambda: 301_000_000)
+    monkeypatch.setattr(operating_system, "free_memory_bytes", lambda: 301_000_000)
     with pytest.raises(ModelError, match=r"needs about 0\.3 GB of memory; 0\.3 GB are free") as caught:
         load_network(CHECKPOINT, "micro", "cpu", "fp32")
     assert "smaller model" in caught.value.fix
@@ -163,7 +163,7 @@ def test_a_gpu_that_is_not_there() -> None:
 def test_threads_leave_a_core_to_the_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     for cores, threads in ((1, 1), (2, 2), (3, 2), (16, 15)):
-        monkeypatch.setattr(machine, "usable_cores", lambda n=cores: n)
+        monkeypatch.setattr(operating_system, "usable_cores", lambda n=cores: n)
         assert checkpoints.default_threads() == threads
     monkeypatch.setenv("OMP_NUM_THREADS", "4")
     assert checkpoints.default_threads() == 4

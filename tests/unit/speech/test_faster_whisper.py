@@ -16,9 +16,9 @@ from pbx.errors import DataError, ModelError, SettingsError
 from pbx.model.segment import Segment
 from pbx.speech import faster_whisper as faster
 from pbx.speech.audio import load_sound
+from pbx.speech.audio_windows import RATE_HZ
 from pbx.speech.faster_whisper import FasterTranscriber
 from pbx.speech.transcriber import TranscriptionSource, TranscriptPart
-from pbx.speech.windows import RATE_HZ
 from tests.paths import FIXTURES
 from tests.unit.speech.ctranslate2_checkpoint import convert
 from tests.unit.speech.sounds import save_wav

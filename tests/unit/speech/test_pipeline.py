@@ -7,9 +7,9 @@ import pytest
 
 from pbx.errors import DataError
 from pbx.model.segment import Segment
+from pbx.speech.audio_windows import Window
 from pbx.speech.pipeline import RecordingInProgress
 from pbx.speech.transcriber import TranscriptionSource
-from pbx.speech.windows import Window
 from tests.unit.speech.synthetic_speech import kept_clips
 from tests.unit.speech.test_whisper import RATE_HZ, place, ring, silence, write_wav
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from pbx import machine
+from pbx import operating_system
 from pbx.errors import ModelError
 from pbx.settings import load_settings
 from pbx.speech import checkpoints, engine, weights
@@ -151,7 +151,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_model_too_large_for_memory_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine, "free_memory_bytes", lambda: 200_000_000)
+    monkeypatch.setattr(operating_system, "free_memory_bytes", lambda: 200_000_000)
     with pytest.raises(ModelError, match=r"needs about 0\.\d GB of memory; 0\.2 GB are free") as caught:
         load_transcriber(load_settings(), str(CHECKPOINT))
     assert "Choose a smaller model" in caught.value.fix

@@ -12,9 +12,9 @@ from pbx.errors import SettingsError
 from pbx.settings import Connection, Settings
 from pbx.store import alerts
 from pbx.store.alerts import LEASE_S, PAUSES_S, AlertTarget, Seen, Telling
-from pbx.store.connections import save_connection
 from pbx.store.engine import reading, writing
 from pbx.store.models import Alert, AlertRule
+from pbx.store.pbx_connections import save_connection
 
 T0 = datetime(2026, 11, 20, 10, 0, tzinfo=UTC)
 SECRET = "t0p-s3cret"

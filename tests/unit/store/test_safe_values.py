@@ -11,7 +11,6 @@ from sqlmodel import select
 
 from pbx.model.history import AgentEvent, Leg, Ring, Visit
 from pbx.model.snapshot import Queue, QueueMember, Snapshot, SnapshotPart, System, Trunk
-from pbx.store.call_queues import LONGEST
 from pbx.store.engine import reading, writing
 from pbx.store.legs import store_legs
 from pbx.store.models import (
@@ -25,6 +24,7 @@ from pbx.store.models import (
     UtcSeconds,
     VisitRow,
 )
+from pbx.store.queues_of_calls import LONGEST
 from pbx.store.safe_values import MOST_BYTES, bounded, bounded_text
 from pbx.store.snapshots import record_snapshot
 from pbx.store.visits import store_agent_events, store_rings, store_visits

@@ -11,8 +11,8 @@ from typer.testing import CliRunner
 from pbx.__main__ import app
 from pbx.errors import DataError, SettingsError
 from pbx.settings import Connection, Settings, load_settings
-from pbx.store.connections import save_connection
 from pbx.store.engine import open_engine
+from pbx.store.pbx_connections import save_connection
 from pbx.store.vault import Vault
 from tests.systems import needs_posix
 

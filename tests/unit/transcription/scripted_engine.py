@@ -21,9 +21,9 @@ from pbx.errors import DataError, ModelError
 from pbx.model.segment import Segment, Word
 from pbx.settings import Settings
 from pbx.speech.transcriber import TranscriptionSource, TranscriptPart
-from pbx.store.connections import active_connection
 from pbx.store.engine import reading, writing
 from pbx.store.models import CallRow, RecordingRow, SegmentRow, Transcript, Transcription
+from pbx.store.pbx_connections import active_connection
 from pbx.store.transcription_queue import queue_recordings
 
 PART_S = 10.0

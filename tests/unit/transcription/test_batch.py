@@ -14,9 +14,9 @@ from pbx.settings import Settings, load_settings
 from pbx.speech.transcriber import Transcriber
 from pbx.store import transcription_claims as claims
 from pbx.store import transcription_queue as transcriptions
-from pbx.store.connections import active_connection
 from pbx.store.engine import open_engine, reading, writing
 from pbx.store.models import CallRow, TranscriptionRules, now
+from pbx.store.pbx_connections import active_connection
 from pbx.store.transcripts import analysis_of, current_transcript
 from pbx.transcription import batch as transcribe
 from pbx.transcription import supervisor as speech

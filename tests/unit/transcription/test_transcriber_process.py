@@ -10,13 +10,13 @@ import psutil
 import pytest
 from sqlalchemy import Engine
 
-from pbx.machine import NICENESS
+from pbx.operating_system import NICENESS
 from pbx.process_lock import anyone_alive
 from pbx.settings import Settings
 from pbx.store import transcription_claims as claims
 from pbx.store import transcription_queue as transcriptions
-from pbx.store.connections import active_connection
 from pbx.store.engine import reading, writing
+from pbx.store.pbx_connections import active_connection
 from pbx.transcription import supervisor as speech
 from pbx.transcription.supervisor import TranscriberSupervisor
 from pbx.transcription.transcriber_process import limit_threads

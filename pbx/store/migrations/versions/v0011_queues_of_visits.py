@@ -90,7 +90,7 @@ def _name_queues_in_legs() -> None:
 
 
 def _ask_visits() -> None:
-    """As pbx.store.call_queues does since."""
+    """As pbx.store.queues_of_calls does since."""
     op.execute("UPDATE calls SET answered_in = queue WHERE queue > '' AND disposition = 'ANSWERED'")
     connection = op.get_bind()
     change = sa.text("UPDATE calls SET queue = :queue, answered_in = :answered_in WHERE id = :call_id")

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pbx.asterisk.formats.recording_files import examine, stored_path
-from pbx.machine import is_device_name
+from pbx.operating_system import is_device_name
 from tests.unit.asterisk.ari.replay import captured, wav
 
 

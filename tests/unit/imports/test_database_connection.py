@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from pbx.errors import Deadline, PbxError, SettingsError, Unreachable
-from pbx.imports.connect import connect_mysql
+from pbx.imports.database_connection import connect_mysql
 from pbx.imports.databases import _read_only_mysql, open_source, source_url
 
 SECRET = "s3cret-of-the-database"

@@ -15,11 +15,11 @@ from pbx.analytics.packed_days import pack_days
 from pbx.asterisk.formats.recording_names import parse_name
 from pbx.model.call_from_legs import LegSource
 from pbx.model.history import Leg, Visit
-from pbx.store.call_queues import LONGEST, join_queues, split_queues
 from pbx.store.calls import CallFilter, call_queues, count_calls
 from pbx.store.engine import reading, writing
 from pbx.store.legs import store_legs
 from pbx.store.models import CallRow, PbxConnection, TranscriptionRules
+from pbx.store.queues_of_calls import LONGEST, join_queues, split_queues
 from pbx.store.recordings import (
     DownloadResult,
     ListedRecording,

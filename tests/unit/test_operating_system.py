@@ -7,15 +7,15 @@ from pathlib import Path
 
 import psutil
 
-from pbx import machine
+from pbx import operating_system
 from tests.paths import ROOT
 
 CHILD = """
 import sys, threading, time
-from pbx import machine
+from pbx import operating_system
 
 stop = threading.Event()
-machine.end_with_parent(stop)
+operating_system.end_with_parent(stop)
 print("ready", flush=True)
 if sys.argv[1] == "obeys":
     stop.wait(60)
@@ -34,24 +34,24 @@ def start(kind: str) -> "subprocess.Popen[bytes]":
 
 
 def test_free_memory_and_cores_are_within_what_the_machine_has() -> None:
-    assert 0 < machine.free_memory_bytes() <= psutil.virtual_memory().total
-    assert 1 <= machine.usable_cores() <= (psutil.cpu_count() or 1)
+    assert 0 < operating_system.free_memory_bytes() <= psutil.virtual_memory().total
+    assert 1 <= operating_system.usable_cores() <= (psutil.cpu_count() or 1)
 
 
 def test_a_child_ends_in_order_when_its_standard_input_is_closed() -> None:
     child = start("obeys")
-    machine.stop_child(child, 30)
+    operating_system.stop_child(child, 30)
     assert child.returncode == 3
 
 
 def test_a_child_that_does_not_end_is_killed() -> None:
     child = start("hangs")
-    machine.stop_child(child, 0.1)
+    operating_system.stop_child(child, 0.1)
     assert child.returncode not in (0, 3, None)
 
 
 def test_a_process_that_takes_too_much_memory_ends() -> None:
-    code = "from pbx import machine; import time; machine.limit_memory(1); time.sleep(60)"
+    code = "from pbx import operating_system; import time; operating_system.limit_memory(1); time.sleep(60)"
     began = time.monotonic()
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, timeout=60).returncode == 1
     assert time.monotonic() - began < 30
@@ -61,6 +61,6 @@ def test_a_file_takes_the_place_of_an_older_one(tmp_path: Path) -> None:
     old, part = tmp_path / "facts.json", tmp_path / "part"
     old.write_text("old", encoding="utf-8")
     part.write_text("new", encoding="utf-8")
-    machine.replace_file(part, old)
+    operating_system.replace_file(part, old)
     assert old.read_text(encoding="utf-8") == "new"
     assert not part.exists()

@@ -14,7 +14,7 @@ from streamlit.testing.v1 import AppTest
 
 from pbx.errors import SettingsError
 from pbx.settings import load_settings
-from pbx.ui.gate import Rules
+from pbx.ui.access_gate import Rules
 from tests.browser.app import end
 from tests.lab.process import wait_until
 from tests.paths import ROOT

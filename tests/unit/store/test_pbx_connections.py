@@ -9,9 +9,9 @@ from sqlmodel import select
 
 from pbx.errors import SettingsError
 from pbx.settings import Connection, Settings, load_settings
-from pbx.store.connections import active_connection, forget_saved, save_connection
 from pbx.store.engine import reading
 from pbx.store.models import PbxConnection
+from pbx.store.pbx_connections import active_connection, forget_saved, save_connection
 
 SAVED = Connection(
     host="pbx.example",

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pbx.speech.windows import RATE_HZ, WINDOW_S, Window, WindowPacker
+from pbx.speech.audio_windows import RATE_HZ, WINDOW_S, Window, WindowPacker
 
 Spans = list[tuple[float, float]]
 

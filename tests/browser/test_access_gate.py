@@ -9,7 +9,7 @@ from playwright.sync_api import Browser, Page
 
 from tests.browser.chromium import CHROMIUM, SLOW_MS
 from tests.browser.demo import Demo
-from tests.unit.ui.test_gate import ROOT, app
+from tests.unit.ui.test_access_gate import ROOT, app
 from tests.web_servers import serve
 
 # What a page can try with another server: a WebSocket, a request, and a frame.
