@@ -46,7 +46,7 @@ def _core_status(action: ReceivedAction, moment: PbxMoment) -> str:
 
 
 def _getvar(action: ReceivedAction, moment: PbxMoment) -> str:
-    """The function STRFTIME(epoch,zone,format). Global variables are empty."""
+    """Answer Getvar for the function STRFTIME(epoch,zone,format). Global variables are empty."""
     name = action.get("variable")
     if not name:
         return refuse(action, "No variable specified")
@@ -60,7 +60,7 @@ def _getvar(action: ReceivedAction, moment: PbxMoment) -> str:
 
 
 def _command(action: ReceivedAction, moment: PbxMoment) -> str:
-    """The CLI command `core show version`."""
+    """Answer Command for the CLI command `core show version`, the only one that the demo knows."""
     command, follows = action.get("command"), ("Message", "Command output follows")
     if not command:
         return refuse(action, "No command provided")
@@ -109,7 +109,7 @@ def _queue_status(action: ReceivedAction, moment: PbxMoment) -> str:
 
 
 def _params(action: ReceivedAction, state: QueueState | None) -> EventHeaders:
-    """The parameters of a queue; None is FreePBX's unused queue `default`."""
+    """The parameters of a queue. None: FreePBX's unused queue `default`."""
     counted = state.counters if state else None
     return (
         ("Event", "QueueParams"),
@@ -191,7 +191,7 @@ ACTIONS: dict[str, AmiAnswer] = {
 
 
 def answer_action(action: ReceivedAction, moment: PbxMoment) -> str:
-    """The complete answer to an action of a client that is logged in."""
+    """The complete answer to an action of a logged-in client."""
     answer = moment.release.actions.get(action.action.lower())
     if answer is None:
         message = f"Invalid/unknown command: {action.action}. Use Action: ListCommands to show available commands."

@@ -1,4 +1,4 @@
-"""The demo PBX's answers to AMI actions about telephones and trunks. Pure."""
+"""The demo PBX's answers to AMI's PJSIP actions, which list telephones and trunks. Pure."""
 
 import hashlib
 
@@ -9,19 +9,19 @@ from pbx.demo.company import PHONES, TRUNKS, UNUSED_PHONE, Agent
 
 _USER_AGENT = "Yealink SIP-T54W 96.86.0.70"
 _TRUNK_USER = "larkfield"
-_SECRET = "made-up-and-of-no-use"  # noqa: S105 - Asterisk sends one with each AuthDetail; the app must drop it
+_SECRET = "made-up-and-of-no-use"  # noqa: S105 - Asterisk sends one in each AuthDetail; the app must drop it
 
 
 def _address(phone: Agent) -> str:
     return f"10.20.0.{phone.extension[-2:].lstrip('0')}"
 
 
-def _digest(what: str) -> str:
-    return hashlib.md5(what.encode(), usedforsecurity=False).hexdigest()
+def _md5(name: str) -> str:
+    return hashlib.md5(name.encode(), usedforsecurity=False).hexdigest()
 
 
 def _endpoint_fields(endpoint: str, moment: PbxMoment, channels: tuple[Channel, ...]) -> dict[str, str]:
-    """The fields in which endpoints differ, for any of their templates."""
+    """The fields in which endpoints differ, for all of their templates."""
     trunk = any(trunk.name == endpoint for trunk in TRUNKS)
     asterisk, active = moment.asterisk, sum(1 for channel in channels if channel.endpoint == endpoint)
     state = (DEVICE_IN_USE if active else DEVICE_IDLE) if trunk else asterisk.device(endpoint, channels)
@@ -58,7 +58,7 @@ def _endpoint_names() -> tuple[str, ...]:
 
 
 def endpoints(action: ReceivedAction, moment: PbxMoment) -> str:
-    """PJSIPShowEndpoints."""
+    """Answer PJSIPShowEndpoints."""
     channels = moment.asterisk.channels_at(moment.at)
     items = [
         list_item(action, moment, "EndpointList", _endpoint_fields(endpoint, moment, channels))
@@ -69,15 +69,15 @@ def endpoints(action: ReceivedAction, moment: PbxMoment) -> str:
 
 
 def contacts(action: ReceivedAction, moment: PbxMoment) -> str:
-    """PJSIPShowContacts: the contacts of telephones. Trunks have static contacts, which it doesn't list."""
+    """Answer PJSIPShowContacts, which lists the contacts of telephones but not the static ones of trunks."""
     items = []
     for phone in PHONES:
         endpoint = phone.extension
         values = {
-            "ObjectName": f"{endpoint};@{_digest(endpoint)}",
+            "ObjectName": f"{endpoint};@{_md5(endpoint)}",
             "ViaAddr": _address(phone),
             "ViaPort": "5060",
-            "CallId": f"{_digest(endpoint)[:16]}@{_address(phone)}",
+            "CallId": f"{_md5(endpoint)[:16]}@{_address(phone)}",
             "Endpoint": endpoint,
             "Uri": _uri(endpoint),
             "UserAgent": _USER_AGENT,
@@ -91,7 +91,7 @@ def contacts(action: ReceivedAction, moment: PbxMoment) -> str:
 
 
 def one_endpoint(action: ReceivedAction, moment: PbxMoment) -> str:
-    """PJSIPShowEndpoint."""
+    """Answer PJSIPShowEndpoint."""
     endpoint = action.get("endpoint")
     if not endpoint:
         return refuse(action, "PJSIPShowEndpoint requires an endpoint name\n")
@@ -117,11 +117,11 @@ def one_endpoint(action: ReceivedAction, moment: PbxMoment) -> str:
             "UserAgent": _USER_AGENT if phone else "",
             "RegExpire": str(int(moment.clock_at.timestamp()) // 3600 * 3600 + 3600) if phone else "0",
             "ViaAddress": f"{_address(phone)}:5060" if phone else "",
-            "CallID": f"{_digest(endpoint)[:16]}@{_address(phone)}" if phone else "",
+            "CallID": f"{_md5(endpoint)[:16]}@{_address(phone)}" if phone else "",
             "Status": "Reachable",
             "RoundtripUsec": str(moment.asterisk.roundtrip_us(endpoint, moment.at)),
             "EndpointName": endpoint,
-            "ID": f"{endpoint};@{_digest(endpoint)}" if phone else f"{endpoint}@@{_digest(endpoint)}",
+            "ID": f"{endpoint};@{_md5(endpoint)}" if phone else f"{endpoint}@@{_md5(endpoint)}",
         }
         omit = () if phone else ("ViaAddress", "CallID")
         items.append(list_item(action, moment, "ContactStatusDetail", contact, omit))
@@ -136,7 +136,7 @@ def _auth(endpoint: str, *, trunk: bool) -> dict[str, str]:
 
 
 def registrations(action: ReceivedAction, moment: PbxMoment) -> str:
-    """PJSIPShowRegistrationsOutbound. Only the registrations count as items."""
+    """Answer PJSIPShowRegistrationsOutbound. Of its items, only registrations are counted."""
     states, items = moment.asterisk.registrations(moment.at), []
     for trunk in TRUNKS:
         host = f"{trunk.name}.example:5060"

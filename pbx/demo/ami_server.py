@@ -1,4 +1,4 @@
-"""The demo PBX's AMI: sessions that log in, send actions and receive events, as in manager.c."""
+"""The demo PBX's AMI server: its sessions log in, send actions and receive events, as in manager.c."""
 
 import asyncio
 import contextlib
@@ -16,16 +16,22 @@ from pbx.demo.client_connection import ClientConnection
 from pbx.demo.simulated_asterisk import AmiEvent, SimulatedAsterisk
 
 TICK_S = 0.1
+TOO_LONG = "\0"
 REFUSAL_S = 1.0  # before the answer to a refused login
-LONGEST_LINE = 1024
-MOST_EVENTS = 20_000  # that may wait for a session; one that doesn't read is then reset
-CLASSES = frozenset(("system", "call", "agent", "dialplan", "reporting", "cdr", "user", "log"))
-_FREE = frozenset(("login", "challenge", "logoff"))
-_POSIX = {"[[:cntrl:]]": r"[\x00-\x1f\x7f]", "[[:alnum:]]": "[0-9A-Za-z]", "[[:digit:]]": r"\d", "[[:space:]]": r"\s"}
+MAX_LINE_BYTES = 1024
+MAX_WAITING_EVENTS = 20_000  # a session that doesn't read, and has more waiting, is reset
+EVENT_CLASSES = frozenset(("system", "call", "agent", "dialplan", "reporting", "cdr", "user", "log"))
+_ALLOWED_BEFORE_LOGIN = frozenset(("login", "challenge", "logoff"))
+_POSIX_CLASSES = {
+    "[[:cntrl:]]": r"[\x00-\x1f\x7f]",
+    "[[:alnum:]]": "[0-9A-Za-z]",
+    "[[:digit:]]": r"\d",
+    "[[:space:]]": r"\s",
+}
 
 
 class AmiHost(Protocol):
-    """The PBX that a session belongs to: a DemoPbx."""
+    """What a session needs of its PBX, which is a DemoPbx."""
 
     release: Release
     username: str
@@ -37,14 +43,14 @@ class AmiHost(Protocol):
 
 
 class AmiServer:
-    """All sessions of one PBX. Lives in the loop's thread."""
+    """All sessions of one PBX. Runs in the thread of the event loop."""
 
     def __init__(self, pbx: AmiHost) -> None:
         self._pbx = pbx
         self._sessions: set[AmiSession] = set()
 
     async def serve(self, session: "AmiSession") -> None:
-        """Talk with one client until it leaves. Raises ConnectionError when the connection breaks."""
+        """Serve one client until it leaves. Raises ConnectionError when the connection breaks."""
         self._sessions.add(session)
         try:
             await session.run()
@@ -52,7 +58,7 @@ class AmiServer:
             self._sessions.discard(session)
 
     async def send_events(self) -> None:
-        """Send every session the events as they happen, until cancelled."""
+        """Send the events to all sessions as they happen, until cancelled."""
         sent_until, asterisk = self._pbx.clock(), self._pbx.asterisk
         while True:
             await asyncio.sleep(TICK_S)
@@ -60,12 +66,12 @@ class AmiServer:
             if self._pbx.asterisk is asterisk and sent_until < now:
                 events = asterisk.events_between(sent_until, now)
                 for session in self._sessions:
-                    session.offer(events)
+                    session.queue_events(events)
             sent_until, asterisk = now, self._pbx.asterisk
 
 
 class AmiSession:
-    """One client's session."""
+    """The session of one client."""
 
     def __init__(self, pbx: AmiHost, connection: ClientConnection) -> None:
         self._pbx, self._connection = pbx, connection
@@ -89,12 +95,12 @@ class AmiSession:
             with contextlib.suppress(asyncio.CancelledError, ConnectionError):
                 await sending
 
-    def offer(self, events: Iterable[AmiEvent]) -> None:
+    def queue_events(self, events: Iterable[AmiEvent]) -> None:
         """Queue the events of the classes that the session subscribed to."""
         if not self._logged_in or not self._mask:
             return
         self._waiting += [event for event in events if event.group in self._mask]
-        if len(self._waiting) > MOST_EVENTS:
+        if len(self._waiting) > MAX_WAITING_EVENTS:
             self._connection.reset()
         if self._waiting:
             self._has_waiting.set()
@@ -110,20 +116,20 @@ class AmiSession:
                 await self._connection.send(_bytes("".join(wanted)))
 
     async def _read(self) -> ReceivedAction | None:
-        """The next action; None once the client has gone."""
+        """The next action, or None after the client has left. One with a line that is too long is named TOO_LONG."""
         headers: dict[str, str] = {}
         too_long = False
         while line := await self._connection.read_line():
-            too_long = too_long or len(line.rstrip(b"\r\n")) > LONGEST_LINE
+            too_long = too_long or len(line.rstrip(b"\r\n")) > MAX_LINE_BYTES
             name, separator, value = line.decode("utf-8", "replace").rstrip("\r\n").partition(":")
             if separator:
                 headers.setdefault(name.strip().lower(), value.strip())
             elif not name:
-                return ReceivedAction("\0" if too_long else headers.get("action", ""), headers)
+                return ReceivedAction(TOO_LONG if too_long else headers.get("action", ""), headers)
         return None
 
     async def _handle(self, action: ReceivedAction) -> bool:
-        """Answer an action; False when it was the last."""
+        """Answer an action. Returns False after the last one."""
         name = action.action.lower()
         if name == "login" and not self._logged_in:
             return await self._log_in(action)
@@ -134,11 +140,11 @@ class AmiSession:
         return True
 
     def _answer(self, action: ReceivedAction, name: str) -> str:
-        if name == "\0":
+        if name == TOO_LONG:
             return refuse(action, "Failed to parse message: line too long")
         if not name:
             return refuse(action, "Missing action in request")
-        if not self._logged_in and name not in _FREE:
+        if not self._logged_in and name not in _ALLOWED_BEFORE_LOGIN:
             return refuse(action, "Permission denied")
         own = {"challenge": self._challenge_for, "events": self._set_events, "filter": self._add_filter}
         if name in own:
@@ -155,14 +161,14 @@ class AmiSession:
         return reply(action, "Success", ("Challenge", self._challenge))
 
     async def _log_in(self, action: ReceivedAction) -> bool:
-        """Log the client in. A refused one gets the same answer for any reason, after a second, and is disconnected."""
+        """Log the client in, or refuse it: after REFUSAL_S, with one answer for all reasons, and disconnect it."""
         if not self._has_password(action):
             await asyncio.sleep(REFUSAL_S)
             await self._connection.send(refuse(action, "Authentication failed").encode())
             return False
         self._logged_in = True
         mask = action.get("events")
-        self._mask = _mask(mask) if mask else CLASSES
+        self._mask = _parse_mask(mask) if mask else EVENT_CLASSES
         answer = reply(action, "Success", ("Message", "Authentication accepted"))
         if "system" in self._mask:
             uptime_s = str(max(int((self._pbx.clock() - self._pbx.asterisk.booted_at).total_seconds()), 0))
@@ -175,24 +181,24 @@ class AmiSession:
         password = self._pbx.password
         if action.get("authtype").upper() == "MD5":
             expected = hashlib.md5(f"{self._challenge}{password}".encode(), usedforsecurity=False).hexdigest()
-            right = bool(self._challenge) and _same(action.get("key"), expected)
+            right = bool(self._challenge) and _equal(action.get("key"), expected)
         else:
-            right = _same(action.get("secret"), password)
-        return _same(action.get("username"), self._pbx.username) and right
+            right = _equal(action.get("secret"), password)
+        return _equal(action.get("username"), self._pbx.username) and right
 
     def _set_events(self, action: ReceivedAction) -> str:
         mask = action.get("eventmask")
         if not mask:
             return refuse(action, "Invalid event mask")
-        self._mask = _mask(mask)
+        self._mask = _parse_mask(mask)
         return reply(action, "Success", ("Events", "On" if self._mask else "Off"))
 
     def _add_filter(self, action: ReceivedAction) -> str:
-        """Add a POSIX extended expression that events must match. Expressions with a leading ! aren't supported."""
+        """Add a POSIX extended regular expression that events must match. A leading ! isn't supported."""
         if action.get("operation").lower() != "add":
             return refuse(action, "Unknown operation")
         pattern = action.get("filter")
-        for posix, python in _POSIX.items():
+        for posix, python in _POSIX_CLASSES.items():
             pattern = pattern.replace(posix, python)
         try:
             self._filters.append(re.compile(pattern, re.DOTALL))
@@ -202,17 +208,17 @@ class AmiSession:
 
 
 def _bytes(text: str) -> bytes:
-    """The bytes of a text, in which bytes that aren't UTF-8 are kept as Python's "surrogateescape" has them."""
+    """The bytes of a text. Bytes that aren't UTF-8 are in it by Python's "surrogateescape"."""
     return text.encode(errors="surrogateescape")
 
 
-def _mask(words: str) -> frozenset[str]:
+def _parse_mask(words: str) -> frozenset[str]:
     """The classes that an event mask names."""
     low = words.strip().lower()
     if low in ("on", "all", "yes", "true", "1", "-1"):
-        return CLASSES
-    return frozenset(word.strip() for word in low.split(",")) & CLASSES
+        return EVENT_CLASSES
+    return frozenset(word.strip() for word in low.split(",")) & EVENT_CLASSES
 
 
-def _same(given: str, expected: str) -> bool:
+def _equal(given: str, expected: str) -> bool:
     return hmac.compare_digest(given.encode(), expected.encode())

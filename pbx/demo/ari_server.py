@@ -1,4 +1,4 @@
-"""The demo PBX's ARI: the resources that the app uses, as Asterisk answers a read-only user.
+"""The demo PBX's ARI server: the resources that the app uses, answered as Asterisk does for a read-only user.
 
 The order of checks, headers and fields is that of res_ari.c and resource_recordings.c. tests/lab/test_demo_ari.py
 compares the answers with those of real servers.
@@ -28,24 +28,24 @@ _NOT_FOUND = "The requested URL was not found on this server."
 
 
 class AriHost(Protocol):
-    """The PBX that ARI serves: a DemoPbx."""
+    """What ARI needs of its PBX, which is a DemoPbx."""
 
     release: Release
     username: str
     password: str
     asterisk: SimulatedAsterisk
-    clock: Callable[[], datetime]  # of the story
+    clock: Callable[[], datetime]  # of the simulation
 
     @property
     def recordings(self) -> RecordingDir: ...
     def pbx_now(self) -> datetime: ...
 
 
-HttpAnswer = Callable[[AriHost, str], HttpReply | StoredFile]  # of the name in the path
+HttpAnswer = Callable[[AriHost, str], HttpReply | StoredFile]  # the second argument is the name in the path
 
 
 class _Resource(NamedTuple):
-    """A path below /ari, its methods, and the answer to GET. `*` is a name."""
+    """A path below /ari, its methods, and the answer to GET. `*` in the path matches any name."""
 
     path: tuple[str, ...]
     methods: str
@@ -63,7 +63,7 @@ class AriConnection:
         return f"Asterisk/{self._pbx.release.version}"
 
     async def serve(self) -> None:
-        """Answer requests until the client leaves or sends nothing for 15 s. Raises ConnectionError."""
+        """Answer requests until the client leaves or is silent for KEEP_ALIVE_S. Raises ConnectionError."""
         open_ = True
         while open_:
             try:
@@ -74,7 +74,7 @@ class AriConnection:
             open_ = request is not None and await self._serve_one(request)
 
     async def _serve_one(self, request: Request) -> bool:
-        """Answer a request; whether the connection stays open."""
+        """Answer a request. Returns whether the connection stays open."""
         answer = self._answer(request)
         file = answer if isinstance(answer, StoredFile) else None
         reply = (
@@ -99,14 +99,14 @@ class AriConnection:
         return len(reply.body)
 
     async def _send_growth(self, file: StoredFile, sent_bytes: int) -> None:
-        """Send what the file has grown by: Asterisk reads to its end, whatever length it has announced."""
+        """Send what was added to the file meanwhile. Asterisk sends a file to its end, whatever its Content-Length."""
         while more := file.read()[sent_bytes:]:
             await self._connection.write(more)
             sent_bytes += len(more)
 
 
 def answer_request(request: Request, pbx: AriHost, server: str) -> HttpReply | StoredFile:
-    """ARI's reply to a request, or the file that it serves."""
+    """ARI's reply to a request, or the file that it sends."""
     prefix, _, path = request.path.removeprefix("/").partition("/")
     if prefix != "ari" or not request.path.startswith("/"):
         return html_reply(404, _NOT_FOUND, server)
@@ -118,7 +118,7 @@ def answer_request(request: Request, pbx: AriHost, server: str) -> HttpReply | S
         return _missing(f"ARI URLs do not end with a slash. Try /ari/{path[:-1]}")
     parts = path.partition("//")[0].split("/") if path and not path.startswith("/") else []
     words = tuple(unquote_to_bytes(part.replace("+", " ")).decode(errors="surrogateescape") for part in parts)
-    resource = next((one for one in _RESOURCES if _fits(one.path, words)), None)
+    resource = next((one for one in _RESOURCES if _matches(one.path, words)), None)
     if resource is None:
         return _missing("Resource not found")
     allowed = f"Allow: {resource.methods}"
@@ -131,12 +131,12 @@ def answer_request(request: Request, pbx: AriHost, server: str) -> HttpReply | S
     )
 
 
-def _fits(path: Sequence[str], words: Sequence[str]) -> bool:
+def _matches(path: Sequence[str], words: Sequence[str]) -> bool:
     return len(path) == len(words) and all(part in ("*", word) for part, word in zip(path, words, strict=True))
 
 
 def _is_authenticated(request: Request, pbx: AriHost) -> bool:
-    """Whether the password is right: by Basic authentication, or without it by `api_key=user:password`."""
+    """Whether the password is right, in Basic authentication or otherwise in `api_key=user:password`."""
     kind, _, credentials = request.headers.get("authorization", "").partition(" ")
     given = request.query.get("api_key", [""])[0].encode(errors="surrogateescape")
     if "authorization" in request.headers:
@@ -153,7 +153,7 @@ def _missing(message: str) -> HttpReply:
 
 def _info(pbx: AriHost, _name: str) -> HttpReply:
     build = {"os": "Linux", "kernel": "unknown", "machine": "unknown", "options": "OPTIONAL_API"}
-    started_at = stamp(pbx.asterisk.booted_at)
+    started_at = ari_time(pbx.asterisk.booted_at)
     return json_reply(
         {
             "build": build | {"date": "2026-01-05 08:00:00 UTC", "user": "demo"},
@@ -165,7 +165,7 @@ def _info(pbx: AriHost, _name: str) -> HttpReply:
 
 
 def _ping(pbx: AriHost, _name: str) -> HttpReply:
-    return json_reply({"ping": "pong", "timestamp": stamp(pbx.pbx_now()), "asterisk_id": ENTITY_ID})
+    return json_reply({"ping": "pong", "timestamp": ari_time(pbx.pbx_now()), "asterisk_id": ENTITY_ID})
 
 
 def _channels(pbx: AriHost, _name: str) -> HttpReply:
@@ -196,7 +196,7 @@ def _channel_document(channel: Channel) -> dict[str, object]:
             "app_name": channel.application,
             "app_data": channel.data,
         },
-        "creationtime": stamp(channel.created_at),
+        "creationtime": ari_time(channel.created_at),
         "language": "en",
     }
 
@@ -217,8 +217,8 @@ def _file(pbx: AriHost, name: str) -> HttpReply | StoredFile:
     return pbx.recordings.file(name) or _missing("Recording not found")
 
 
-def stamp(at: datetime) -> str:
-    """A moment as ARI writes it: local time to the millisecond, the offset without a colon."""
+def ari_time(at: datetime) -> str:
+    """A moment in the format of ARI: local time to the millisecond, with an offset without a colon."""
     local = at.astimezone(ZoneInfo(ZONE))
     return f"{local:%Y-%m-%dT%H:%M:%S}.{local.microsecond // 1000:03}{local:%z}"
 

@@ -1,6 +1,6 @@
-"""The AMI events of a planned call, in Asterisk's order. Pure.
+"""The AMI events of a simulated call, in Asterisk's order. Pure.
 
-The order is that of a real Asterisk with PJSIP telephones as the queue's members.
+The order is that of a real Asterisk whose queue members are PJSIP telephones.
 """
 
 from datetime import timedelta
@@ -31,7 +31,7 @@ _PHONE_RINGS_AFTER = timedelta(milliseconds=80)
 
 @lru_cache(maxsize=1024)
 def call_steps(call: PlannedCall, boot: Boot) -> tuple[CallStep, ...]:
-    """The steps of a call in their order. Remembered, because a living PBX needs those of the same calls often."""
+    """The steps of a call in their order. Cached, because a running PBX often needs those of the same calls."""
     return write_call_steps(call, boot)
 
 
@@ -48,7 +48,7 @@ def write_call_steps(call: PlannedCall, boot: Boot) -> tuple[CallStep, ...]:
 def _new_channel(
     writer: StepWriter, call: PlannedCall, index: int, endpoint: str, number: str, name: str, context: str
 ) -> Channel:
-    """A new channel, the call's own at `index` 0. The index makes its name and its uniqueid."""
+    """A new channel. `index` is its number within the call, 0 for the caller's, and decides its name and uniqueid."""
     serial = call.serial + index
     return Channel(
         name=f"PJSIP/{endpoint}-{serial % 0x100000000:08x}",
@@ -103,7 +103,7 @@ def _member(call: PlannedCall, extension: str, name: str) -> tuple[tuple[str, st
 
 
 def _ring(writer: StepWriter, call: PlannedCall, ring: PlannedRing, index: int, boot: Boot) -> None:
-    """An agent's telephone rings until the agent answers, the ring time is over or the caller hangs up."""
+    """An agent's telephone rings until the agent answers, the ring times out or the caller hangs up."""
     agent, over_at = ring.agent, ring.at + timedelta(seconds=ring.ring_s)
     member = _member(call, agent.extension, agent.name)
     writer.at = ring.at
@@ -181,7 +181,7 @@ def _end_conversation(writer: StepWriter, call: PlannedCall) -> None:
 
 
 def _leave_unanswered(writer: StepWriter, call: PlannedCall, boot: Boot) -> None:
-    """The caller hangs up, or the queue's timeout is reached and an announcement plays."""
+    """The caller hangs up, or the queue times out and plays an announcement."""
     if call.joined_at is None or call.left_at is None:
         return
     writer.at = call.left_at
@@ -246,7 +246,7 @@ def _transfer(writer: StepWriter, call: PlannedCall) -> None:
 
 
 def _dial(writer: StepWriter, call: PlannedCall, number: str, index: int, trunk: str = "") -> None:
-    """The caller's channel dials an internal telephone, or a number over a trunk."""
+    """The caller's channel dials an internal telephone, or a number over `trunk`."""
     caller, context = writer.channels["caller"], TRUNK_CONTEXT if trunk else INTERNAL_CONTEXT
     extension = "" if trunk else number
     channel = _new_channel(writer, call, index, trunk or number, extension, _NAMES.get(number, ""), context)
@@ -289,7 +289,7 @@ def _call_from_phone(writer: StepWriter, call: PlannedCall) -> None:
     if call.pdd_s is None:
         writer.at = call.ended_at
         writer.request_hangup("callee", call.cause)
-        writer.report("DialEnd", "caller", ("DialStatus", _REFUSED[call.cause]), dest="callee")
+        writer.report("DialEnd", "caller", ("DialStatus", _DIAL_STATUSES[call.cause]), dest="callee")
         writer.hang_up("callee", call.cause)
         writer.hang_up("caller", call.cause, runs_dialplan=True)
     else:
@@ -319,4 +319,4 @@ def _with(channel: Channel, *, state: int, exten: str) -> Channel:
 
 
 _AGENTS = {agent.extension for agent in AGENTS}
-_REFUSED = {17: "BUSY", 34: "CONGESTION", 1: "CHANUNAVAIL"}
+_DIAL_STATUSES = {17: "BUSY", 34: "CONGESTION", 1: "CHANUNAVAIL"}

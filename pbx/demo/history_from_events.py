@@ -1,4 +1,4 @@
-"""The story's past as a listener would have recorded it: its AMI events, read by the code that listens to any PBX."""
+"""The history as a listener would have recorded it: the AMI events of the demo, read by the app's own listener code."""
 
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
@@ -19,9 +19,9 @@ _NEVER_RESTARTED = SimulatedAsterisk(datetime(2000, 1, 1, tzinfo=UTC))
 def history_of_calls(
     calls: Iterable[PlannedCall], until: datetime, asterisk: SimulatedAsterisk = _NEVER_RESTARTED
 ) -> LiveUpdates:
-    """The visits, rings and legs of these calls as a listener knew them at `until`.
+    """The visits, rings and legs of these calls as a listener knows them at `until`.
 
-    Calls are replayed one after the other: none changes what a listener records of another.
+    It takes the events of one call after the other, because no call changes what a listener records of another.
     """
     history = LiveHistory()
     history.legs.trunks = [trunk.name for trunk in TRUNKS]
@@ -33,7 +33,7 @@ def history_of_calls(
 
 
 def history_of_agents(since: datetime, until: datetime) -> Sequence[AgentEvent]:
-    """The agents' logins, pauses and logouts from `since` up to `until`, as a listener recorded them."""
+    """The agents' logins, pauses and logouts from `since` up to `until`, as a listener records them."""
     history = LiveHistory()
     for day in days_between(since, until):
         for change in agent_changes_of_day(day):

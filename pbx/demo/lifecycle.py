@@ -1,7 +1,7 @@
-"""Starts and removes the demo: a folder in the data directory, a mark that says it is complete, and a process.
+"""Starts and removes the demo: a folder in the data directory, a mark file that says it is complete, and a process.
 
 The mark is written last and removed first, so a folder without it is incomplete. The process holds a lock in the data
-directory, so that only one runs; the lock of a killed process is free.
+directory, so only one can run. When a process is killed, its lock is released.
 """
 
 import json
@@ -31,7 +31,7 @@ _started: list[subprocess.Popen[bytes]] = []  # each ends when its standard inpu
 
 @dataclass(frozen=True)
 class DemoState:
-    """The demo's status. `share` of its preparation is done, 0 to 1; `error` says why it failed, for people."""
+    """The demo's status. `share` of its preparation is done, 0 to 1; `error` is the message if it failed."""
 
     status: Literal["off", "preparing", "on"]
     share: float = 0.0
@@ -44,12 +44,12 @@ def demo_dir(settings: Settings) -> Path:
 
 
 def demo_alive(settings: Settings) -> bool:
-    """Whether the demo's process runs or is being started. Cheap: it checks one lock."""
+    """Whether the demo's process is running or starting. Cheap: it checks one lock."""
     return anyone_alive(settings.home_dir, ROLE)
 
 
 def demo_state(settings: Settings) -> DemoState:
-    """Whether the demo is on, being prepared, or off; with the progress, or the error that stopped its preparation."""
+    """The demo's status, with the progress of its preparation or the error that stopped it."""
     if demo_mark(demo_dir(settings)):
         return DemoState("on", 1.0)
     progress: dict[str, Any] = {}
@@ -79,12 +79,12 @@ def is_unconfigured(settings: Settings) -> bool:
 
 
 def was_removed(settings: Settings) -> bool:
-    """Whether the demo was removed."""
+    """Whether the user has removed the demo."""
     return (settings.home_dir / REMOVED_MARK).exists()
 
 
 def start_demo(settings: Settings) -> None:
-    """Start the demo's process unless it runs. The process prepares the folder, sets the mark, and ends with this one.
+    """Start the demo's process unless it is running. It prepares the folder, writes the mark and ends with this one.
 
     Raises SettingsError when a PBX is set up, DataError when the data directory can't be written.
     """

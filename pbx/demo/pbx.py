@@ -1,4 +1,4 @@
-"""The demo PBX: AMI and ARI on the loopback interface, in a thread of its own. Use it as a context manager."""
+"""The demo PBX: it serves AMI and ARI on the loopback interface, in a thread of its own."""
 
 import asyncio
 import contextlib
@@ -27,15 +27,15 @@ Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]
 
 
 def utc_now() -> datetime:
-    """Now, by this computer's clock."""
+    """The time by this computer's clock."""
     return datetime.now(UTC)
 
 
 class DemoPbx:
-    """A living PBX of the demo company, on ports and with a password of its own.
+    """A running PBX of the demo company, on ports and with a password of its own. It is a context manager.
 
-    `clock` is the story's time. `recordings` are those of the story unless given. Raises DataError, when entered, if
-    it can't listen.
+    `clock` is the time of the simulation. Unless `recordings` are given, they are those of the calls that have ended.
+    Raises DataError on entering if it can't listen.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class DemoPbx:
         recordings: RecordingDir | None = None,
     ) -> None:
         self.release = release
-        self.ami_port, self.ari_port = 0, 0  # 0: chosen by the system when entered
+        self.ami_port, self.ari_port = 0, 0  # 0: the system chooses a port on entering
         self.username = "demo"
         self.password = secrets.token_urlsafe(18)
         self.clock = clock
@@ -61,7 +61,7 @@ class DemoPbx:
         self._thread: threading.Thread | None = None
 
     def connection(self) -> Connection:
-        """The connection by which the app reaches it."""
+        """The connection with which the app reaches the PBX."""
         return Connection(
             host=HOST,
             ami_port=self.ami_port,
@@ -102,14 +102,14 @@ class DemoPbx:
         self.close()
 
     def close(self) -> None:
-        """Stop the servers and reset every connection. It can't be entered again."""
+        """Stop the servers and reset every connection. The PBX can't be entered again."""
         if self._thread is None or not self._thread.is_alive():
             return
         self._call_in_loop(self._stopped.set)
         self._thread.join(_START_S)
 
     def _call_in_loop(self, function: Callable[[], None]) -> None:
-        """Call a function in the servers' loop, if it runs."""
+        """Call a function in the servers' event loop, if it is running."""
         with contextlib.suppress(RuntimeError):  # it has just ended
             if self._loop is not None:
                 self._loop.call_soon_threadsafe(function)
@@ -162,7 +162,7 @@ class DemoPbx:
 
         return handle
 
-    # What a simulated PBX replaces
+    # What tests.simulator overrides
 
     def _accepts(self, server: Literal["ami", "ari"]) -> bool:
         """Whether a new connection is served; otherwise it is reset."""

@@ -1,7 +1,7 @@
 """The demo's process: prepares its folder, serves its PBX on loopback, and keeps a worker running on it.
 
 It ends when it is stopped, when the demo is removed, or when the process that started it ends. If it is killed, its
-worker ends automatically and the next process continues with the same folder.
+worker ends too, and the next process continues with the same folder.
 """
 
 import gc
@@ -33,8 +33,8 @@ from pbx.store.engine import open_engine
 from pbx.store.job_queue import needed_connection
 from pbx.store.models import JobKind
 
-PAST = timedelta(days=30)
-FIRST_PAST = timedelta(days=8)  # written before the demo opens: the days that pages show first
+HISTORY = timedelta(days=30)
+FIRST_HISTORY = timedelta(days=8)  # written before the demo opens: the days that the pages show first
 POLL_S = 0.2
 FILL_GAPS_EVERY_S = 30.0
 RESTART_WORKER_AFTER_S = 2.0
@@ -53,7 +53,7 @@ def run_demo(
     *,
     ready: Callable[[int, int], None] = lambda ami_port, ari_port: None,
 ) -> None:
-    """Run the demo of this data directory until `stop` is set or the demo is removed. Calls `ready` with its ports.
+    """Run the demo of this data directory until `stop` is set or the demo is removed. Calls `ready` with the ports.
 
     Raises DataError if the demo is already running, or the directory can't be written.
     """
@@ -90,7 +90,7 @@ class _DemoProcess:
             settings = demo_settings(self._settings, self._folder, self._mark or "preparing")
             engine = open_engine(settings)
             try:
-                self._write_past(engine, settings)
+                self._write_first_history(engine, settings)
                 ready(pbx.ami_port, pbx.ari_port)
                 self._keep_running(engine, needed_connection(engine, settings).id, pbx.recordings)
             finally:
@@ -101,7 +101,7 @@ class _DemoProcess:
             remove_folder(self._folder)
 
     def _prepare_folder(self) -> None:
-        """Keep a complete demo of this version's story; replace any other folder with an empty one."""
+        """Keep a complete demo with the current history; replace any other folder with an empty one."""
         self._mark = demo_mark(self._folder)
         if not self._mark.startswith(f"{history_version()}-"):
             remove_folder(self._folder)
@@ -109,16 +109,16 @@ class _DemoProcess:
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         (self._folder / DEMO_PBX).unlink(missing_ok=True)
 
-    def _write_past(self, engine: Engine, settings: Settings) -> None:
-        """Write the missing history of the last days, then set the mark. Earlier days follow while the demo runs."""
+    def _write_first_history(self, engine: Engine, settings: Settings) -> None:
+        """Write the missing history of the last days, then the mark. Earlier days follow while the demo runs."""
         gc.collect()
-        gc.freeze()  # imported modules stay: the collector needn't visit them while the past is written
+        gc.freeze()  # the collector needn't visit imported modules while the history is written
         now, connection_id = datetime.now(UTC), needed_connection(engine, settings).id
         if self._mark:
-            fill_gaps(engine, connection_id, now - PAST, now)
+            fill_gaps(engine, connection_id, now - HISTORY, now)
         else:
             self._report_progress(0.0)
-            write_history(engine, connection_id, now - FIRST_PAST, now, self._report_progress)
+            write_history(engine, connection_id, now - FIRST_HISTORY, now, self._report_progress)
         kinds: tuple[JobKind, ...] = ("collect", "sync")
         for kind in kinds:
             with suppress(PbxError):  # the worker repeats it some seconds later
@@ -151,7 +151,7 @@ class _DemoProcess:
         """Write the history of times when no worker listened: earlier days, and while the worker was away."""
         now = datetime.now(UTC)
         try:
-            fill_gaps(engine, connection_id, now - PAST, now, live=True, go_on=lambda: not self._should_stop)
+            fill_gaps(engine, connection_id, now - HISTORY, now, live=True, go_on=lambda: not self._should_stop)
         except PbxError as error:
             log.warning("%s", error.advice)
 

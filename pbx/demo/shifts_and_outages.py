@@ -45,16 +45,16 @@ class DayClock:
         return round((DayClock(self.day + timedelta(days=1)).start_at - self.start_at).total_seconds())
 
     def at(self, second: float) -> datetime:
-        """The moment of a second of the day, to the millisecond."""
+        """The moment at a second of the day, to the millisecond."""
         return self.start_at + timedelta(milliseconds=round(second * 1000))
 
     def second_of(self, hour: float) -> float:
-        """The second of the day at which the wall clock shows an hour, 0 to 24."""
+        """The second of the day at which the clock shows an hour, 0 to 24."""
         local = datetime.combine(self.day, time(), ZoneInfo(ZONE)) + timedelta(hours=hour)
         return (local.astimezone(UTC) - self.start_at).total_seconds()
 
     def hour_of(self, second: float) -> float:
-        """The hour that the wall clock shows: 13.5 is half past one."""
+        """The hour that the clock shows at a second of the day: 13.5 is half past one."""
         local = self.at(second).astimezone(ZoneInfo(ZONE))
         return local.hour + local.minute / 60 + local.second / HOUR_S
 
@@ -94,7 +94,7 @@ def seeded_random(*purpose: object) -> Random:
 
 @lru_cache(maxsize=64)
 def shifts_of_day(day: date) -> tuple[Shift, ...]:
-    """Who works on a day, and when. No shift crosses midnight, so that no agent's calls overlap."""
+    """The shifts of a day. None crosses midnight, so that no agent's calls overlap."""
     clock, random = DayClock(day), seeded_random(day, "shifts")
     shifts = (_shift(agent, clock, random) for agent in AGENTS)
     return tuple(shift for shift in shifts if shift is not None)
@@ -118,13 +118,13 @@ def _shift(agent: Agent, clock: DayClock, random: Random) -> Shift | None:
 
 
 def _work(agent: Agent, from_s: float, to_s: float, pauses: tuple[Pause, ...]) -> Shift:
-    """A shift to the millisecond, as calls are."""
+    """A shift whose times are rounded to milliseconds, like those of calls."""
     rounded = (Pause(round(pause.from_s, 3), round(pause.to_s, 3), pause.reason) for pause in pauses)
     return Shift(agent, round(from_s, 3), round(to_s, 3), tuple(rounded))
 
 
 def _pauses(clock: DayClock, random: Random, lunch_s: float, lunch_min: int, short: int) -> tuple[Pause, ...]:
-    """One long pause, and short ones before and after it."""
+    """The lunch break, and `short` shorter pauses around it."""
     taken = [Pause(lunch_s, lunch_s + lunch_min * 60 + random.uniform(-180, 240), _LUNCH)]
     for number in range(short):
         offset_s = (1 + number // 2) * 5400 + random.uniform(0, 2400)
@@ -136,7 +136,7 @@ def _pauses(clock: DayClock, random: Random, lunch_s: float, lunch_min: int, sho
 
 @lru_cache(maxsize=64)
 def outages_of_day(day: date) -> tuple[tuple[float, float, RegistrationState], ...]:
-    """The outages of the flapping trunk, sorted: start and end in seconds of the day, and its state meanwhile."""
+    """The outages of the flapping trunk, sorted: start and end in seconds of the day, and its state in between."""
     clock, random = DayClock(day), seeded_random(day, "trunks")
     outages: list[tuple[float, float, RegistrationState]] = []
     for _ in range(random.randint(3, 6)):

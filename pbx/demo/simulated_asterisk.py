@@ -1,4 +1,4 @@
-"""The demo PBX's state at a moment, and its events between two: pure functions of the story, the time and its start."""
+"""A simulated Asterisk: its state at any moment and its AMI events between two, computed from the history. Pure."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -28,7 +28,7 @@ _BY_NAME = {agent.name: agent for agent in AGENTS}
 
 @dataclass(frozen=True, slots=True)
 class AmiEvent:
-    """An event as AMI sends it. `group` is its class; `headers` come after Event and Privilege."""
+    """An event as AMI sends it. `group` is its class; `headers` are those after Event and Privilege."""
 
     at: datetime
     name: str
@@ -38,7 +38,7 @@ class AmiEvent:
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """An agent in a queue, as QueueMember describes them."""
+    """An agent in a queue, with the fields of QueueMember."""
 
     agent: Agent
     queue: str
@@ -54,7 +54,7 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class WaitingCaller:
-    """A waiting caller."""
+    """A caller who is waiting in a queue."""
 
     channel: Channel
     position: int
@@ -63,7 +63,7 @@ class WaitingCaller:
 
 @dataclass(frozen=True, slots=True)
 class QueueState:
-    """A queue, its members by extension, and its callers in their order."""
+    """A queue with its members, sorted by extension, and its waiting callers in their order."""
 
     queue: DemoQueue
     counters: QueueCounters
@@ -72,7 +72,7 @@ class QueueState:
 
 
 def last_regular_boot(at: datetime) -> datetime:
-    """The demo PBX's last regular start: it restarts on Sundays at four in the morning."""
+    """When the demo PBX last restarted before a moment: it restarts on Sundays at four in the morning."""
     local = at.astimezone(ZoneInfo(ZONE))
     day = local.date() - timedelta(days=(local.weekday() + 1) % 7)
     booted_at = DayClock(day).at(DayClock(day).second_of(_WEEKLY_BOOT_HOUR))
@@ -84,10 +84,10 @@ def last_regular_boot(at: datetime) -> datetime:
 
 @dataclass(frozen=True)
 class SimulatedAsterisk(Boot):
-    """One demo PBX."""
+    """Asterisk from one start on. It has only the calls that start after it."""
 
     def channels_at(self, at: datetime) -> tuple[Channel, ...]:
-        """The channels at a moment, sorted by their start."""
+        """The channels at a moment, call by call in the order of their start."""
         found: list[Channel] = []
         for call in self.calls_between(at, at + timedelta(milliseconds=1)):
             done = [step for step in call_steps(call, self) if step.at <= at]
@@ -95,7 +95,7 @@ class SimulatedAsterisk(Boot):
         return tuple(found)
 
     def device(self, extension: str, channels: tuple[Channel, ...]) -> int:
-        """The state of a telephone, by the channels."""
+        """The state of a telephone that has some of these channels."""
         if extension == UNUSED_PHONE.extension:
             return DEVICE_UNAVAILABLE
         states = {channel.state for channel in channels if channel.endpoint == extension}
@@ -104,7 +104,7 @@ class SimulatedAsterisk(Boot):
         return DEVICE_RINGING if RINGING in states else DEVICE_IDLE
 
     def registrations(self, at: datetime) -> dict[str, str]:
-        """The registration state of each trunk."""
+        """The registration state of each trunk by its name."""
         states = {trunk.name: "Registered" for trunk in TRUNKS}
         for changed_at, name, state in trunk_changes_of_day(local_day(at)):
             if changed_at <= at:
@@ -112,7 +112,7 @@ class SimulatedAsterisk(Boot):
         return states
 
     def roundtrip_us(self, endpoint: str, at: datetime) -> int:
-        """The round-trip time of an endpoint's last qualify request; there is one each minute."""
+        """The round-trip time of an endpoint's last qualify request. Asterisk sends one each minute."""
         minute = int(at.timestamp()) // 60
         random = seeded_random(endpoint, minute)
         trunk = any(trunk.name == endpoint for trunk in TRUNKS)
@@ -138,7 +138,7 @@ class SimulatedAsterisk(Boot):
         )
 
     def member(self, agent: Agent, queue: str, at: datetime, status: int) -> Member | None:
-        """An agent in a queue, None while they aren't logged in to it."""
+        """An agent in a queue, or None while they aren't logged in to it."""
         day = local_day(at)
         shift = next((one for one in shifts_of_day(day) if one.agent == agent), None)
         second = (at - DayClock(day).start_at).total_seconds()
@@ -173,7 +173,7 @@ class SimulatedAsterisk(Boot):
     # Events
 
     def events_between(self, from_at: datetime, to_at: datetime) -> tuple[AmiEvent, ...]:
-        """The events after `from_at` up to `to_at`, in their order; none from before Asterisk's start."""
+        """The events after `from_at` up to `to_at`, in their order, without those before the start of Asterisk."""
         from_at = max(from_at, self.booted_at - timedelta(milliseconds=1))
         events: list[AmiEvent] = []
         for call in self.calls_between(from_at, to_at):
@@ -203,7 +203,7 @@ class SimulatedAsterisk(Boot):
         ]
 
     def agent_event(self, change: AgentEvent) -> AmiEvent:
-        """The event by which a queue reports that an agent logged in or out, paused or went on."""
+        """The event by which a queue reports that an agent logs in or out, pauses or resumes."""
         agent, at = _BY_NAME[change.agent], change.happened_at
         device = self.device(agent.extension, self.channels_at(at))
         # The event of a logout describes the member as it was before.
@@ -217,7 +217,7 @@ class SimulatedAsterisk(Boot):
 
 
 def member_headers(member: Member) -> EventHeaders:
-    """The headers by which app_queue describes a member."""
+    """The headers that describe a member in the events of app_queue."""
     interface = member.agent.interface
     return (
         ("Queue", member.queue),

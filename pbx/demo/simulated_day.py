@@ -1,6 +1,6 @@
-"""Simulates a day of calls: who calls when, who is free to answer, and who abandons. Pure and deterministic.
+"""Simulates the calls of a day: who calls when, who is free to answer, and who abandons. Pure and deterministic.
 
-A queue rings one agent at a time, and an agent's calls never overlap.
+For each caller, a queue rings one agent at a time. An agent's calls never overlap.
 """
 
 import heapq
@@ -37,15 +37,15 @@ from pbx.model.history import VisitOutcome
 
 WRAP_UP_S = 30.0
 RETRY_S = 5.0
-UNANSWERED_S = 15.0
-TIMEOUT_S = 180.0
-# Inbound calls in each hour of a working day. In the evening and at night, when only support is open, there are more
-# than such a company would get, so that the demo always shows some.
-_CURVE: tuple[int, ...] = (7, 7, 6, 6, 6, 6, 7, 8, 12, 19, 34, 18, 13, 15, 30, 17, 13, 10, 9, 9, 9, 9, 8, 7)
+RING_TIMEOUT_S = 15.0
+QUEUE_TIMEOUT_S = 180.0
+# Inbound calls in each hour of a working day. In the evening and at night, when only support is open, the company gets
+# more calls than a real one would, so that the demo always shows some.
+_CALLS_BY_HOUR: tuple[int, ...] = (7, 7, 6, 6, 6, 6, 7, 8, 12, 19, 34, 18, 13, 15, 30, 17, 13, 10, 9, 9, 9, 9, 8, 7)
 _WEEKEND_SHARE = 0.6
-_UNHURRIED = 1.2  # how much longer calls are when it is quiet
-_TALK = {SALES: (270.0, 0.65), SUPPORT: (330.0, 0.6), BILLING: (300.0, 0.6)}  # median seconds, spread
-_SHARE = ((SALES, 0.36), (SUPPORT, 0.4), (BILLING, 0.24))
+_QUIET_TALK_FACTOR = 1.2  # calls last longer in the evening, at night and at weekends
+_TALK_TIMES = {SALES: (270.0, 0.65), SUPPORT: (330.0, 0.6), BILLING: (300.0, 0.6)}  # median seconds, spread
+_QUEUE_SHARES = ((SALES, 0.36), (SUPPORT, 0.4), (BILLING, 0.24))
 
 
 @dataclass(slots=True)
@@ -61,7 +61,7 @@ class _Caller:
 
 @dataclass(slots=True)
 class _CallInProgress:
-    """A call that is being simulated. Times are seconds of the day."""
+    """A call during the simulation. Times are seconds of the day."""
 
     start_s: float
     direction: Literal["inbound", "outbound", "internal"]
@@ -102,7 +102,8 @@ class _Day:
         self.calls: list[_CallInProgress] = []
         self.schedule: list[tuple[float, int, Callable[[float], None]]] = []
         self.sequence = itertools.count()
-        # Two recorded calls a day, another pair each day: the first in the right queue after 10:00 and after 13:30.
+        # Two calls a day are recorded, with another pair of samples each day: the first answered in the sample's queue
+        # after 10:00 and after 13:30.
         samples, first = list(SAMPLE_RECORDINGS.values()), day.toordinal() * 2
         self.recordings: list[tuple[float, SampleRecording]] = [
             (self.clock.second_of(10), samples[first % len(samples)]),
@@ -118,7 +119,7 @@ class _Day:
         return tuple(self._as_planned_call(index, call) for index, call in enumerate(self.calls))
 
     def _plan(self) -> None:
-        for hour, rate in enumerate(_CURVE):
+        for hour, rate in enumerate(_CALLS_BY_HOUR):
             share = _WEEKEND_SHARE if self.clock.weekend and 8 <= hour < 18 else 1.0
             begin, end = self.clock.second_of(hour), self.clock.second_of(hour + 1)
             self._scatter(begin, end, rate * share * self.random.uniform(0.85, 1.15), self._start_inbound)
@@ -130,7 +131,7 @@ class _Day:
                 self._schedule(second, self._serve_all)
 
     def _scatter(self, begin_s: float, end_s: float, count: float, act: Callable[[float], None]) -> None:
-        """Schedule `count` actions an hour at random moments, but none in the last six minutes of a day."""
+        """Schedule `count` actions an hour at random moments, except in the last six minutes of a day."""
         second, end_s = begin_s, min(end_s, self.clock.length_s - 360)
         while end_s > begin_s and (second := second + self.random.expovariate(count / (HOUR_S))) < end_s:
             self._schedule(second, act)
@@ -146,7 +147,7 @@ class _Day:
     def _start_inbound(self, second: float) -> None:
         number, name = caller_of(self.random.randrange(600))
         hour = self.clock.hour_of(second)
-        queue = self.random.choices([one for one, _ in _SHARE], [weight for _, weight in _SHARE])[0]
+        queue = self.random.choices([one for one, _ in _QUEUE_SHARES], [weight for _, weight in _QUEUE_SHARES])[0]
         self._call_queue(second, number, name, queue if 8 <= hour < 17.3 else SUPPORT)
 
     def _call_queue(self, second: float, number: str, name: str, queue: str) -> None:
@@ -161,7 +162,7 @@ class _Day:
         hasty = self.random.random() < 0.05
         patience_s = self.random.uniform(2, 25) if hasty else 10 + self.random.weibullvariate(210, 1.5)
         self._schedule(joined_s, lambda now: self._join(caller))
-        self._schedule(joined_s + min(patience_s, TIMEOUT_S), lambda now: self._leave_queue(caller, now))
+        self._schedule(joined_s + min(patience_s, QUEUE_TIMEOUT_S), lambda now: self._leave_queue(caller, now))
 
     def _join(self, caller: _Caller) -> None:
         self.waiting[caller.queue].append(caller)
@@ -199,8 +200,8 @@ class _Day:
 
     def _ring(self, caller: _Caller, agent: Agent, second: float) -> None:
         answers = self.random.random() > 0.06
-        ring_s = 2 + self.random.gammavariate(3, 1.4) if answers else UNANSWERED_S
-        ring_s = min(ring_s, UNANSWERED_S)
+        ring_s = 2 + self.random.gammavariate(3, 1.4) if answers else RING_TIMEOUT_S
+        ring_s = min(ring_s, RING_TIMEOUT_S)
         caller.ringing = (agent, second)
         self._occupy(agent, second + ring_s)
         self._schedule(second + ring_s, lambda now: self._end_ring(caller, agent, second, answers, now))
@@ -219,9 +220,9 @@ class _Day:
             self._schedule(now + RETRY_S, self._serve_all)
 
     def _talk(self, call: _CallInProgress, agent: Agent, now: float) -> None:
-        median_s, spread = _TALK[call.queue]
+        median_s, spread = _TALK_TIMES[call.queue]
         quiet = self.clock.weekend or not 8 <= self.clock.hour_of(now) < 18
-        median_s *= _UNHURRIED if quiet else 1.0
+        median_s *= _QUIET_TALK_FACTOR if quiet else 1.0
         talk_s = min(max(median_s * self.random.lognormvariate(0, spread), 12.0), 1500.0)
         due = next((one for one in self.recordings if one[0] <= now and one[1].queue == call.queue), None)
         if due is not None:
@@ -236,7 +237,7 @@ class _Day:
         self._schedule(now + talk_s + WRAP_UP_S, self._serve_all)
 
     def _transfer(self, call: _CallInProgress, now: float, left_s: float) -> None:
-        """Transfer the call to a member of the staff who is free, and keep them occupied until it ends."""
+        """Transfer the call to a free member of the staff, who is then busy until it ends."""
         staff = [one for one in STAFF if self._is_free(one, left_s) and self._is_free(one, now)]
         if not staff:
             return
@@ -256,7 +257,7 @@ class _Day:
             call.rings.append((agent, since_s, now - since_s, False, True))
             self._occupy(agent, now + 2)
             self._schedule(now + 2, self._serve_all)
-        timed_out = now - caller.joined_s >= TIMEOUT_S - 0.001
+        timed_out = now - caller.joined_s >= QUEUE_TIMEOUT_S - 0.001
         call.outcome, call.left_s = ("timeout" if timed_out else "abandoned"), now
         call.end_s = now + (self.random.uniform(6, 14) if timed_out else 0.0)
         call.ended_by = "" if timed_out else "caller"
@@ -268,7 +269,7 @@ class _Day:
             self._schedule(again_s, lambda later: self._call_back(call, later, by_caller=False))
 
     def _call_back(self, call: _CallInProgress, now: float, *, by_caller: bool) -> None:
-        """The caller of an abandoned call calls again, or is called back."""
+        """Let the caller of an abandoned call call again, or an agent call them back."""
         if now > self.clock.length_s - 360:
             return
         if not by_caller:
@@ -295,7 +296,7 @@ class _Day:
         chance = self.random.random()
         if flapping and self._trunk_is_out(second):
             call.end_s, call.cause, call.ended_by = second + self.random.uniform(0.3, 1.5), 34, ""
-            if self.random.random() < 0.8:  # the agent tries again over the same trunk
+            if self.random.random() < 0.8:  # the agent retries over the same trunk
                 self._schedule(
                     call.end_s + self.random.uniform(15, 60), lambda now: self._start_outbound(now, number, again=True)
                 )

@@ -1,4 +1,4 @@
-"""The story of the demo company: a day and a seed always give the same calls. Pure."""
+"""The simulated history of the demo company, by day and period. The same day always has the same calls. Pure."""
 
 from bisect import bisect_left
 from collections.abc import Iterator
@@ -14,13 +14,13 @@ from pbx.demo.simulated_day import simulate_day
 from pbx.model.history import AgentEvent
 
 _SEARCHED_DAYS = 60
-LONGEST_CALL = timedelta(hours=1)  # no call of the story lasts as long
+LONGEST_CALL = timedelta(hours=1)  # every call is shorter
 _started_at = attrgetter("started_at")
 
 
 @lru_cache(maxsize=64)
 def calls_of_day(day: date) -> tuple[PlannedCall, ...]:
-    """All calls that start on a local day of `ZONE`, sorted by their start. The last may end after midnight."""
+    """All calls that start on a local day of the company, sorted by their start. The last may end after midnight."""
     return simulate_day(day)
 
 
@@ -43,12 +43,12 @@ def days_between(from_at: datetime, to_at: datetime) -> Iterator[date]:
 
 
 def local_day(at: datetime) -> date:
-    """The company's local day."""
+    """The company's local day at a moment."""
     return at.astimezone(ZoneInfo(ZONE)).date()
 
 
 def recorded_calls(now: datetime) -> tuple[PlannedCall, ...]:
-    """The latest call of each sample recording that has ended, newest first."""
+    """The last ended call of each sample recording, newest first."""
     found: dict[str, PlannedCall] = {}
     today = local_day(now)
     for days in range(_SEARCHED_DAYS):
@@ -63,7 +63,7 @@ def recorded_calls(now: datetime) -> tuple[PlannedCall, ...]:
 
 @lru_cache(maxsize=64)
 def agent_changes_of_day(day: date) -> tuple[AgentEvent, ...]:
-    """The agents' logins, pauses with reasons, and logouts, one for each of their queues, sorted by time."""
+    """The agents' logins, pauses and logouts, one event for each of their queues, sorted by time."""
     clock, changes = DayClock(day), []
     for shift in shifts_of_day(day):
         moments = [(shift.from_s, "login", "")]
@@ -78,7 +78,7 @@ def agent_changes_of_day(day: date) -> tuple[AgentEvent, ...]:
 
 @lru_cache(maxsize=64)
 def trunk_changes_of_day(day: date) -> tuple[tuple[datetime, str, str], ...]:
-    """The changes of the flapping trunk's registration: moment, trunk, new state."""
+    """The changes of the flapping trunk's registration: the moment, the trunk and its new state."""
     clock, changes = DayClock(day), []
     for since_s, until_s, state in outages_of_day(day):
         changes += [(clock.at(since_s), FLAPPING.name, str(state)), (clock.at(until_s), FLAPPING.name, "Registered")]

@@ -1,6 +1,6 @@
-"""Writes the story's past into the demo's cache, as if a worker had listened and taken snapshots for thirty days.
+"""Writes the simulated history into the demo's cache, as if a worker had listened and taken snapshots for thirty days.
 
-What a worker recorded live stays; the gaps between are filled. The same time range may be written twice.
+It fills the gaps between the times when a worker really listened. Writing a time range twice does no harm.
 """
 
 from collections.abc import Callable, Iterator
@@ -21,11 +21,11 @@ from pbx.store.listening_spans import begin_span, listening_spans, prolong_span
 from pbx.store.models import Table
 from pbx.store.visits import store_agent_events, store_rings, store_visits
 
-END_REASON = "Written from the demo’s story."  # of the listening spans that were written, not heard
-BATCH = timedelta(days=2)  # written in one transaction, for which other writers wait
+END_REASON = "Written by the demo from its simulated history."  # of the listening spans that it writes
+BATCH = timedelta(days=2)  # written in one transaction, during which other writers wait
 _SHORTEST_GAP = timedelta(seconds=1.5)
 _VISITS = Table.metadata.tables["queue_visits"]
-_STORY_FILES = (
+_HISTORY_FILES = (
     "call_events.py",
     "company.py",
     "history_from_events.py",
@@ -38,17 +38,17 @@ ProgressReport = Callable[[float], None]
 
 
 def history_version() -> str:
-    """A word that changes with the story: a demo of another version is replaced, not continued."""
-    contents = ((Path(__file__).parent / name).read_bytes() for name in _STORY_FILES)
+    """A hash of what decides the history. A demo with another version is replaced, not continued."""
+    contents = ((Path(__file__).parent / name).read_bytes() for name in _HISTORY_FILES)
     return sha256(b"".join(contents)).hexdigest()[:12]
 
 
 def write_history(
     engine: Engine, connection_id: int, since: datetime, until: datetime, report: ProgressReport = lambda share: None
 ) -> None:
-    """Write the history from `since` up to `until`, the newest first, and the recordings.
+    """Write the history from `since` up to `until`, latest days first, and the recordings.
 
-    Calls `report` with the share that is done, 0 to 1. Raises what `report` raises, DataError and StorageFull.
+    Calls `report` with the finished share, 0 to 1. Raises what `report` raises, DataError and StorageFull.
     """
     for start_at, end_at in _batches(since, until):
         with writing(engine) as session:
@@ -67,10 +67,10 @@ def fill_gaps(
     live: bool = False,
     go_on: Callable[[], bool] = lambda: True,
 ) -> int:
-    """Write the history of all times from `since` on when no worker listened, the newest first; return their number.
+    """Write the history of all times since `since` when no worker listened, latest first. Returns their number.
 
-    The last of them ends now, or with `live` where the latest listening span ends. Stops early when `go_on` returns
-    False. Raises DataError or StorageFull.
+    The last one ends now, or with `live` where the latest listening span ends. Stops early when `go_on` returns False.
+    Raises DataError or StorageFull.
     """
     with reading(engine) as session:
         spans = listening_spans(session, connection_id, since, now)
@@ -87,20 +87,20 @@ def fill_gaps(
 
 
 def write_time_range(session: Session, connection_id: int, since: datetime, until: datetime) -> None:
-    """Write one time range as a listener knew it at its end: calls that last longer are in progress."""
+    """Write one time range as a listener knew it at its end: calls that end later are in progress."""
     calls = list(calls_between(since - LONGEST_SHIFT, until))
-    facts = history_of_calls((call for call in calls if call.ended_at >= since), until)
-    store_visits(session, connection_id, facts.visits, "live")
-    _reopen(session, connection_id, [visit.uniqueid for visit in facts.visits if visit.outcome == "in_progress"])
-    store_rings(session, connection_id, facts.rings)
+    updates = history_of_calls((call for call in calls if call.ended_at >= since), until)
+    store_visits(session, connection_id, updates.visits, "live")
+    _reopen(session, connection_id, [visit.uniqueid for visit in updates.visits if visit.outcome == "in_progress"])
+    store_rings(session, connection_id, updates.rings)
     store_agent_events(session, connection_id, history_of_agents(since, until))
-    store_legs(session, connection_id, facts.legs, "live")
+    store_legs(session, connection_id, updates.legs, "live")
     write_snapshots(session, connection_id, calls, since, until)
     prolong_span(session, begin_span(session, connection_id, since), until, END_REASON)
 
 
 def _reopen(session: Session, connection_id: int, uniqueids: list[str]) -> None:
-    """Set visits back to in progress. A listener that started while a caller was being answered took them for lost."""
+    """Set visits back to in progress that a listener marked as unknown because it started during them."""
     unknown = _VISITS.c.connection_id == connection_id, _VISITS.c.outcome == "unknown"
     session.connection().execute(
         update(_VISITS).where(*unknown, _VISITS.c.uniqueid.in_(uniqueids)).values(outcome="in_progress", ended_at=None)
@@ -108,7 +108,7 @@ def _reopen(session: Session, connection_id: int, uniqueids: list[str]) -> None:
 
 
 def _batches(since: datetime, until: datetime) -> Iterator[tuple[datetime, datetime]]:
-    """The time range in parts of BATCH, the newest first."""
+    """The time range in parts of BATCH, latest first."""
     while until > since:
         start_at = max(since, until - BATCH)
         yield start_at, until

@@ -1,4 +1,4 @@
-"""Adds the demo's recordings to its cache, as a sync lists them, each with its script as a complete transcript."""
+"""Adds the demo's recordings to its cache as a sync lists them, each with a complete transcript."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -32,10 +32,10 @@ _RECORDINGS, _TRANSCRIPTS, _TRANSCRIPTIONS, _CALLS = (
 
 
 def add_transcribed_recordings(session: Session, connection_id: int, now: datetime) -> int:
-    """Add the recordings that no sync has listed yet, and transcripts for those without. Returns how many got one.
+    """Add the recordings that no sync has listed yet, and the missing transcripts. Returns the number of transcripts.
 
-    A sync downloads the sounds. Automatic transcription is turned off, because it would download a speech model without
-    a request. The calls must be in the cache already.
+    A sync downloads the sounds. Automatic transcription is turned off, because it would download a speech model that
+    nobody requested. The calls must be in the cache already.
     """
     listed = known_names(session, connection_id)
     if not listed:
@@ -80,7 +80,7 @@ def _write_transcripts(session: Session, connection_id: int, calls: Sequence[Pla
 def _mark_completed(
     session: Session, connection_id: int, recording_id: int, call_id: int, call: PlannedCall, length_s: float
 ) -> None:
-    """Store the transcription as completed, as the queue of transcriptions does."""
+    """Store the transcription as completed, as the transcription queue does."""
     row = {"recording_id": recording_id, "connection_id": connection_id, "state": "completed", "model": SCRIPT_ENGINE}
     row |= {"requested_by": "demo", "urgent": False, "recorded_at": call.started_at, "ended_at": call.ended_at}
     row |= {

@@ -1,7 +1,7 @@
-"""Writes the snapshots that a worker would have taken of the story, in bulk.
+"""Writes the snapshots that a worker would have taken during the simulated history, in bulk.
 
-Each snapshot samples queues and trunks; members and extensions only where they differ from the snapshot before, as in
-pbx.store.snapshots. A change of a trunk is also sampled when it happens.
+Each snapshot samples all queues and trunks, and those members and extensions that have changed since the previous
+snapshot, as in pbx.store.snapshots. Changes of a trunk are also sampled when they happen.
 """
 
 import math
@@ -24,7 +24,7 @@ from pbx.demo.simulated_history import agent_changes_of_day, days_between, trunk
 from pbx.model.history import AgentEvent
 from pbx.store.models import Table
 
-LONGEST_SHIFT = timedelta(hours=20)  # longer than anything that a snapshot shows can have lasted
+LONGEST_SHIFT = timedelta(hours=20)  # nothing in a snapshot has lasted longer
 SNAPSHOT_EVERY = timedelta(minutes=5)
 _TOOK_MS = 40
 _STATES = {"Registered": "registered", "Unregistered": "unregistered", "Rejected": "rejected"}
@@ -42,9 +42,9 @@ _ScheduledChange = tuple[datetime, int, Callable[[], None]]
 def write_snapshots(
     session: Session, connection_id: int, calls: Sequence[PlannedCall], since: datetime, until: datetime
 ) -> None:
-    """Add a snapshot every five minutes from `since` up to `until`. `calls`: all from LONGEST_SHIFT before `since` on.
+    """Add a snapshot every SNAPSHOT_EVERY from `since` up to `until`. `calls` begin LONGEST_SHIFT before `since`.
 
-    Samples of the same second that a worker took stay.
+    Samples that a worker took in the same second are kept.
     """
     step = SNAPSHOT_EVERY
     replay = _Replay(calls, since, until)
@@ -66,7 +66,7 @@ def write_snapshots(
 
 
 def _next_multiple(at: datetime, step: timedelta) -> datetime:
-    """The first multiple of `step` since 1970 that isn't before `at`."""
+    """The first multiple of `step`, counted from 1970, that isn't before `at`."""
     step_s = int(step.total_seconds())
     return datetime.fromtimestamp(math.ceil(at.timestamp() / step_s) * step_s, UTC)
 
@@ -81,7 +81,7 @@ def _key(subject_id: int, at: datetime) -> _SampleRow:
 
 
 def _subjects(session: Session, connection_id: int) -> dict[tuple[str, str, str], int]:
-    """The ids of all sampled things by kind, name and the queue of a member. Missing rows are added."""
+    """The ids of all sampled things by kind, name and, for a member, queue. Adds missing rows."""
     wanted = {("queue", queue.number, ""): "" for queue in QUEUES} | {("trunk", trunk.name, ""): "" for trunk in TRUNKS}
     wanted |= {("member", one.interface, queue): one.name for one in AGENTS for queue in one.queues}
     wanted |= {("extension", one.extension, ""): "" for one in (*PHONES, UNUSED_PHONE)}
@@ -105,7 +105,7 @@ def _stored_subjects(session: Session, connection_id: int) -> dict[tuple[str, st
 
 @dataclass
 class _QueueTally:
-    """The counters of a queue, as app_queue has them. Each new value counts a quarter in the moving averages."""
+    """The counters of a queue in app_queue. In the moving averages, each new value counts a quarter."""
 
     waiting: dict[str, datetime] = field(default_factory=dict)
     completed: int = 0
@@ -125,15 +125,15 @@ class _QueueTally:
 
 
 class _Replay:
-    """Plays the story event by event, and has the state of the PBX after each."""
+    """Replays the history, and has the state of the PBX at the moment that it has reached."""
 
     def __init__(self, calls: Sequence[PlannedCall], since: datetime, until: datetime) -> None:
         self.queues = {queue.number: _QueueTally() for queue in QUEUES}
-        # By queue and name of each agent who is logged in: the pause reason, None while not paused.
+        # Of each logged-in agent, by queue and name: the reason of their pause, None while not paused.
         self.paused: dict[tuple[str, str], str | None] = {}
         self.phones = {one.extension: DEVICE_IDLE for one in PHONES} | {UNUSED_PHONE.extension: DEVICE_UNAVAILABLE}
-        self.served: dict[str, str] = {}  # extension: the queue whose caller it talks to
-        self.left: dict[tuple[str, str], datetime] = {}  # when the last call ended, by queue and name
+        self.served: dict[str, str] = {}  # by extension: the queue whose caller they talk to
+        self.left: dict[tuple[str, str], datetime] = {}  # by queue and agent: when the last call ended
         self.trunk_channels = dict.fromkeys((trunk.name for trunk in TRUNKS), 0)
         self.states = dict.fromkeys(self.trunk_channels, "registered")
         self.calls = self.channels = 0
@@ -158,13 +158,13 @@ class _Replay:
         self._next = next(self._moments, None)
 
     def go_to(self, at: datetime) -> None:
-        """Play all events up to a moment."""
+        """Replay all changes up to a moment."""
         while self._next is not None and self._next[0] <= at:
             self._next[2]()
             self._next = next(self._moments, None)
 
     def samples(self, at: datetime, ids: Mapping[tuple[str, str, str], int]) -> Iterator[tuple[str, _SampleRow]]:
-        """The samples of a moment, each with its table."""
+        """The samples of a moment, each with the name of its table."""
         for name, queue in self.queues.items():
             members = {agent: why for (of, agent), why in self.paused.items() if of == name}
             idle = [agent for agent, why in members.items() if why is None and self._is_idle(agent)]

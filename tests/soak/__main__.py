@@ -81,9 +81,9 @@ class SoakPbx(SimulatedPbx):
 def crowd_the_hours() -> None:
     """Ten short calls a minute now and in the next hours, so that a few minutes have many calls."""
     hour = datetime.now(ZoneInfo(ZONE)).hour
-    pbx.demo.simulated_day._CURVE = tuple(600 if (at - hour) % 24 in (0, 1, 2) else 3 for at in range(24))
+    pbx.demo.simulated_day._CALLS_BY_HOUR = tuple(600 if (at - hour) % 24 in (0, 1, 2) else 3 for at in range(24))
     pbx.demo.simulated_day._WEEKEND_SHARE = 1.0
-    pbx.demo.simulated_day._TALK = dict.fromkeys(pbx.demo.simulated_day._TALK, (15, 0.5))
+    pbx.demo.simulated_day._TALK_TIMES = dict.fromkeys(pbx.demo.simulated_day._TALK_TIMES, (15, 0.5))
 
 
 def environment_of(demo: SimulatedPbx, data_dir: Path) -> dict[str, str]:
