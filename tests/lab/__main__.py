@@ -1,4 +1,4 @@
-"""`python -m tests.lab up|down|status|calls|capture`: drive the lab. Needs root, and nothing but Python installed."""
+"""Starts, stops and uses the lab: `python -m tests.lab up|down|status|calls|capture`. Needs root and only Python."""
 
 import fcntl
 import sys
@@ -12,10 +12,10 @@ from tests.lab.servers import CARRIER, PHONES, SERVERS
 
 
 def up() -> None:
-    """Make, configure and start everything that isn't there yet, and wait until it is as promised."""
+    """Build, configure and start what isn't running yet, and wait until all of it is in its documented state."""
     lab_dir().mkdir(parents=True, exist_ok=True)
     with (lab_dir() / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # two processes may start it together
+        fcntl.flock(lock, fcntl.LOCK_EX)  # two processes may start the lab at the same time
         provision()
         CARRIER.start()
         with ThreadPoolExecutor() as pool:
@@ -25,14 +25,14 @@ def up() -> None:
 
 
 def down() -> None:
-    """Stop everything, what an earlier run left too."""
+    """Stop everything, including what an earlier run left behind."""
     PHONES.stop()
     for server in (*SERVERS.values(), CARRIER):
         server.stop()
 
 
 def status() -> None:
-    """Say what runs, and where."""
+    """Print what is running and on which ports."""
     for server in SERVERS.values():
         ports = f"AMI {server.ami_port}, TLS {server.ami_tls_port}; ARI {server.http_port}, TLS {server.https_port}"
         print(f"{server.name:12} {'up' if server.running else 'down':5} {ports}; SIP {server.sip_port}")

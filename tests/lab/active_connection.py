@@ -1,4 +1,4 @@
-"""The basis of tests of imports: a server of the lab as the PBX of an empty cache."""
+"""Makes a server of the lab the active PBX of an empty cache, for tests of imports."""
 
 from sqlalchemy import Engine
 
@@ -9,7 +9,7 @@ from tests.lab.servers import LabServer
 
 
 def add_active_connection(engine: Engine, server: LabServer) -> ActiveConnection:
-    """The server as the app's PBX, one of whose trunks has been seen."""
+    """Add the server as the app's active PBX with one known trunk, `carrier`, and return its connection."""
     connection = server.connection()
     with writing(engine) as session:
         session.add(PbxConnection(id=1, host=connection.host, active=True))

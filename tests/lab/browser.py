@@ -1,4 +1,4 @@
-"""What tests of the lab use of the browser's tests, and a PBX of the lab on the settings page."""
+"""Browser helpers for lab tests: those of tests/browser, and one that enters a lab PBX on the settings page."""
 
 from playwright.sync_api import Page
 
@@ -11,7 +11,7 @@ from tests.paths import ROOT as ROOT
 
 
 def enter_pbx(page: Page, server: LabServer) -> None:
-    """Fill in the settings page."""
+    """Enter a lab server's address and users on the settings page."""
     for name, port, user, secret in (
         ("AMI", server.ami_port, server.ami_username, server.ami_secret),
         ("ARI", server.http_port, server.ari_username, server.ari_secret),

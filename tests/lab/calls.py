@@ -1,4 +1,4 @@
-"""Place the lab's calls: each is real, recorded FreePBX's way, and known by its uniqueid."""
+"""Places real calls on the lab's servers. Each is recorded as FreePBX does it and identified by its uniqueid."""
 
 import csv
 import itertools
@@ -25,12 +25,12 @@ SERIAL = itertools.count(int(time.time()) % 100_000 * 10)
 
 
 def new_caller() -> str:
-    """A caller id no other call of this run has: `Name <number>`."""
+    """Return a caller ID, `Name <number>`, that no other call of this run has."""
     return f"{next(NAMES)} <+4930{next(SERIAL):07d}>"
 
 
 def session(server: Asterisk, events: str = "off") -> Ami:
-    """A manager session that is logged in."""
+    """Return an AMI session that is logged in. Raises LabError if the login fails."""
     ami = Ami(server.host, server.ami_port)
     answer = ami.login(server.ami_username, server.ami_secret, events)
     if answer[0]["Response"] != "Success":
@@ -40,7 +40,7 @@ def session(server: Asterisk, events: str = "off") -> Ami:
 
 @dataclass(frozen=True)
 class PlacedCall:
-    """A call the lab placed, and what is known of it. `uniqueid` and `linkedid` are the same: it is the first leg."""
+    """A call that the lab placed. `uniqueid` is that of the first leg, so it is also the call's linkedid."""
 
     server: LabServer
     kind: Literal["queue", "outbound", "inbound", "internal"]
@@ -53,42 +53,42 @@ class PlacedCall:
 
     @property
     def recording(self) -> str | None:
-        """Its recording's name as ARI lists it (below `monitor`, without extension), once the file is there."""
+        """The recording's name as ARI lists it (below `monitor`, without extension), or None before the file exists."""
         found = list(self.server.monitor.glob(f"*/*/*/*-{self.uniqueid}.wav"))
         return str(found[0].relative_to(self.server.monitor)).removesuffix(".wav") if found else None
 
     @property
     def recording_file(self) -> Path:
-        """Where that recording is; LabError when there is none."""
+        """The recording's path. Raises LabError if there is no recording."""
         if self.recording is None:
             raise LabError(f"No recording of call {self.uniqueid}.")
         return self.server.monitor / f"{self.recording}.wav"
 
     @property
     def recorded_bytes(self) -> int:
-        """Its recording's size so far, 0 when there is none."""
+        """The recording's size so far, or 0 if there is no recording."""
         return self.recording_file.stat().st_size if self.recording else 0
 
     @property
     def queue_events(self) -> list[str]:
-        """What queue_log says happened to it, in order: ENTERQUEUE, CONNECT ..."""
+        """The call's events in queue_log, in order: ENTERQUEUE, CONNECT ..."""
         lines = (self.server.logs / "queue_log").read_text().splitlines()
         return [fields[4] for line in lines if (fields := line.split("|"))[1] == self.uniqueid]
 
     @property
     def disposition(self) -> str:
-        """The CDR's word for its first leg: ANSWERED, BUSY, NO ANSWER, FAILED; empty while it lasts."""
+        """The disposition of the first leg in the CDR: ANSWERED, BUSY, NO ANSWER, FAILED. Empty until the call ends."""
         with (self.server.logs / "cdr-csv/Master.csv").open(newline="") as file:
             words = [row[14] for row in csv.reader(file) if row[16] == self.uniqueid]
         return words[0] if words else ""
 
     def is_up(self) -> bool:
-        """Whether any of its channels is left."""
+        """Whether any channel of the call is still up."""
         with session(self.server) as ami:
             return any(item.get("Linkedid") == self.uniqueid for item in ami.action("CoreShowChannels"))
 
     def hangup(self) -> None:
-        """Hang up its first leg, if it is still there, and wait for the end."""
+        """Hang up the first leg, if it is still up, and wait until the call ends."""
         with session(self.server) as ami:
             ami.action("Hangup", {"Channel": self.channel})
         self.wait_end()
@@ -100,7 +100,7 @@ class PlacedCall:
 def originate(
     server: Asterisk, channel: str, to: str, caller: str, variables: dict[str, float | str] | None = None
 ) -> Message:
-    """Call `channel`, send it to `to` (exten@context) once it answers; the OriginateResponse event."""
+    """Call `channel` and connect it to `to` (exten@context) when it answers. Return the OriginateResponse event."""
     exten, _, context = to.partition("@")
     settings = "\n".join(f"__{name}={value}" for name, value in (variables or {}).items())
     fields = {
@@ -121,17 +121,18 @@ def originate(
 def start_queue_call(
     server: LabServer, queue: str, outcome: str = "waiting", caller: str = "", **variables: float | str
 ) -> PlacedCall:
-    """A caller joins a queue. Who ends it, when: agent `TALK_S`, caller `PATIENCE_S`, queue `TIMEOUT_S`.
+    """Send a caller to a queue.
 
-    Agents of `desk` answer after `ANSWER_S`.
+    The variables say who ends the call and after how many seconds: `TALK_S` the agent, `PATIENCE_S` the caller,
+    `TIMEOUT_S` the queue. Agents of `desk` answer after `ANSWER_S`.
     """
     caller = caller or new_caller()
-    begun = originate(server, "Local/s@caller/n", f"{QUEUES[queue]}@from-internal", caller, variables)
-    return PlacedCall(server, "queue", outcome, caller, QUEUES[queue], queue, begun["Channel"], begun["Uniqueid"])
+    response = originate(server, "Local/s@caller/n", f"{QUEUES[queue]}@from-internal", caller, variables)
+    return PlacedCall(server, "queue", outcome, caller, QUEUES[queue], queue, response["Channel"], response["Uniqueid"])
 
 
 def place_queue_call(server: LabServer, outcome: QueueOutcome, seconds: float = 3, caller: str = "") -> PlacedCall:
-    """A whole queue call: answered in `sales`, or abandoned or timed out in `support` after `seconds`."""
+    """Place a complete queue call: answered in `sales`, or abandoned or timed out in `support`, after `seconds`."""
     variable = {"answered": "TALK_S", "abandoned": "PATIENCE_S", "timeout": "TIMEOUT_S"}[outcome]
     queue = "sales" if outcome == "answered" else "support"
     call = start_queue_call(server, queue, outcome, caller, **{variable: seconds})
@@ -140,7 +141,7 @@ def place_queue_call(server: LabServer, outcome: QueueOutcome, seconds: float = 
 
 
 def park_callers(server: LabServer, count: int, queue: str = "support") -> list[PlacedCall]:
-    """Callers who wait in a queue until they are hung up."""
+    """Send callers to a queue, where they wait until you hang them up."""
     with ThreadPoolExecutor(8) as pool:
         calls = list(pool.map(lambda _: start_queue_call(server, queue), range(count)))
     wait_until("the callers are in the queue", lambda: all(call.queue_events for call in calls))
@@ -148,15 +149,15 @@ def park_callers(server: LabServer, count: int, queue: str = "support") -> list[
 
 
 def start_phone_call(server: LabServer, number: str, outcome: str = "answered", **variables: float | str) -> PlacedCall:
-    """Phone 1001 calls `number` and stays on the line until hung up: 1002, or 555... through the carrier."""
+    """Let phone 1001 call `number` (1002, or 555... through the carrier) and stay on the line until you hang up."""
     kind: Literal["outbound", "internal"] = "outbound" if number.startswith("555") else "internal"
     caller = "Ana Ruiz <1001>"
-    begun = originate(server, "PJSIP/1001", f"{number}@from-internal", caller, variables)
-    return PlacedCall(server, kind, outcome, caller, number, None, begun["Channel"], begun["Uniqueid"])
+    response = originate(server, "PJSIP/1001", f"{number}@from-internal", caller, variables)
+    return PlacedCall(server, kind, outcome, caller, number, None, response["Channel"], response["Uniqueid"])
 
 
 def place_internal_call(server: LabServer, seconds: float = 3) -> PlacedCall:
-    """1001 talks with 1002 for `seconds`."""
+    """Let 1001 talk with 1002 for `seconds`."""
     call = start_phone_call(server, "1002")
     time.sleep(seconds)
     call.hangup()
@@ -164,7 +165,7 @@ def place_internal_call(server: LabServer, seconds: float = 3) -> PlacedCall:
 
 
 def place_trunk_call(server: LabServer, outcome: TrunkOutcome, seconds: float = 3) -> PlacedCall:
-    """A complete call over the trunk `carrier`. `seconds` is the talk time, or the ring time if nobody answers."""
+    """Place a complete call over the trunk `carrier`. `seconds`: the talk time, or the ring time if unanswered."""
     if outcome == "inbound":
         call = start_inbound_call(server, seconds=seconds)
     else:
@@ -194,8 +195,8 @@ def hang_up_all(server: Asterisk) -> None:
 
 
 def place_all(server: LabServer) -> list[PlacedCall]:
-    """One call of every kind, all at the same time."""
-    wanted: list[Callable[[], PlacedCall]] = [
+    """Place one call of every kind, all at the same time."""
+    placers: list[Callable[[], PlacedCall]] = [
         *(
             lambda outcome=outcome: place_queue_call(server, outcome)
             for outcome in ("answered", "abandoned", "timeout")
@@ -203,12 +204,12 @@ def place_all(server: LabServer) -> list[PlacedCall]:
         *(lambda outcome=outcome: place_trunk_call(server, outcome) for outcome in (*NUMBERS, "inbound")),
         lambda: place_internal_call(server),
     ]
-    with ThreadPoolExecutor(len(wanted)) as pool:
-        return [future.result() for future in [pool.submit(place) for place in wanted]]
+    with ThreadPoolExecutor(len(placers)) as pool:
+        return [future.result() for future in [pool.submit(place_call) for place_call in placers]]
 
 
 def calls() -> None:
-    """Place one call of every kind on both PBXes and say what became of each."""
+    """Place one call of every kind on both PBXes and print how each one ended."""
     for server in SERVERS.values():
         for call in place_all(server):
             events = " ".join(call.queue_events) or call.disposition

@@ -1,4 +1,4 @@
-"""Keep the raw replies of the lab's servers as fixtures: the bytes they sent, CRLF and all."""
+"""Saves the raw replies of the lab's servers as fixtures, byte for byte."""
 
 import base64
 import socket
@@ -34,7 +34,7 @@ EVENTS = "system,call,agent,reporting,cdr"
 
 
 class FixtureWriter:
-    """Writes the fixtures of one server."""
+    """Requests replies from one server and writes them as fixtures."""
 
     def __init__(self, server: LabServer) -> None:
         self.server = server
@@ -52,7 +52,7 @@ class FixtureWriter:
     def actions(
         self, ami: Ami, prefix: str, names: list[str], header: str = "", values: dict[str, str] | None = None
     ) -> None:
-        """One file per action, or per value of one header of it."""
+        """Write one file per action or, with `values`, per value of the action's `header`."""
         for name in names:
             for suffix, value in (values or {"": ""}).items():
                 stem = f"{prefix}{name}{'-' if suffix else ''}{suffix}"
@@ -60,7 +60,7 @@ class FixtureWriter:
                 self.write(stem, ami.drain())
 
     def logins(self) -> None:
-        """The four answers to a login; the challenge's before it."""
+        """Write the replies to a correct login and to three refused ones, each after the challenge's reply."""
         for name, username, secret in (
             ("login", "notebook", ""),
             ("login-wrong-secret", "notebook", "wrong"),
@@ -71,7 +71,7 @@ class FixtureWriter:
                 self.write(name, ami.drain(1))
 
     def busy(self) -> None:
-        """Every reply of a snapshot while calls are up, and what is answered to mistakes and missing rights."""
+        """Write every reply of a snapshot while calls are up, and the replies to wrong actions and missing rights."""
         with self.session() as ami:
             ami.drain()
             self.actions(ami, "", CAPTURED_ACTIONS)
@@ -85,19 +85,19 @@ class FixtureWriter:
         self.ari("channels", "/ari/channels")
 
     def events(self) -> None:
-        """What comes unasked while things happen."""
+        """Write the events that the server sends while calls, pauses and registrations change."""
         with self.session(events=EVENTS) as ami:
             ami.drain()
             with ThreadPoolExecutor() as pool:
-                happening = pool.submit(self.happenings)
+                activity = pool.submit(self.activity)
                 raw = b""
-                while not happening.done():
+                while not activity.done():
                     raw += ami.drain()
-                happening.result()
+                activity.result()
             self.write("events", raw + ami.drain(1))
 
-    def happenings(self) -> None:
-        """Calls of every kind; an agent pauses; a trunk and the phones go and come back."""
+    def activity(self) -> None:
+        """Place calls of every kind, pause an agent, and unregister and register a trunk and the phones."""
         place_all(self.server)
         self.server.cli('queue pause member Local/2001@agents/n queue sales reason "Coffee ☕"')
         self.server.cli("queue unpause member Local/2001@agents/n queue sales")
@@ -111,7 +111,7 @@ class FixtureWriter:
         wait_until("the trunk is registered again", self.server.trunks_settled)
 
     def ari(self, name: str, path: str, method: str = "GET", secret: str = "") -> bytes:
-        """One HTTP reply, head and body; written as `ari-NAME`."""
+        """Request one HTTP reply, write its head and body as `ari-NAME`, and return them."""
         password = secret or self.server.ari_secret
         credentials = base64.b64encode(f"{self.server.ari_username}:{password}".encode()).decode()
         head = f"{method} {path} HTTP/1.1\r\nHost: {self.server.host}\r\nAuthorization: Basic {credentials}\r\n\r\n"
@@ -125,10 +125,10 @@ class FixtureWriter:
         return raw
 
     def recordings(self) -> None:
-        """Everything ARI says about recordings: one in the making, finished, empty, oddly named, and a dead link."""
+        """Write ARI's replies about recordings: growing, finished, empty, with an odd name, and a broken link."""
         stored = "/ari/recordings/stored"
         call = start_phone_call(self.server, "5551001")
-        wait_until("the recording grows", lambda: call.recorded_bytes > 10_000)  # written in blocks
+        wait_until("the recording grows", lambda: call.recorded_bytes > 10_000)  # Asterisk writes blocks
         path = f"{stored}/{quote(call.recording or '', safe='')}"
         self.ari("file-being-written", f"{path}/file")
         self.ari("403", path, method="DELETE")
@@ -140,15 +140,15 @@ class FixtureWriter:
         self.ari("404-recording", f"{stored}/nothing/file")
         self.ari("info", "/ari/asterisk/info")
         self.ari("ping", "/ari/asterisk/ping")
-        with self.extra(ODD_RECORDING):
+        with self.extra_recording(ODD_RECORDING):
             self.ari("list-odd", stored)
             self.ari("file-empty", f"{stored}/{quote(ODD_RECORDING, safe='')}/file")
-        with self.extra("dead", link_to="nowhere.wav"):
+        with self.extra_recording("dead", link_to="nowhere.wav"):
             self.ari("list-500", stored)
 
     @contextmanager
-    def extra(self, name: str, link_to: str | None = None) -> Iterator[None]:
-        """An empty recording, or a link, that is there for a moment."""
+    def extra_recording(self, name: str, link_to: str | None = None) -> Iterator[None]:
+        """Add an empty recording, or a symbolic link, for the duration of the block."""
         path = self.server.monitor / f"{name}.wav"
         if link_to:
             path.symlink_to(link_to)
@@ -160,7 +160,7 @@ class FixtureWriter:
             path.unlink()
 
     def bare(self) -> None:
-        """The replies of a server that has no phone, trunk, queue or recording."""
+        """Write the replies of a server that has no phone, trunk, queue or recording."""
         self.server.stop()
         self.server.configure()
         for name in ("pjsip", "sip", "iax", "queues"):
@@ -169,7 +169,7 @@ class FixtureWriter:
         self.server.recording.mkdir()
         try:
             self.server.spawn([*self.server.program, "-f"])
-            wait_until("a bare server greets", self.server.greets)
+            wait_until("a bare server opens its manager port", self.server.greets)
             self.server.cli("core waitfullybooted")
             with self.session() as ami:
                 ami.drain()
@@ -181,7 +181,7 @@ class FixtureWriter:
 
 
 def is_complete_reply(raw: bytes) -> bool:
-    """Whether an HTTP reply is complete, by its Content-Length."""
+    """Whether all bytes of an HTTP reply have arrived, according to its Content-Length."""
     head, end, body = raw.partition(b"\r\n\r\n")
     if not end:
         return False
@@ -190,12 +190,12 @@ def is_complete_reply(raw: bytes) -> bool:
 
 
 def capture_server(server: LabServer) -> None:
-    """All fixtures of one server, in about a minute. Ends the calls it finds, and restarts the server."""
-    recorder = FixtureWriter(server)
+    """Write all fixtures of one server, in about a minute. It hangs up all calls and restarts the server."""
+    writer = FixtureWriter(server)
     hang_up_all(server)
-    recorder.logins()
-    recorder.events()
-    recorder.recordings()
+    writer.logins()
+    writer.events()
+    writer.recordings()
     start_queue_call(server, "support", caller=ODD_CALLER)
     park_callers(server, 1)
     start_queue_call(server, "sales")
@@ -203,13 +203,13 @@ def capture_server(server: LabServer) -> None:
     start_phone_call(server, "5551001")
     start_inbound_call(server, "announcement")
     time.sleep(2)
-    recorder.busy()
+    writer.busy()
     hang_up_all(server)
-    recorder.bare()
+    writer.bare()
 
 
 def capture() -> None:
-    """Capture from both, one after the other: they share the phones."""
+    """Write the fixtures of both servers. They share the phones, so one comes after the other."""
     for server in SERVERS.values():
         capture_server(server)
         print(f"{len(list((FIXTURES / server.name).iterdir()))} files in {FIXTURES / server.name}")

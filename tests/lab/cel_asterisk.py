@@ -1,4 +1,4 @@
-"""An Asterisk that writes CDR and CEL of calls with every end: hang-ups, busy, no answer, queues, transfers."""
+"""An Asterisk that writes the CDR and CEL of hang-ups, busy and unanswered calls, queue calls and transfers."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from pathlib import Path
 from tests.lab.queue_asterisk import QueueAsterisk
 
 AMI_PORTS = {16: 5816, 22: 5822}
-CEL = tuple(
+CEL_COLUMNS = tuple(
     "eventtype eventtime cid_num exten context channame appname uniqueid linkedid peer extra".split()  # noqa: SIM905
 )
-MASTER = tuple(
+MASTER_COLUMNS = tuple(
     """accountcode src dst dcontext clid channel dstchannel lastapp lastdata calldate answer end duration billsec
     disposition amaflags uniqueid userfield peeraccount linkedid sequence""".split()  # noqa: SIM905
 )
@@ -44,20 +44,20 @@ CREATE TABLE cel (
   KEY uniqueid_index (uniqueid),
   KEY linkedid_index (linkedid)
 ) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4
-"""  # FreePBX's; the dates have no index there
+"""  # as in FreePBX, whose table has no index of the dates
 
 
 @dataclass(frozen=True)
 class CelAsterisk(QueueAsterisk):
-    """That Asterisk, and what it wrote."""
+    """An Asterisk with queues that writes the CDR and CEL, which its methods read."""
 
     def cel(self) -> list[dict[str, str]]:
-        """The rows of CEL, in the order in which they were written."""
-        return _rows(self.logs / "cel-custom/cel.csv", CEL)
+        """The rows of the CEL file, in the order in which Asterisk wrote them."""
+        return _rows(self.logs / "cel-custom/cel.csv", CEL_COLUMNS)
 
     def cdr(self) -> list[dict[str, str]]:
-        """The rows of the CDR, with FreePBX's columns."""
-        return _rows(self.logs / "cdr-csv/Master.csv", MASTER)
+        """The rows of the CDR file, with FreePBX's column names."""
+        return _rows(self.logs / "cdr-csv/Master.csv", MASTER_COLUMNS)
 
     def configure(self) -> None:
         super().configure()
@@ -72,9 +72,9 @@ def _rows(path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
 
 @contextmanager
 def cel_asterisk(version: int) -> Iterator[CelAsterisk]:
-    """It runs; it and its files are gone afterwards."""
-    site = CelAsterisk(
+    """Run this Asterisk, then stop it and delete its files."""
+    asterisk = CelAsterisk(
         f"events-{version}", version, AMI_PORTS[version], suffix="-events", templates=("common", "queues", "events")
     )
-    with site.fresh():
-        yield site
+    with asterisk.fresh():
+        yield asterisk

@@ -1,4 +1,4 @@
-"""One shift of a lab server in two caches: in one as it was heard live, in the other as its files tell it."""
+"""Stores the same calls in two caches: in one from live events, in the other from queue_log and the CDR."""
 
 import time
 from collections.abc import Iterator
@@ -26,12 +26,12 @@ from tests.lab.servers import LabServer
 from tests.unit.live.fake_pbx import listening
 
 LIVE, IMPORTED = "live", "imported"
-WAYS = (LIVE, IMPORTED)
+SOURCES = (LIVE, IMPORTED)
 
 
 def environment(server: LabServer) -> dict[str, str]:
-    """The app's settings for a server."""
-    facts = {
+    """The app's settings for a server, as environment variables."""
+    settings = {
         "HOST": server.host,
         "AMI_PORT": server.ami_port,
         "AMI_USERNAME": "notebook",
@@ -40,56 +40,57 @@ def environment(server: LabServer) -> dict[str, str]:
         "ARI_USERNAME": server.ari_username,
         "ARI_PASSWORD": server.ari_secret,
     }
-    return {f"FREEPBX_{name}": str(value) for name, value in facts.items()}
+    return {f"FREEPBX_{name}": str(value) for name, value in settings.items()}
 
 
 @dataclass(frozen=True)
 class LiveAndImported:
-    """A shift, and where the caches are: by way."""
+    """The scripted calls, and the folder that holds the two caches."""
 
-    shift: ScriptedCalls
+    scripted: ScriptedCalls
     folder: Path
 
     @contextmanager
-    def opened(self, way: str) -> Iterator[Engine]:
-        """The cache of a way; meanwhile it is the app's."""
-        with use_settings_of(self.shift.server, self.folder / way), open_app_engine() as engine:
+    def open_cache(self, source: str) -> Iterator[Engine]:
+        """Open one of the caches, LIVE or IMPORTED, and point the app's settings to it."""
+        with use_settings_of(self.scripted.server, self.folder / source), open_app_engine() as engine:
             yield engine
 
 
 def fill_both_caches(server: LabServer, folder: Path) -> LiveAndImported:
-    """Have the server work a shift, listen to it, and import what it wrote of it."""
+    """Place the scripted calls while listening to the server, then import the files that it wrote."""
     with use_settings_of(server, folder / LIVE), open_app_engine() as live, exclusive_desk(server):
-        with listening(live) as watch:
-            shift = place_scripted_calls(server, lambda: store_snapshot(server, folder))
+        with listening(live) as listener:
+            scripted = place_scripted_calls(server, lambda: store_snapshot(server, folder))
             time.sleep(2)  # late events
             server.cli(f"queue reset stats {DESK}")
-            watch.poller.wake()
-            wait_until("a look shows the reset", lambda: bool(desk_resets_since(live, shift.until)))
-        delete_other_calls(live, shift)
+            listener.poller.wake()
+            wait_until("a snapshot shows the reset", lambda: bool(desk_resets_since(live, scripted.until)))
+        delete_other_calls(live, scripted)
     with use_settings_of(server, folder / IMPORTED), open_app_engine() as imported:
         active = needed_connection(imported, load_settings())
-        (read,) = import_queue_log_files(ImportRun(imported, active), [shift.write_queue_log(folder / "queue_log")])
-        assert (read.unreadable, read.unknown) == (0, {})
-        assert import_cdr_file(ImportRun(imported, active), shift.write_cdr(folder / "Master.csv")).unreadable == 0
-    return LiveAndImported(shift, folder)
+        queue_log = scripted.write_queue_log(folder / "queue_log")
+        (result,) = import_queue_log_files(ImportRun(imported, active), [queue_log])
+        assert (result.unreadable, result.unknown) == (0, {})
+        assert import_cdr_file(ImportRun(imported, active), scripted.write_cdr(folder / "Master.csv")).unreadable == 0
+    return LiveAndImported(scripted, folder)
 
 
 def desk_resets_since(engine: Engine, since: datetime) -> list[Reset]:
-    """When the counters of the desk were reset."""
+    """The resets of the desk's counters since a moment."""
     with reading(engine) as session:
         return resets_of(session, 1, since - timedelta(seconds=1), since + timedelta(hours=1), DESK)
 
 
 def store_snapshot(server: LabServer, folder: Path) -> None:
-    """Files tell neither T, nor the trunks, nor the names of agents' interfaces."""
+    """Store a snapshot: files lack the service level's target, the trunks and the names of agents' interfaces."""
     with use_settings_of(server, folder / IMPORTED), open_app_engine() as engine:
         collect_snapshot(engine, needed_connection(engine, load_settings()), output=None)
 
 
 @contextmanager
 def use_settings_of(server: LabServer, folder: Path) -> Iterator[None]:
-    """Meanwhile the app's settings are this PBX and this directory."""
+    """Set the app's PBX and data directory for the duration of the block."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PBX_DATA_DIR", str(folder))
         for name, value in environment(server).items():
@@ -104,13 +105,13 @@ def open_app_engine() -> Iterator[Engine]:
     engine.dispose()
 
 
-def delete_other_calls(engine: Engine, shift: ScriptedCalls) -> None:
-    """Others may place calls on the same server at the same time."""
+def delete_other_calls(engine: Engine, scripted: ScriptedCalls) -> None:
+    """Delete the calls that other tests placed on the server at the same time."""
     with writing(engine) as session:
-        mine = select(CallRow.id).where(col(CallRow.linkedid).in_(shift.linkedids))
+        scripted_ids = select(CallRow.id).where(col(CallRow.linkedid).in_(scripted.linkedids))
         for query in (
-            delete(LegRow).where(col(LegRow.call_id).not_in(mine)),
-            delete(CallRow).where(col(CallRow.linkedid).not_in(shift.linkedids)),
+            delete(LegRow).where(col(LegRow.call_id).not_in(scripted_ids)),
+            delete(CallRow).where(col(CallRow.linkedid).not_in(scripted.linkedids)),
             *(delete(table).where(col(table.queue) != DESK) for table in (VisitRow, RingRow, AgentEventRow)),
         ):
             session.connection().execute(query)

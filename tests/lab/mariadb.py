@@ -1,4 +1,4 @@
-"""A real MariaDB of the tests' own, with FreePBX's table of the CDR: on loopback, gone when they are done."""
+"""A private MariaDB on loopback with FreePBX's CDR table. It is deleted after the tests."""
 
 import os
 import shutil
@@ -17,8 +17,8 @@ import pytest
 from tests.lab.postgres import free_port
 
 PASSWORD = "l@b:cdr/s3cret"
-QUOTED = "l%40b%3Acdr%2Fs3cret"  # the same within an address
-# As FreePBX 16 has it (its module cdr); `uniqueid` and `linkedid` became wider and indexed with the years.
+QUOTED = "l%40b%3Acdr%2Fs3cret"  # the same, quoted for a URL
+# As in FreePBX 16 (its module cdr). Over the years `uniqueid` and `linkedid` became wider and got indexes.
 CDR_TABLE = """
 CREATE TABLE cdr (
   calldate datetime NOT NULL DEFAULT '0000-00-00 00:00:00',
@@ -58,7 +58,7 @@ CREATE TABLE cdr (
 
 
 class MariaDb:
-    """A running server; `address` is for a user who may only read, `certificate` is its own for TLS."""
+    """A running server. `address` is the URL for a read-only user, `certificate` its self-signed TLS certificate."""
 
     def __init__(self, port: int, certificate: Path) -> None:
         self.port, self.certificate = port, certificate
@@ -73,7 +73,7 @@ class MariaDb:
                 cursor.execute(statement)
 
     def insert(self, table: str, rows: list[dict[str, object]]) -> None:
-        """Add rows, each with the columns of the first."""
+        """Insert rows. All have the columns of the first one."""
         names = list(rows[0])
         into = f"INSERT INTO asteriskcdrdb.{table} ({', '.join(names)}) VALUES ({', '.join(['%s'] * len(names))})"
         with self._administrator() as cursor:
@@ -81,7 +81,7 @@ class MariaDb:
 
     @contextmanager
     def _administrator(self) -> Iterator[Any]:
-        """A cursor of the administrator's, whose server takes `0000-00-00` as FreePBX's does."""
+        """Open a cursor for the administrator, in an SQL mode that accepts `0000-00-00`, as FreePBX's does."""
         with (
             pymysql.connect(
                 host="127.0.0.1", port=self.port, user="admin", password=PASSWORD, autocommit=True, charset="utf8mb4"
@@ -92,7 +92,7 @@ class MariaDb:
             yield cursor
 
     def fresh_cdr(self, engine: str = "InnoDB") -> None:
-        """The table of the CDR, empty."""
+        """Create the CDR table again, empty."""
         self.execute("DROP TABLE IF EXISTS cdr", CDR_TABLE.format(engine=engine))
 
 
@@ -105,7 +105,7 @@ def _program(name: str) -> str:
 
 @pytest.fixture(scope="session")
 def mariadb() -> Iterator[MariaDb]:
-    """The server. It uses no file and no service of the system's."""
+    """A server for all tests. It uses none of the system's MariaDB files or services."""
     folder = Path(tempfile.mkdtemp(prefix="pbx-mariadb-"))
     port, user = free_port(), "mysql" if os.geteuid() == 0 else None
     if user:
@@ -119,8 +119,8 @@ def mariadb() -> Iterator[MariaDb]:
         files = [f"--socket={folder / 'socket'}", f"--pid-file={folder / 'pid'}", f"--log-error={folder / 'log'}"]
         certificate, key = _make_certificate(folder)
         files += [f"--ssl-cert={certificate}", f"--ssl-key={key}"]
-        quick = ["--innodb-flush-log-at-trx-commit=0", "--innodb-buffer-pool-size=64M", "--skip-name-resolve"]
-        options = ["--bind-address=127.0.0.1", f"--port={port}", *files, *quick, *as_user]
+        fast = ["--innodb-flush-log-at-trx-commit=0", "--innodb-buffer-pool-size=64M", "--skip-name-resolve"]
+        options = ["--bind-address=127.0.0.1", f"--port={port}", *files, *fast, *as_user]
         server = subprocess.Popen([_program("mariadbd"), data[1], data[0], *options])
         _set_users(server, folder)
         yield MariaDb(port, certificate)
@@ -132,19 +132,19 @@ def mariadb() -> Iterator[MariaDb]:
 
 
 def _make_certificate(folder: Path) -> tuple[Path, Path]:
-    """A certificate for loopback, and its key."""
+    """Create a certificate for loopback. Return the paths of the certificate and its key."""
     certificate, key = folder / "server.pem", folder / "server.key"
     make = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1"]
-    named = ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate)]
-    subprocess.run([*make, *named], check=True, capture_output=True, timeout=60)
-    key.chmod(0o644)  # the server is another user; it is worth nothing elsewhere
+    outputs = ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate)]
+    subprocess.run([*make, *outputs], check=True, capture_output=True, timeout=60)
+    key.chmod(0o644)  # the server runs as another user, and the key protects nothing
     return certificate, key
 
 
 def _set_users(server: subprocess.Popen[bytes], folder: Path) -> None:
-    until, path = time.monotonic() + 60, str(folder / "socket")
-    while not _answers(path):
-        if time.monotonic() > until or server.poll() is not None:
+    deadline, path = time.monotonic() + 60, str(folder / "socket")
+    while not _is_listening(path):
+        if time.monotonic() > deadline or server.poll() is not None:
             pytest.fail(f"MariaDB didn't start:\n{(folder / 'log').read_text()[-2000:]}", pytrace=False)
         time.sleep(0.1)
     connection = pymysql.connect(unix_socket=path, user="root", autocommit=True)
@@ -156,6 +156,6 @@ def _set_users(server: subprocess.Popen[bytes], folder: Path) -> None:
         cursor.execute("GRANT SELECT ON asteriskcdrdb.* TO 'reader'@'127.0.0.1'")
 
 
-def _answers(path: str) -> bool:
+def _is_listening(path: str) -> bool:
     with socket.socket(socket.AF_UNIX) as line:
         return line.connect_ex(path) == 0

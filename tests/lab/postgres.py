@@ -1,4 +1,4 @@
-"""A real PostgreSQL of the tests' own: a private cluster on loopback, gone when they are done."""
+"""A private PostgreSQL cluster on loopback. It is deleted after the tests."""
 
 import os
 import shutil
@@ -19,7 +19,7 @@ PASSWORD = "lab-db-secret"
 
 
 def bin_dir() -> Path:
-    """Where Debian's package keeps its programs; the newest version's."""
+    """The folder of the newest PostgreSQL's programs, where Debian's package installs them."""
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
     if not found:
         pytest.fail("PostgreSQL is not installed: apt-get install postgresql.", pytrace=False)
@@ -39,16 +39,16 @@ def run(*command: str | Path) -> None:
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[str]:
-    """The address of a running cluster's empty database, password included."""
+    """The URL, with password, of an empty database in a running cluster."""
     folder = Path(tempfile.mkdtemp(prefix="pbx-postgres-"))
     (folder / "password").write_text(PASSWORD)
     if os.geteuid() == 0:
         for path in (folder, folder / "password"):
             shutil.chown(path, "postgres")
     port, data, tools = free_port(), folder / "data", bin_dir()
-    by_password = ["-U", "notebook", "-A", "scram-sha-256", f"--pwfile={folder / 'password'}"]
+    authentication = ["-U", "notebook", "-A", "scram-sha-256", f"--pwfile={folder / 'password'}"]
     try:
-        run(tools / "initdb", "-D", data, "-N", "-E", "UTF8", "--locale=C.UTF-8", *by_password)
+        run(tools / "initdb", "-D", data, "-N", "-E", "UTF8", "--locale=C.UTF-8", *authentication)
         options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c fsync=off"
         run(tools / "pg_ctl", "-D", data, "-w", "-o", options, "-l", folder / "log", "start")
         try:
@@ -61,13 +61,13 @@ def postgres() -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def cache_of_postgres(postgres: str) -> str:
-    """The address of the database with the app's tables: to make them takes a third of a second."""
+    """The URL of the database with the app's tables, which are created once: that takes a third of a second."""
     open_engine(Settings(_env_file=None, pbx_database_url=SecretStr(postgres))).dispose()
     return postgres
 
 
 def truncate_tables(url: str) -> str:
-    """The same address, when all of the app's tables are empty."""
+    """Empty all of the app's tables, and return the URL again."""
     with psycopg.connect(url.replace("+psycopg", ""), autocommit=True) as connection:
         names = connection.execute(
             "SELECT string_agg(tablename, ', ') FROM pg_tables"
@@ -79,7 +79,7 @@ def truncate_tables(url: str) -> str:
 
 
 def drop_tables(url: str) -> None:
-    """Drop all tables."""
+    """Drop all tables of the database."""
     with psycopg.connect(url.replace("+psycopg", ""), autocommit=True) as connection:
         connection.execute("DROP SCHEMA public CASCADE")
         connection.execute("CREATE SCHEMA public")

@@ -1,4 +1,4 @@
-"""Programs of the lab: started, found again by what they run, ended, and waited for."""
+"""Starts the lab's programs, finds their processes again, stops them, and waits for conditions."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.lab.provision import LabError, lab_dir
 
 
 def wait_until(what: str, done: Callable[[], bool], deadline_s: float = 30) -> None:
-    """Poll until `done()`; raise LabError naming `what` after `deadline_s` seconds."""
+    """Poll until `done()` is true. Raises LabError, which names `what`, after `deadline_s` seconds."""
     end = time.monotonic() + deadline_s
     while not done():
         if time.monotonic() > end:
@@ -24,13 +24,13 @@ def wait_until(what: str, done: Callable[[], bool], deadline_s: float = 30) -> N
 
 
 class Process(ABC):
-    """A program that outlives the command that started it, found again by what it runs and where."""
+    """A program that outlives the command that started it. It is found again by its command line."""
 
     name: str
 
     @property
     def log(self) -> Path:
-        """What it prints, warnings and errors mostly."""
+        """The file with its output, mostly warnings and errors."""
         return lab_dir() / f"{self.name}.log"
 
     @abstractmethod
@@ -38,10 +38,10 @@ class Process(ABC):
         """Whether a directory of /proc is one of this program's processes."""
 
     def pids(self) -> list[int]:
-        """Its processes, those left by an earlier run too; dead ones don't count."""
+        """The IDs of its running processes, including those of an earlier run."""
         found = []
         for proc in Path("/proc").glob("[0-9]*"):
-            with contextlib.suppress(OSError):  # it may end while we look
+            with contextlib.suppress(OSError):  # the process may end meanwhile
                 if self.is_mine(proc) and is_alive(int(proc.name)):
                     found.append(int(proc.name))
         return found
@@ -51,13 +51,13 @@ class Process(ABC):
         return bool(self.pids())
 
     def spawn(self, command: list[str]) -> None:
-        """Start it in a session of its own, its parent gone, so that init reaps it."""
+        """Start it in its own session without a parent, so that init reaps it."""
         with self.log.open("wb") as log:
             daemon = ["setsid", "--fork", *command]
             subprocess.run(daemon, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, cwd="/", check=True)
 
     def kill(self, deadline_s: float = 10) -> None:
-        """Ask it to end, insist after `deadline_s` seconds."""
+        """Send SIGTERM, and SIGKILL after `deadline_s` seconds."""
         pids = self.pids()
         send_signal(pids, signal.SIGTERM)
         with contextlib.suppress(LabError):
@@ -66,20 +66,20 @@ class Process(ABC):
         wait_until(f"{self.name} is gone", lambda: not any(map(is_alive, pids)))
 
     def crash(self) -> None:
-        """Kill it. Afterwards its ports and sockets are free."""
+        """Send SIGKILL and wait until the process is gone. Then its ports and sockets are free."""
         pids = self.pids()
         send_signal(pids, signal.SIGKILL)
         wait_until(f"{self.name} is gone", lambda: not any(map(is_alive, pids)))
 
 
-def send_signal(pids: list[int], number: signal.Signals) -> None:
+def send_signal(pids: list[int], sig: signal.Signals) -> None:
     for pid in pids:
         with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, number)
+            os.kill(pid, sig)
 
 
 def is_alive(pid: int) -> bool:
-    """Whether a process is there. One that ends first loses its command line, and only then closes its sockets."""
+    """Whether a process exists. An ending process loses its command line first and closes its sockets later."""
     try:
         return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
     except (FileNotFoundError, ProcessLookupError):

@@ -1,4 +1,4 @@
-"""Make the lab's Asterisk roots (Debian's own packages) and the certificates its TLS ports show."""
+"""Builds the root file systems of the lab's Asterisks from Debian's packages, and the TLS certificates."""
 
 import os
 import shutil
@@ -16,7 +16,7 @@ class LabError(RuntimeError):
 
 
 def lab_dir() -> Path:
-    """Where everything of the lab lives: `PBX_LAB_DIR`, or the user's cache."""
+    """The folder of the lab's files: `PBX_LAB_DIR`, or one in the user's cache."""
     if chosen := os.environ.get("PBX_LAB_DIR"):
         return Path(chosen).absolute()
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
@@ -24,23 +24,23 @@ def lab_dir() -> Path:
 
 
 def root_dir(version: int) -> Path:
-    """The directory that is `/` to this version's Asterisk."""
+    """The root file system of this version's Asterisk."""
     return lab_dir() / f"root-{version}"
 
 
 def is_made(version: int) -> bool:
-    """Whether that version's root is whole: a directory there may be what a stopped run or another program left."""
+    """Whether that version's root is complete. A folder alone may be left from an interrupted run."""
     return (root_dir(version) / "usr/sbin/asterisk").is_file()
 
 
 def require_made(version: int) -> None:
-    """Raise LabError, with what to do, where that version's root isn't whole."""
+    """Raise LabError, with a fix, unless that version's root is complete."""
     if not is_made(version):
         raise LabError(f"This needs the lab's Asterisk {version}: run `make lab-up` first (root on Debian).")
 
 
 def provision() -> None:
-    """Make what is missing: tools, both roots (in parallel, about a minute), certificates."""
+    """Install the tools, and build both roots (in parallel, about a minute) and the certificates, if missing."""
     if os.geteuid() != 0:
         raise LabError("The lab needs root, for debootstrap and chroot: run it with sudo.")
     lab_dir().mkdir(parents=True, exist_ok=True)
@@ -55,7 +55,7 @@ def provision() -> None:
 
 
 def make_root(version: int) -> None:
-    """Debootstrap one root beside its final name; a half-made one is made again."""
+    """Build one root with debootstrap, and rename it when it is complete. An incomplete one is built again."""
     if is_made(version):
         return
     root = root_dir(version)
@@ -70,7 +70,7 @@ def make_root(version: int) -> None:
 
 
 def remove_root(root: Path) -> None:
-    """Remove a root, after unmounting what a killed debootstrap left mounted in it."""
+    """Delete a root, after unmounting what a killed debootstrap left mounted in it."""
     mounts = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
     for mount in sorted((m for m in mounts if Path(m).is_relative_to(root)), reverse=True):
         subprocess.run(["umount", mount], check=True)
@@ -79,7 +79,7 @@ def remove_root(root: Path) -> None:
 
 
 def run_logged(command: list[str], name: str, environment: dict[str, str] | None = None) -> None:
-    """Run a command, its output into the lab's `NAME.log`; raise LabError with the log's tail if it fails."""
+    """Run a command with its output in the lab's `NAME.log`. Raises LabError with the log's end if it fails."""
     log = lab_dir() / f"{name}.log"
     with log.open("wb") as output:
         done = subprocess.run(
@@ -90,12 +90,12 @@ def run_logged(command: list[str], name: str, environment: dict[str, str] | None
 
 
 def tail(path: Path, lines: int = 40) -> str:
-    """The last lines of a text file, empty if there is none."""
+    """The last lines of a text file, or an empty text if it doesn't exist."""
     return "\n".join(path.read_text(errors="replace").splitlines()[-lines:]) if path.exists() else ""
 
 
 def make_certificates() -> None:
-    """An authority of the lab's own (`ca.pem`) and the certificate of localhost and 127.0.0.1 signed by it."""
+    """Create the lab's certificate authority (`ca.pem`), and a certificate for localhost and 127.0.0.1."""
     base = lab_dir()
     if (base / "server.pem").exists():
         return

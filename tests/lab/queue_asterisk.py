@@ -1,4 +1,4 @@
-"""An Asterisk with queues only, for tests that reload it, restart it or send callers every way out of a queue."""
+"""An Asterisk with queues only, for tests that reload or restart it, or let callers leave a queue in every way."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ OPEN, DEAF, CLOSED, LEAVING = "open", "deaf", "closed", "leaving"
 
 @dataclass(frozen=True)
 class Caller:
-    """A caller who was sent to a queue. `channel` is the one in the queue."""
+    """A caller who was sent to a queue. `channel` is the channel that waits in the queue."""
 
-    site: QueueAsterisk
+    asterisk: QueueAsterisk
     queue: str
     number: str
     channel: str
@@ -27,12 +27,12 @@ class Caller:
 
     @property
     def events(self) -> list[str]:
-        """What queue_log says of the call, in order."""
+        """The call's events in queue_log, in order."""
         return [fields[-1] for fields in self._fields()]
 
     def _fields(self) -> list[list[str]]:
-        lines = [line.split("|") for line in self.site.log_text().splitlines()]
-        # A name with a | moves the others on, so the event is the first word in capitals behind the queue.
+        lines = [line.split("|") for line in self.asterisk.log_text().splitlines()]
+        # A | in a name shifts the fields, so the event is the first field in capitals after the queue.
         return [
             [*fields[:3], next((word for word in fields[4:] if word.isupper()), "")]
             for fields in lines
@@ -40,12 +40,12 @@ class Caller:
         ]
 
     def wait_for(self, *events: str) -> None:
-        """Wait until queue_log has one of these events of the call."""
+        """Wait until queue_log has one of these events for the call."""
         wait_until(f"{' or '.join(events)} of {self.uniqueid}", lambda: not set(events).isdisjoint(self.events))
 
-    def partner(self) -> str:
-        """The agent's channel."""
-        with session(self.site) as ami:
+    def agent_channel(self) -> str:
+        """The channel of the agent who is talking to this caller."""
+        with session(self.asterisk) as ami:
             items = {item["Channel"]: item for item in ami.action("CoreShowChannels") if "Channel" in item}
         bridge = items[self.channel]["BridgeId"]
         return next(name for name, item in items.items() if item["BridgeId"] == bridge and name != self.channel)
@@ -53,29 +53,31 @@ class Caller:
 
 @dataclass(frozen=True)
 class QueueAsterisk(SpareAsterisk):
-    """That Asterisk, and the callers sent to it."""
+    """An Asterisk with queues and its queue_log."""
 
     def log_text(self) -> str:
+        """The text of queue_log, empty before Asterisk writes it."""
         path = self.logs / "queue_log"
         return path.read_text() if path.exists() else ""
 
     def call(self, queue: str, **variables: float | str) -> Caller:
-        """A caller is sent to a queue. `TALK_S`, `PATIENCE_S`, `TIMEOUT_S`, `KEY`: see its dialplan."""
+        """Send a caller to a queue. etc/queues/extensions.conf explains the variables."""
         caller = new_caller()
-        begun = originate(self, "Local/s@caller/n", f"{queue}@queues", caller, variables)
+        response = originate(self, "Local/s@caller/n", f"{queue}@queues", caller, variables)
         number = caller.partition("<")[2].rstrip(">")
-        return Caller(self, queue, number, begun["Channel"], begun["Uniqueid"])
+        return Caller(self, queue, number, response["Channel"], response["Uniqueid"])
 
     def act(self, action: str, **headers: str) -> list[Message]:
+        """Run an AMI action in a session of its own, and return the reply."""
         with session(self) as ami:
             return ami.action(action, headers)
 
 
 @contextmanager
 def queue_asterisk(version: int) -> Iterator[QueueAsterisk]:
-    """It runs; it and its files are gone afterwards."""
-    site = QueueAsterisk(
+    """Run this Asterisk, then stop it and delete its files."""
+    asterisk = QueueAsterisk(
         f"queues-{version}", version, AMI_PORTS[version], suffix="-queues", templates=("common", "queues")
     )
-    with site.fresh():
-        yield site
+    with asterisk.fresh():
+        yield asterisk

@@ -1,4 +1,4 @@
-"""Calls with known words at known times, without a PBX and without a model: what the player's tests look at."""
+"""Fills a cache with calls and transcripts whose words and times are known, for the player's tests."""
 
 import math
 import wave
@@ -18,8 +18,8 @@ from pbx.store.transcription_queue import set_paused
 
 RATE_HZ = 8000
 WORD_S = 0.4
-LONG_S = 700  # what is so long is prepared by the worker
-SPOKEN = [  # start, speaker, text, flags
+LONG_S = 700  # the worker, not the page, makes a recording of this length playable
+SPOKEN = [  # start in seconds, speaker, text, flags
     (2.0, "caller", "Hello I have a question about my invoice", ""),
     (6.0, "agent", "Of course what is the number on your invoice", ""),
     (10.5, "caller", "It is four seven one one", ""),
@@ -32,6 +32,7 @@ SPOKEN = [  # start, speaker, text, flags
 
 
 def words_of(start_s: float, text: str) -> list[list[Any]]:
+    """The words of a segment as they are stored: start, end, text and probability. Each takes WORD_S."""
     tokens = list(text) if text.startswith("你") else text.split()
     return [
         [
@@ -45,14 +46,14 @@ def words_of(start_s: float, text: str) -> list[list[Any]]:
 
 
 def write_sound(path: Path, seconds: int) -> None:
-    """A tone on the channel of whoever speaks: caller left, agent right."""
+    """Write a stereo file with a tone whenever somebody speaks: the caller left, the agent right."""
     samples = array("h", bytes(4 * RATE_HZ * seconds))
     for start_s, speaker, text, _ in SPOKEN:
         side = int(speaker == "agent")
         length_s = len(words_of(start_s, text)) * WORD_S or 5.0
         for index in range(int(start_s * RATE_HZ), min(int((start_s + length_s) * RATE_HZ), RATE_HZ * seconds)):
-            loud = 9000 * abs(math.sin(index / RATE_HZ / WORD_S * math.pi))
-            samples[2 * index + side] = int(loud * math.sin(index * 0.35))
+            amplitude = 9000 * abs(math.sin(index / RATE_HZ / WORD_S * math.pi))
+            samples[2 * index + side] = int(amplitude * math.sin(index * 0.35))
     path.parent.mkdir(parents=True, exist_ok=True)
     with wave.open(str(path), "wb") as file:
         file.setparams((2, 2, RATE_HZ, 0, "NONE", ""))
@@ -60,7 +61,7 @@ def write_sound(path: Path, seconds: int) -> None:
 
 
 def add_call(settings: Settings, engine: Engine, pbx: int, number: str, seconds: int = 40) -> int:
-    """A call with its recording; returns the recording's id, which is the call's too."""
+    """Add a call with its recording. Return the recording's ID, which is also the call's."""
     with writing(engine) as session:
         call = CallRow(
             connection_id=pbx, linkedid=number, from_number=number, to_number="600", queue="support", agent="1001"
@@ -81,6 +82,7 @@ def add_call(settings: Settings, engine: Engine, pbx: int, number: str, seconds:
 
 
 def add_transcript(engine: Engine, pbx: int, recording_id: int, rows: list[SegmentRow]) -> None:
+    """Add a completed transcript with these segments, its analysis and its entry in the search index."""
     with writing(engine) as session:
         transcript = Transcript(recording_id=recording_id, engine="whisper", model="base", language="en", channels=2)
         transcript.sqlmodel_update({"complete": True, "current": True, "duration_s": 40.0, "speech_s": 18.0})
@@ -108,6 +110,7 @@ def add_transcript(engine: Engine, pbx: int, recording_id: int, rows: list[Segme
 
 
 def segment_rows() -> list[SegmentRow]:
+    """The segments of SPOKEN."""
     return [
         SegmentRow(
             transcript_id=0,
@@ -124,7 +127,11 @@ def segment_rows() -> list[SegmentRow]:
 
 
 def fill_cache(data_dir: Path) -> None:
-    """Five calls: one with all there is to see, one of 100,000 words, one failed, one queued, one long and new."""
+    """Fill the cache in `data_dir` with five calls, with transcription paused.
+
+    They are: a call with everything that the player shows, one of 100,000 words, one whose transcription failed, one
+    that is queued, and a long one without a transcript.
+    """
     settings = Settings(_env_file=None, pbx_data_dir=data_dir)
     engine = open_engine(settings)
     pbx = save_connection(engine, settings, Connection(host="pbx.invalid", ari_port=8088, ami_port=5038))

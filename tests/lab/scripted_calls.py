@@ -1,4 +1,4 @@
-"""Some minutes of a lab server's life: the same calls for whoever listens, for an import, and counted by Asterisk."""
+"""Twelve calls on a lab server, with all that tests compare: live events, queue_log, CDR and Asterisk's counters."""
 
 import fcntl
 import time
@@ -24,11 +24,11 @@ from tests.lab.process import wait_until
 from tests.lab.provision import lab_dir
 from tests.lab.servers import LabServer
 
-DESK = "desk"  # nobody else sends calls to it
+DESK = "desk"  # no other test sends calls to this queue
 PAUSED, REASON = "Local/5010@agents/n", "Coffee"
 TEMP, TEMP_NAME = "Local/5011@agents/n", "Wanda Kern"
 TRANSFER_TARGET = {"Exten": "100", "Context": "elsewhere"}
-# Who ends it, and when: each at least two seconds away from the desk's service level of four.
+# Who ends each call, and when: at least two seconds before or after the desk's service level target of four.
 QUEUE_CALLS: dict[str, dict[str, float | str]] = {
     "soon": {"ANSWER_S": 1, "TALK_S": 3},
     "late": {"ANSWER_S": 7, "TALK_S": 3},
@@ -42,12 +42,15 @@ QUEUE_CALLS: dict[str, dict[str, float | str]] = {
 
 @dataclass(frozen=True)
 class ScriptedCalls:
-    """What happened. `calls` by name; `counted` is QueueParams of the desk afterwards, reset before."""
+    """The calls that were placed, and what Asterisk recorded about them.
+
+    `calls` has them by name. `counters` is the desk's QueueParams event after the calls; they were reset before.
+    """
 
     server: LabServer
     calls: dict[str, PlacedCall]
     uniqueids: frozenset[str]  # of all channels of these calls
-    counted: Message
+    counters: Message
     since: datetime
     until: datetime
 
@@ -56,14 +59,14 @@ class ScriptedCalls:
         return {call.uniqueid for call in self.calls.values()}
 
     def write_queue_log(self, into: Path) -> Path:
-        """The desk's lines of these minutes."""
+        """Write the desk's lines of queue_log since the first call, and return the path."""
         lines = (self.server.logs / "queue_log").read_text().splitlines(keepends=True)
-        mine = (line for line in lines if line.split("|")[2] == DESK)
-        into.write_text("".join(line for line in mine if int(line.split("|")[0]) >= int(self.since.timestamp())))
+        desk_lines = (line for line in lines if line.split("|")[2] == DESK)
+        into.write_text("".join(line for line in desk_lines if int(line.split("|")[0]) >= int(self.since.timestamp())))
         return into
 
     def write_cdr(self, into: Path) -> Path:
-        """The lines of Master.csv of these calls."""
+        """Write the lines of Master.csv about these calls, and return the path."""
         lines = (self.server.logs / "cdr-csv/Master.csv").read_text().splitlines(keepends=True)
         into.write_text("".join(line for line in lines if line.rsplit(",", 2)[1].strip('"') in self.uniqueids))
         return into
@@ -71,22 +74,25 @@ class ScriptedCalls:
 
 @contextmanager
 def exclusive_desk(server: LabServer) -> Iterator[None]:
-    """Nobody else of this machine's tests works at the desk meanwhile."""
+    """Keep other tests on this machine away from the desk for the duration of the block."""
     with (lab_dir() / f"{server.name}-{DESK}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 
 def place_scripted_calls(server: LabServer, meanwhile: Callable[[], object]) -> ScriptedCalls:
-    """Seven internal callers and one over the trunk call the desk, beside three outbound calls and an internal one."""
+    """Place eight calls to the desk, one of them over the trunk, and three outbound calls and an internal one.
+
+    `meanwhile` runs while the calls are in progress.
+    """
     since = datetime.now(UTC)
     server.cli(f"queue reset stats {DESK}")
     server.cli(f'queue add member {TEMP} to {DESK} penalty 1 as "{TEMP_NAME}"')
     server.cli(f"queue pause member {PAUSED} queue {DESK} reason {REASON}")
-    wanted: dict[str, Callable[[], PlacedCall]] = {
+    placers: dict[str, Callable[[], PlacedCall]] = {
         name: partial(_queue_call, server, name, settings) for name, settings in QUEUE_CALLS.items()
     }
-    wanted |= {
+    placers |= {
         "inbound": lambda: _after_end(start_inbound_call(server, DESK, seconds=5)),
         "internal": lambda: place_internal_call(server, 3),
         "out": lambda: place_trunk_call(server, "answered", 3),
@@ -94,8 +100,8 @@ def place_scripted_calls(server: LabServer, meanwhile: Callable[[], object]) -> 
         "noanswer": lambda: place_trunk_call(server, "noanswer", 3),
     }
     with session(server, events="call") as ami:
-        with ThreadPoolExecutor(len(wanted)) as pool:
-            placed = {name: pool.submit(place) for name, place in wanted.items()}
+        with ThreadPoolExecutor(len(placers)) as pool:
+            placed = {name: pool.submit(place) for name, place in placers.items()}
             meanwhile()
             calls = {name: future.result() for name, future in placed.items()}
         uniqueids = _uniqueids_of(ami, {call.uniqueid for call in calls.values()})
@@ -112,7 +118,7 @@ def _queue_call(server: LabServer, name: str, settings: dict[str, Any]) -> Place
     call = start_queue_call(server, DESK, name, **settings)
     if name in ("blind", "attended"):
         wait_until(f"somebody answers {name}", lambda: "CONNECT" in call.queue_events)
-        time.sleep(1.5)  # so that there is talk to count
+        time.sleep(1.5)  # so that there is talk time to count
         _transfer(call, attended=name == "attended")
     return _after_end(call)
 
@@ -123,7 +129,7 @@ def _after_end(call: PlacedCall) -> PlacedCall:
 
 
 def _transfer(call: PlacedCall, *, attended: bool) -> None:
-    """The agent transfers the caller; if attended, the agent talks to the target first."""
+    """Let the agent transfer the caller. If attended, the agent talks to the target first."""
     with session(call.server) as ami:
         items = {item["Channel"]: item for item in ami.action("CoreShowChannels") if "Channel" in item}
         bridge = items[call.channel]["BridgeId"]
@@ -136,10 +142,10 @@ def _transfer(call: PlacedCall, *, attended: bool) -> None:
 
 
 def _uniqueids_of(ami: Ami, linkedids: set[str]) -> frozenset[str]:
-    """All channels of these calls: Master.csv tells no linkedid."""
+    """The uniqueids of all channels of these calls. Master.csv has no linkedid to find them by."""
     ami.action("Ping")
-    heard = [event for event in ami.events if event.get("Uniqueid")]
-    return frozenset(event["Uniqueid"] for event in heard if event.get("Linkedid") in linkedids)
+    channel_events = [event for event in ami.events if event.get("Uniqueid")]
+    return frozenset(event["Uniqueid"] for event in channel_events if event.get("Linkedid") in linkedids)
 
 
 def _queue_counters(server: LabServer) -> Message:

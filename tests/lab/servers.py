@@ -1,4 +1,4 @@
-"""The lab's servers: Asterisk 16 and 22 as PBXes, a second Asterisk 22 as the carrier of both, and their phones."""
+"""The lab's servers: Asterisk 16 and 22 as PBXes, another Asterisk 22 as the carrier of both, and their phones."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.lab.provision import LabError, lab_dir, require_made, root_dir, tail
 if TYPE_CHECKING:
     from pbx.settings import Connection
 
-UNUSED = (  # configuration whose absence would only make noise
+UNUSED = (  # configuration files that are empty, because Asterisk logs errors without them
     "acl amd ccss cel cli_aliases confbridge features followme pjproject pjsip_notify pjsip_wizard res_parking "
     "stir_shaken udptl"
 )
@@ -32,13 +32,13 @@ PAUSED = {"Local/4001@agents/n": "Lunch", "Local/4002@agents/n": 'Back at 3 "o\'
 PHONE_PROMPTS = {
     "1001": ("demo-congrats", "demo-moreinfo"),
     "1002": ("demo-instruct", "demo-echotest"),
-}  # what phones say
+}  # the Asterisk prompts that each phone plays
 ODD_MEMBER = 'Zoë "Zo" <O\'Brien> 日本'
 
 
 @dataclass(frozen=True)
 class Asterisk(Process):
-    """One Asterisk process in its root, bound to 127.0.0.1."""
+    """One Asterisk process in its own root file system, bound to 127.0.0.1."""
 
     name: str
     version: int
@@ -46,7 +46,7 @@ class Asterisk(Process):
     sip_port: int = 0
     iax_port: int = 0
     rtp_start: int = 0
-    suffix: str = ""  # of its directories, where two share a root
+    suffix: str = ""  # of its directories, because several share a root
     templates: tuple[str, ...] = ("common", "pbx")
     host: str = "127.0.0.1"
     ami_username: str = "notebook"
@@ -66,7 +66,7 @@ class Asterisk(Process):
 
     @property
     def logs(self) -> Path:
-        """Holds `full`, and on a PBX `queue_log` and `cdr-csv/Master.csv`."""
+        """The folder of the log `full` and, on a PBX, of `queue_log` and `cdr-csv/Master.csv`."""
         return self.root / f"var/log/asterisk{self.suffix}"
 
     @cached_property
@@ -79,7 +79,7 @@ class Asterisk(Process):
         return config in words and b"-f" in words and Path(os.readlink(proc / "root")) == self.root.resolve()
 
     def cli(self, command: str, deadline_s: float = 20) -> str:
-        """What Asterisk's command line answers; raise LabError if it is not reached."""
+        """Run an Asterisk CLI command and return its output. Raises LabError if Asterisk can't be reached."""
         run = [*self.program, "-rx", command]
         done = subprocess.run(run, capture_output=True, stdin=subprocess.DEVNULL, timeout=deadline_s, cwd="/")
         text = done.stdout.decode(errors="replace")
@@ -105,9 +105,9 @@ class Asterisk(Process):
         }
 
     def configure(self) -> None:
-        """Replace the packaged configuration by the lab's templates, and make the directories they name.
+        """Replace the package's configuration with the lab's templates, and create the directories they name.
 
-        Raises LabError without a whole root: what is made in one that isn't there would pass for it.
+        Raises LabError unless the root is complete: directories created in a missing root would look like one.
         """
         require_made(self.version)
         shutil.rmtree(self.etc, ignore_errors=True)
@@ -119,7 +119,7 @@ class Asterisk(Process):
         (self.root / f"var/lib/asterisk{self.suffix}").mkdir(exist_ok=True)
 
     def start(self) -> None:
-        """Configure and start it, unless it runs, and wait until it is fully booted."""
+        """Configure and start it, unless it is running, and wait until it is fully booted."""
         if not self.running:
             self.configure()
             self.spawn([*self.program, "-f"])
@@ -131,7 +131,7 @@ class Asterisk(Process):
             raise LabError(f"{error}\nThe end of {self.log}:\n{tail(self.log)}") from error
 
     def ready(self) -> None:
-        """Wait for what this server promises once it is booted."""
+        """Wait until the server is in its documented state. Called when it is booted."""
 
     def greets(self) -> bool:
         """Whether its manager port sends the greeting."""
@@ -158,7 +158,7 @@ class Asterisk(Process):
 
 @dataclass(frozen=True)
 class RecordingAsterisk(Asterisk):
-    """An Asterisk with ARI and recordings, kept FreePBX's way."""
+    """An Asterisk with ARI and with recordings in FreePBX's layout."""
 
     http_port: int = 0
 
@@ -169,7 +169,7 @@ class RecordingAsterisk(Asterisk):
 
     @property
     def recording(self) -> Path:
-        """What ARI lists: a link to `monitor`."""
+        """The directory that ARI lists: a symbolic link to `monitor`."""
         return self.spool / "recording"
 
 
@@ -177,7 +177,7 @@ class RecordingAsterisk(Asterisk):
 class LabServer(RecordingAsterisk):
     """A PBX with trunks, phones and agents."""
 
-    timezone: str = "UTC"  # the PBX's own, which its file names use
+    timezone: str = "UTC"  # the PBX's time zone, which recording names use
     ari_username: str = "notebook"
     ari_secret: str = ARI_SECRET
 
@@ -194,8 +194,8 @@ class LabServer(RecordingAsterisk):
         return self.sip_port + 1
 
     def connection(self, *, tls: bool = False) -> Connection:
-        """What the clients of the `pbx` package are given to reach it."""
-        from pbx.settings import Connection  # late: the lab itself runs without installed packages
+        """The address and users of this server, for the clients of the `pbx` package."""
+        from pbx.settings import Connection  # imported here because the lab itself runs without installed packages
 
         return Connection(
             host=self.host,
@@ -227,7 +227,7 @@ class LabServer(RecordingAsterisk):
         self.link_recordings()
 
     def link_recordings(self) -> None:
-        """Replace `recording` by the link to `monitor`, which is what FreePBX needs for ARI to list them."""
+        """Make `recording` a link to `monitor`. ARI lists no recordings of FreePBX without it."""
         if self.recording.is_symlink():
             self.recording.unlink()
         elif self.recording.exists():
@@ -235,7 +235,7 @@ class LabServer(RecordingAsterisk):
         self.recording.symlink_to("monitor")
 
     def ready(self) -> None:
-        """Wait for trunks and phones to be in the state the lab promises, and pause the agents that pause."""
+        """Wait until trunks are in their documented state, then pause the agents of PAUSED and add ODD_MEMBER."""
         wait_until(f"{self.name}'s trunks settle", self.trunks_settled, 90)
         for member, reason in PAUSED.items():
             quoted = reason.replace('"', '\\"')
@@ -245,11 +245,11 @@ class LabServer(RecordingAsterisk):
                 else f"queue pause member {member} queue billing"
             )
         name = ODD_MEMBER.replace('"', '\\"')
-        with contextlib.suppress(LabError):  # refused when it is there already
+        with contextlib.suppress(LabError):  # refused if the queue already has the member
             self.cli(f'queue add member Local/2004@agents/n to sales penalty 9 as "{name}"')
 
     def trunks_settled(self) -> bool:
-        """Whether every trunk, of each channel driver, is in the state the lab promises."""
+        """Whether every trunk of each channel driver is in its documented state."""
         words = {"carrier": "Registered", "badcarrier": "Rejected"}
         registrations = self.cli("pjsip show registrations").splitlines()
         contacts = self.cli("pjsip show contacts").splitlines()
@@ -261,14 +261,14 @@ class LabServer(RecordingAsterisk):
         )
 
     def phones_registered(self) -> bool:
-        """Whether 1001 and 1002 are registered and answer their qualification."""
+        """Whether 1001 and 1002 are registered and answer OPTIONS requests."""
         lines = self.cli("pjsip show contacts").splitlines()
         return all(any(f" {phone}/sip:" in line and " Avail " in line for line in lines) for phone in ("1001", "1002"))
 
 
 @dataclass(frozen=True)
 class Phones(Process):
-    """One baresip that registers 1001 and 1002 at both PBXes and answers their calls."""
+    """One baresip process that registers 1001 and 1002 at both PBXes and answers their calls."""
 
     name: str = "phones"
     sip_port: int = 5070
@@ -282,7 +282,7 @@ class Phones(Process):
         return str(self.directory).encode() in (proc / "cmdline").read_bytes().split(b"\0")
 
     def start(self) -> None:
-        """Start them, unless they run, and wait until both PBXes reach them."""
+        """Start them, unless they are running, and wait until both PBXes reach them."""
         if not self.running:
             modules = next(path for path in Path("/usr").glob("lib*/**/baresip/modules/account.so")).parent
             substitutes = {
@@ -307,18 +307,18 @@ class Phones(Process):
 
 
 def write_prompts(path: Path, sounds: tuple[str, ...], duration_s: float = 900) -> None:
-    """Repeat some of Asterisk's own prompts, as a phone's microphone: baresip hangs up where its file ends."""
-    said = bytearray()
+    """Write a phone's microphone file: prompts, repeated because baresip hangs up when the file ends."""
+    samples = bytearray()
     for sound in sounds:
         with wave.open(str(root_dir(22) / f"usr/share/asterisk/sounds/en_US_f_Allison/{sound}.wav")) as file:
-            said += file.readframes(file.getnframes())
+            samples += file.readframes(file.getnframes())
     with wave.open(str(path), "wb") as out:
         out.setparams((1, 2, 8000, 0, "NONE", ""))
-        out.writeframes(bytes(said) * math.ceil(duration_s * 16000 / len(said)))
+        out.writeframes(bytes(samples) * math.ceil(duration_s * 16000 / len(samples)))
 
 
 def render(sources: list[Path], target: Path, substitutes: dict[str, str]) -> None:
-    """Write every template of `sources` into `target`, each `@NAME@` replaced."""
+    """Write every template of `sources` to `target`, with each `@NAME@` replaced by its value."""
     target.mkdir(parents=True, exist_ok=True)
     for template in (path for source in sources for path in source.iterdir()):
         text = template.read_text()

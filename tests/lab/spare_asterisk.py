@@ -1,4 +1,4 @@
-"""An Asterisk with ARI and recordings only, for tests that restart it, fill it or break it, and for benchmarks."""
+"""An Asterisk with only ARI and recordings, for benchmarks and for tests that restart, fill or break it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PORTS = {16: (5416, 5426), 22: (5422, 5432)}  # AMI, HTTP
 
 @dataclass(frozen=True)
 class SpareAsterisk(RecordingAsterisk):
-    """One bare Asterisk on ports and in directories of its own, apart from the lab's servers."""
+    """A bare Asterisk with its own ports and directories, separate from the lab's servers."""
 
     def connection(self) -> Connection:
         return Connection(
@@ -36,7 +36,7 @@ class SpareAsterisk(RecordingAsterisk):
             self.recording.symlink_to("monitor")
 
     def empty(self) -> None:
-        """Delete all recordings, and whatever was done to their directory."""
+        """Delete all recordings, and undo all changes to their directory."""
         shutil.rmtree(self.monitor)
         self.monitor.mkdir()
         self.recording.unlink(missing_ok=True)
@@ -55,7 +55,7 @@ class SpareAsterisk(RecordingAsterisk):
 
     @contextmanager
     def fresh(self) -> Iterator[None]:
-        """Start it; it and its files are gone afterwards."""
+        """Run it with new directories, then stop it and delete them."""
         self.remove()
         try:
             self.start()
@@ -66,7 +66,7 @@ class SpareAsterisk(RecordingAsterisk):
 
 @contextmanager
 def spare_asterisk(version: int, purpose: str) -> Iterator[SpareAsterisk]:
-    """A running spare Asterisk 16 or 22 without recordings; it and its files are gone afterwards."""
+    """Run a spare Asterisk 16 or 22 without recordings, then stop it and delete its files."""
     ami_port, http_port = PORTS[version]
     server = SpareAsterisk(
         name=f"spare-{version}",

@@ -37,39 +37,39 @@ class Lived:
     uniqueids: dict[str, str]
 
 
-def place(site: CelAsterisk, to: str, **variables: float | str) -> str:
-    return originate(site, "Local/s@caller/n", f"{to}@calls", new_caller(), variables)["Uniqueid"]
+def place(asterisk: CelAsterisk, to: str, **variables: float | str) -> str:
+    return originate(asterisk, "Local/s@caller/n", f"{to}@calls", new_caller(), variables)["Uniqueid"]
 
 
 @pytest.fixture(scope="module", params=[16, 22])
 def lived(request: pytest.FixtureRequest) -> Lived:
-    with cel_asterisk(request.param) as site:
+    with cel_asterisk(request.param) as asterisk:
         uniqueids = {
-            "talk": place(site, "talk", TALK_S=2),
-            "busy": place(site, "busy", PATIENCE_S=3),
-            "noanswer": place(site, "noanswer", PATIENCE_S=5),
-            "late": place(site, "late"),
+            "talk": place(asterisk, "talk", TALK_S=2),
+            "busy": place(asterisk, "busy", PATIENCE_S=3),
+            "noanswer": place(asterisk, "noanswer", PATIENCE_S=5),
+            "late": place(asterisk, "late"),
         }
-        queue, blind, attended = site.call(OPEN, TALK_S=2), site.call(OPEN), site.call(OPEN)
+        queue, blind, attended = asterisk.call(OPEN, TALK_S=2), asterisk.call(OPEN), asterisk.call(OPEN)
         uniqueids |= {"queue": queue.uniqueid, "blind": blind.uniqueid, "attended": attended.uniqueid}
         for caller in (blind, attended):
             caller.wait_for("CONNECT")
         time.sleep(1.1)
         to = {"Exten": "100", "Context": "elsewhere"}
-        agent = attended.partner()
-        site.act("Atxfer", Channel=agent, **to)
-        wait_until("who it is transferred to is there", lambda: "100@elsewhere" in site.cli("core show channels"))
+        agent = attended.agent_channel()
+        asterisk.act("Atxfer", Channel=agent, **to)
+        wait_until("who it is transferred to is there", lambda: "100@elsewhere" in asterisk.cli("core show channels"))
         time.sleep(0.5)
-        site.act("Hangup", Channel=agent)
-        site.act("BlindTransfer", Channel=blind.partner(), **to)
+        asterisk.act("Hangup", Channel=agent)
+        asterisk.act("BlindTransfer", Channel=blind.agent_channel(), **to)
 
         def ended() -> bool:
-            over = {row["linkedid"] for row in site.cel() if row["eventtype"] == "LINKEDID_END"}
+            over = {row["linkedid"] for row in asterisk.cel() if row["eventtype"] == "LINKEDID_END"}
             return set(uniqueids.values()) <= over
 
         wait_until("all calls are over", ended, 40)
         time.sleep(0.5)
-        return Lived(site.cel(), site.cdr(), uniqueids)
+        return Lived(asterisk.cel(), asterisk.cdr(), uniqueids)
 
 
 def fill(mariadb: MariaDb, lived: Lived) -> None:

@@ -25,7 +25,7 @@ from pbx.analytics.trunks import cause_counts, trunk_totals
 from pbx.store.engine import reading
 from pbx.store.models import CallRow
 from tests.call_counts import assert_all_agree
-from tests.lab.live_and_imported import IMPORTED, LIVE, WAYS, LiveAndImported, desk_resets_since, fill_both_caches
+from tests.lab.live_and_imported import IMPORTED, LIVE, SOURCES, LiveAndImported, desk_resets_since, fill_both_caches
 from tests.lab.scripted_calls import DESK, TEMP_NAME
 from tests.lab.servers import SERVERS
 from tests.pages.test_pages import open_page, tables, well
@@ -36,40 +36,40 @@ LEFT = ("abandoned", "timeout", "exit_empty", "withdrawn")  # what app_queue cou
 
 
 @pytest.fixture(scope="module", params=SERVERS.values(), ids=lambda server: server.name)
-def lived(lab: None, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> LiveAndImported:
-    return fill_both_caches(request.param, tmp_path_factory.mktemp("lived"))
+def calls(lab: None, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> LiveAndImported:
+    return fill_both_caches(request.param, tmp_path_factory.mktemp("calls"))
 
 
-@pytest.fixture(params=WAYS)
-def way(request: pytest.FixtureRequest) -> str:
+@pytest.fixture(params=SOURCES)
+def source(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
 @pytest.fixture
-def engine(lived: LiveAndImported, way: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Engine]:
-    """The cache of this way, which is the app's too."""
+def engine(calls: LiveAndImported, source: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Engine]:
+    """The cache of this source, which is the app's too."""
     monkeypatch.setattr("pbx.ui.sidebar.ensure_worker", lambda settings: None)
-    with lived.opened(way) as engine:
+    with calls.open_cache(source) as engine:
         yield engine
 
 
-def desk(lived: LiveAndImported) -> FigureFilter:
-    return FigureFilter(1, lived.shift.since - timedelta(hours=1), lived.shift.until + timedelta(hours=1), DESK)
+def desk(calls: LiveAndImported) -> FigureFilter:
+    return FigureFilter(1, calls.scripted.since - timedelta(hours=1), calls.scripted.until + timedelta(hours=1), DESK)
 
 
-def questioned(lived: LiveAndImported) -> CallQuestion:
-    wanted = desk(lived)
+def questioned(calls: LiveAndImported) -> CallQuestion:
+    wanted = desk(calls)
     return CallQuestion(1, wanted.since, wanted.until)
 
 
-def desk_figures(session: Session, lived: LiveAndImported) -> QueueFigures:
-    return queue_totals(session, desk(lived), queue_targets(session, 1))
+def desk_figures(session: Session, calls: LiveAndImported) -> QueueFigures:
+    return queue_totals(session, desk(calls), queue_targets(session, 1))
 
 
-def test_the_desks_figures_are_those_worked_by_hand(lived: LiveAndImported, engine: Engine) -> None:
+def test_the_desks_figures_are_those_worked_by_hand(calls: LiveAndImported, engine: Engine) -> None:
     with reading(engine) as session:
         assert queue_targets(session, 1).of(DESK) == T_S
-        found = desk_figures(session, lived)
+        found = desk_figures(session, calls)
     assert (found.offered, found.answered, found.abandoned, found.other) == (8, 5, 2, 1)
     assert found.outcomes == {"answered": 3, "transferred": 2, "abandoned": 2, "timeout": 1}
     assert (found.sl_answered.parts_text(), found.sl_inclusive.parts_text()) == ("4 of 5", "5 of 7")
@@ -80,12 +80,12 @@ def test_the_desks_figures_are_those_worked_by_hand(lived: LiveAndImported, engi
     assert found.max_wait_s == pytest.approx(8, abs=1)
 
 
-def test_the_desks_figures_are_the_same_live_and_by_import(lived: LiveAndImported) -> None:
+def test_the_desks_figures_are_the_same_live_and_by_import(calls: LiveAndImported) -> None:
     """To the second: both are app_queue's own."""
     found: dict[str, tuple[QueueFigures, list[AgentFigures]]] = {}
-    for way in WAYS:
-        with lived.opened(way) as engine, reading(engine) as session:
-            found[way] = desk_figures(session, lived), agent_figures(session, desk(lived))
+    for source in SOURCES:
+        with calls.open_cache(source) as engine, reading(engine) as session:
+            found[source] = desk_figures(session, calls), agent_figures(session, desk(calls))
     (live, live_agents), (imported, imported_agents) = found[LIVE], found[IMPORTED]
     assert live == replace(imported, talk_s=pytest.approx(imported.talk_s, abs=2))
     assert [agent.agent for agent in live_agents] == [agent.agent for agent in imported_agents]
@@ -96,30 +96,30 @@ def test_the_desks_figures_are_the_same_live_and_by_import(lived: LiveAndImporte
         assert one.logged_in_s == pytest.approx(other.logged_in_s, abs=1)
 
 
-def test_asterisks_own_counters_follow(lived: LiveAndImported, engine: Engine) -> None:
+def test_asterisks_own_counters_follow(calls: LiveAndImported, engine: Engine) -> None:
     """As pbx.analytics.formulas.queues explains QueueStatus: over the same calls, none of which still goes on."""
     with reading(engine) as session:
-        figures, visits = desk_figures(session, lived), load_visits(session, desk(lived))
+        figures, visits = desk_figures(session, calls), load_visits(session, desk(calls))
     left_in_time = sum(
         OUTCOMES[outcome] in LEFT and wait_s <= T_S
         for outcome, wait_s in zip(visits.outcome, visits.wait_s, strict=True)
     )
     completed, abandoned = figures.answered, sum(figures.outcomes.get(name, 0) for name in LEFT)
-    counted = lived.shift.counted
-    assert (counted["Completed"], counted["Abandoned"]) == (str(completed), str(abandoned)) == ("5", "3")
-    assert counted["ServicelevelPerf"] == f"{figures.sl_answered.percent:.1f}" == "80.0"
+    counters = calls.scripted.counters
+    assert (counters["Completed"], counters["Abandoned"]) == (str(completed), str(abandoned)) == ("5", "3")
+    assert counters["ServicelevelPerf"] == f"{figures.sl_answered.percent:.1f}" == "80.0"
     in_time = figures.answered_within_t + left_in_time
-    assert counted["ServicelevelPerf2"] == f"{100 * in_time / (completed + abandoned):.1f}" == "75.0"
+    assert counters["ServicelevelPerf2"] == f"{100 * in_time / (completed + abandoned):.1f}" == "75.0"
 
 
-def test_a_reset_of_those_counters_is_noted(lived: LiveAndImported) -> None:
-    with lived.opened(LIVE) as engine:
-        (reset,) = desk_resets_since(engine, lived.shift.until)
+def test_a_reset_of_those_counters_is_noted(calls: LiveAndImported) -> None:
+    with calls.open_cache(LIVE) as engine:
+        (reset,) = desk_resets_since(engine, calls.scripted.until)
     assert (reset.queue, reset.description) == (DESK, "The counters of desk were reset")
 
 
-def test_trunk_figures(lived: LiveAndImported, engine: Engine, way: str) -> None:
-    wanted = desk(lived)
+def test_trunk_figures(calls: LiveAndImported, engine: Engine, source: str) -> None:
+    wanted = desk(calls)
     with reading(engine) as session:
         found = trunk_totals(session, 1, "carrier", wanted.since, wanted.until)
         assert trunk_totals(session, 1, None, wanted.since, wanted.until) == found
@@ -130,17 +130,17 @@ def test_trunk_figures(lived: LiveAndImported, engine: Engine, way: str) -> None
     assert found.billsec_s == pytest.approx(3 + 5, abs=2)
     assert found.busy_s == pytest.approx(3 + 5 + 3, abs=3)
     assert found.concurrency_peak in (3, 4)  # whether the busy one was gone when the others came
-    assert found.pdds == (1 if way == LIVE else 0)  # the far end answers or is busy without ringing, but for one
+    assert found.pdds == (1 if source == LIVE else 0)  # the far end answers or is busy without ringing, but for one
     reported = {(item.cause, item.disposition): item.count for item in causes}
     unheard = {(None, "NO ANSWER"): 1}  # Asterisk ended the call itself
-    if way == LIVE:
+    if source == LIVE:
         assert reported == {(16, "ANSWERED"): 2, (17, "BUSY"): 1} | unheard
     else:
         assert reported == {(None, "ANSWERED"): 2, (None, "BUSY"): 1} | unheard
 
 
-def test_call_figures(lived: LiveAndImported, engine: Engine, way: str) -> None:
-    wanted = questioned(lived)
+def test_call_figures(calls: LiveAndImported, engine: Engine, source: str) -> None:
+    wanted = questioned(calls)
     with reading(engine) as session:
         total = call_totals(session, wanted)
         by_queue = {one.label: one for one in call_counts(session, wanted, UTC, "queue")}
@@ -150,25 +150,25 @@ def test_call_figures(lived: LiveAndImported, engine: Engine, way: str) -> None:
     assert (total.calls, total.decided, total.answered, total.talks) == (12, 12, 7, 7)
     assert ended == {"ANSWERED": 7, "NO ANSWER": 4, "BUSY": 1}
     assert {name: (one.calls, one.answered) for name, one in by_queue.items()} == {DESK: (8, 5), "": (4, 2)}
-    after = 0 if way == LIVE else 3  # passed on: seconds in which the CDR goes on and the agent is gone
+    after = 0 if source == LIVE else 3  # passed on: seconds in which the CDR goes on and the agent is gone
     assert total.talk_s == pytest.approx(3 + 3 + 5 + 1.5 + 3 + 3 + 3 + after, abs=6)
     assert total.wait_s == pytest.approx(1 + 7, abs=5)
-    assert dids == ({"5550103": 1} if way == LIVE else {})
+    assert dids == ({"5550103": 1} if source == LIVE else {})
 
 
-def test_all_ways_to_count_the_desks_calls_agree(lived: LiveAndImported, engine: Engine) -> None:
+def test_all_ways_to_count_the_desks_calls_agree(calls: LiveAndImported, engine: Engine) -> None:
     """Eight visits of eight calls, five answered; live and imported alike."""
-    wanted = desk(lived)
+    wanted = desk(calls)
     with reading(engine) as session:
         found = assert_all_agree(session, 1, wanted.since, wanted.until, UTC)
     assert found == {DESK: (8, 5, 8, 5)}
 
 
-def test_agents_figures(lived: LiveAndImported, engine: Engine) -> None:
+def test_agents_figures(calls: LiveAndImported, engine: Engine) -> None:
     """One agent came and went: queue_log names her by her interface, live events by her name."""
     with reading(engine) as session:
-        agents = {one.agent: one for one in agent_figures(session, desk(lived))}
-        (pause,) = pause_reasons(session, desk(lived)).items()
+        agents = {one.agent: one for one in agent_figures(session, desk(calls))}
+        (pause,) = pause_reasons(session, desk(calls)).items()
     assert sum(one.calls for one in agents.values()) == 5
     assert sum(one.non_response for one in agents.values()) == 1
     assert {one.calls for one in agents.values()} == {0, 1}  # rrmemory
@@ -203,7 +203,7 @@ def test_the_page_queues(engine: Engine) -> None:
     ]
 
 
-def test_the_page_trunks(engine: Engine, way: str) -> None:
+def test_the_page_trunks(engine: Engine, source: str) -> None:
     app = well(open_page("pages/live/trunks.py", trunk_view="Calls"))
     asr, ner = "Answer-seizure ratio (ASR)", "Network effectiveness ratio (NER)"
     assert shown(app, "Call attempts (seizures)", asr, ner) == {
@@ -211,7 +211,7 @@ def test_the_page_trunks(engine: Engine, way: str) -> None:
         asr: "50.0%",
         ner: "100.0%",
     }
-    assert (shown(app, "Post-dial delay (PDD)")["Post-dial delay (PDD)"] == "n/a") == (way == IMPORTED)
+    assert (shown(app, "Post-dial delay (PDD)")["Post-dial delay (PDD)"] == "n/a") == (source == IMPORTED)
     (row,) = tables(app)["Trunk figures"]
     assert row[:4] == ["carrier", "4 | 3 outbound", "50.0% | 2 of 4", "100.0% | 4 of 4"]
 
@@ -239,17 +239,17 @@ def test_the_page_explore(engine: Engine) -> None:
     }
 
 
-def test_interactions_and_a_calls_legs(lived: LiveAndImported, engine: Engine, way: str) -> None:
+def test_interactions_and_a_calls_legs(calls: LiveAndImported, engine: Engine, source: str) -> None:
     assert len(tables(well(open_page("pages/calls/interactions.py")))["Calls"]) == 12
     with reading(engine) as session:
         ids = {linkedid: call for call, linkedid in session.exec(select(CallRow.id, CallRow.linkedid))}
     legs: dict[str, list[Any]] = {}
     for name in ("busy", "inbound"):
-        app = well(open_page("pages/calls/interactions.py", call=str(ids[lived.shift.calls[name].uniqueid])))
+        app = well(open_page("pages/calls/interactions.py", call=str(ids[calls.scripted.calls[name].uniqueid])))
         legs[name] = tables(app)["Legs"]
     (busy,) = [leg for leg in legs["busy"] if leg[2].startswith("carrier")]
     assert busy[1].startswith("5552001")
-    assert busy[6] == ("Busy | User busy (17)" if way == LIVE else "Busy")
+    assert busy[6] == ("Busy | User busy (17)" if source == LIVE else "Busy")
     (agent,) = [leg for leg in legs["inbound"] if leg[2].startswith("carrier")]
     assert "Local/50" in agent[1]
     assert agent[6].startswith("Answered")

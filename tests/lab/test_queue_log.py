@@ -31,7 +31,7 @@ SPLIT = ", ".join(f"data{n} varchar(100)" for n in range(1, 6))
 
 @dataclass(frozen=True)
 class Evening:
-    """What a site wrote, and the callers of whom."""
+    """What a asterisk wrote, and the callers of whom."""
 
     log: Path
     callers: dict[str, Caller]
@@ -41,58 +41,58 @@ class Evening:
 def evening(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Evening:
     """A caller each way out of a queue; reloads while some wait; a restart while one still does."""
     copy = tmp_path_factory.mktemp(f"asterisk-{request.param}") / "queue_log"
-    with queue_asterisk(request.param) as site:
-        callers = send_callers(site)
-        transfer(site, callers)
-        pauses(site)
-        site.cli("queue reload all")
-        site.cli("logger reload")
+    with queue_asterisk(request.param) as asterisk:
+        callers = send_callers(asterisk)
+        transfer(asterisk, callers)
+        pauses(asterisk)
+        asterisk.cli("queue reload all")
+        asterisk.cli("logger reload")
         for name in ("waits", "abandons", "times_out"):
             callers[name].wait_for("ABANDON", "EXITWITHTIMEOUT")
-        callers["lost"] = site.call(DEAF)
+        callers["lost"] = asterisk.call(DEAF)
         callers["lost"].wait_for("ENTERQUEUE")
-        site.crash()  # nobody writes how it ended
-        site.start()
-        site.call(DEAF, PATIENCE_S=1).wait_for("ABANDON")
-        copy.write_text(site.log_text())
+        asterisk.crash()  # nobody writes how it ended
+        asterisk.start()
+        asterisk.call(DEAF, PATIENCE_S=1).wait_for("ABANDON")
+        copy.write_text(asterisk.log_text())
     return Evening(copy, callers)
 
 
-def send_callers(site: QueueAsterisk) -> dict[str, Caller]:
+def send_callers(asterisk: QueueAsterisk) -> dict[str, Caller]:
     return {
-        "agent_ends": site.call(OPEN, TALK_S=2),
-        "caller_ends": site.call(OPEN, PATIENCE_S=3),
-        "blind": site.call(OPEN),
-        "attended": site.call(OPEN),
-        "waits": site.call(DEAF, PATIENCE_S=8),
-        "abandons": site.call(DEAF, PATIENCE_S=4),
-        "times_out": site.call(DEAF, TIMEOUT_S=4),
-        "presses": site.call(DEAF, KEY="5"),
-        "closed": site.call(CLOSED),
-        "leaves": site.call(LEAVING),
+        "agent_ends": asterisk.call(OPEN, TALK_S=2),
+        "caller_ends": asterisk.call(OPEN, PATIENCE_S=3),
+        "blind": asterisk.call(OPEN),
+        "attended": asterisk.call(OPEN),
+        "waits": asterisk.call(DEAF, PATIENCE_S=8),
+        "abandons": asterisk.call(DEAF, PATIENCE_S=4),
+        "times_out": asterisk.call(DEAF, TIMEOUT_S=4),
+        "presses": asterisk.call(DEAF, KEY="5"),
+        "closed": asterisk.call(CLOSED),
+        "leaves": asterisk.call(LEAVING),
     }
 
 
-def transfer(site: QueueAsterisk, callers: dict[str, Caller]) -> None:
+def transfer(asterisk: QueueAsterisk, callers: dict[str, Caller]) -> None:
     to = {"Exten": "100", "Context": "elsewhere"}
     for name in ("blind", "attended"):
         callers[name].wait_for("CONNECT")
     time.sleep(1.1)  # so that there is talk to count
-    agent = callers["attended"].partner()
-    site.act("Atxfer", Channel=agent, **to)
-    wait_until("who it is transferred to is there", lambda: "100@elsewhere" in site.cli("core show channels"))
+    agent = callers["attended"].agent_channel()
+    asterisk.act("Atxfer", Channel=agent, **to)
+    wait_until("who it is transferred to is there", lambda: "100@elsewhere" in asterisk.cli("core show channels"))
     time.sleep(0.5)  # the agent says who is calling
-    site.act("Hangup", Channel=agent)
-    site.act("BlindTransfer", Channel=callers["blind"].partner(), **to)
+    asterisk.act("Hangup", Channel=agent)
+    asterisk.act("BlindTransfer", Channel=callers["blind"].agent_channel(), **to)
     for name in ("blind", "attended"):
         callers[name].wait_for("BLINDTRANSFER", "ATTENDEDTRANSFER")
 
 
-def pauses(site: QueueAsterisk) -> None:
-    site.act("QueuePause", Interface=EVE, Queue=OPEN, Paused="true", Reason="Lunch | late")
-    site.act("QueuePause", Interface=EVE, Paused="false")  # in all her queues
-    site.act("QueueAdd", Interface="Local/2003@agents/n", Queue=OPEN, MemberName="Gus", Paused="true")
-    site.act("QueueRemove", Interface="Local/2003@agents/n", Queue=OPEN)
+def pauses(asterisk: QueueAsterisk) -> None:
+    asterisk.act("QueuePause", Interface=EVE, Queue=OPEN, Paused="true", Reason="Lunch | late")
+    asterisk.act("QueuePause", Interface=EVE, Paused="false")  # in all her queues
+    asterisk.act("QueueAdd", Interface="Local/2003@agents/n", Queue=OPEN, MemberName="Gus", Paused="true")
+    asterisk.act("QueueRemove", Interface="Local/2003@agents/n", Queue=OPEN)
 
 
 @pytest.fixture

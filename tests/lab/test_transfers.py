@@ -31,12 +31,12 @@ class Reported:
 @pytest.fixture(scope="module", params=[16, 22])
 def reported(request: pytest.FixtureRequest) -> Reported:
     """Two callers are put into another queue: one is served there, the other hangs up."""
-    with transfer_asterisk(request.param) as (site, phone), Ami(site.host, site.ami_port) as ami:
-        ami.login(site.ami_username, site.ami_secret, "on")
+    with transfer_asterisk(request.param) as (asterisk, phone), Ami(asterisk.host, asterisk.ami_port) as ami:
+        ami.login(asterisk.ami_username, asterisk.ami_secret, "on")
         ami.drain()
         callers = []
         for queue, variables in (("second", {}), ("third", {"PATIENCE_S": 6})):
-            caller = site.call("first", **variables)
+            caller = asterisk.call("first", **variables)
             talk = phone.answer()
             caller.wait_for("CONNECT")
             phone.idle(1.2)
@@ -45,7 +45,7 @@ def reported(request: pytest.FixtureRequest) -> Reported:
             phone.transfer(talk, consult)
             phone.idle(8)
             callers.append(caller)
-        raw, log = ami.drain(), site.log_text()
+        raw, log = ami.drain(), asterisk.log_text()
     history, fold, parser = LiveHistory(), QueueLogFold(), AmiParser()
     parser.feed(b"Asterisk Call Manager/5.0\r\n")
     at = START

@@ -1,4 +1,4 @@
-"""An Asterisk with queues and a telephone that transfers callers automatically (SIP's REFER with Replaces)."""
+"""An Asterisk with queues, and a SIP telephone that transfers callers (REFER with Replaces)."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from tests.lab.provision import LabError
 from tests.lab.queue_asterisk import QueueAsterisk
 
 AMI_PORTS = {16: 5916, 22: 5922}
-SIP_PORTS = {16: (5966, 5967), 22: (5972, 5973)}  # Asterisk's, the telephone's
+SIP_PORTS = {16: (5966, 5967), 22: (5972, 5973)}  # of Asterisk and of the telephone
 NUMBER = "7009"
 _DEADLINE_S = 20
 
 
 @dataclass
 class Call:
-    """One call of the telephone. `local` and `remote` are its headers with their tags."""
+    """One call of the telephone. `local` and `remote` are its From and To headers with their tags."""
 
     call_id: str
     local: str
@@ -32,7 +32,7 @@ class Call:
 
 @dataclass
 class Telephone:
-    """A SIP telephone without sound: it answers one call, makes another, and puts the first caller into it."""
+    """A SIP telephone without sound. It answers a call, makes another one, and transfers the first caller to it."""
 
     port: int
     server_port: int
@@ -47,39 +47,39 @@ class Telephone:
         self.line.close()
 
     def answer(self) -> Call:
-        """Wait until it rings, and take the call."""
-        invite = self._take(lambda text: text.startswith("INVITE "))
+        """Wait deadline the telephone rings, and answer the call."""
+        invite = self._wait_for(lambda text: text.startswith("INVITE "))
         tag = f";tag={uuid.uuid4().hex[:8]}"
         self._reply(invite, "200 OK", tag=tag, body=self._sdp())
-        self._take(lambda text: text.startswith("ACK "))
+        self._wait_for(lambda text: text.startswith("ACK "))
         call_id, caller, me = (_header(invite, name) for name in ("Call-ID", "From", "To"))
         return Call(call_id, me + tag, caller, _uri(_header(invite, "Contact")))
 
     def call(self, number: str) -> Call:
-        """Call a number, and wait until it is answered."""
+        """Call a number, and wait deadline the call is answered."""
         to = f"sip:{number}@127.0.0.1:{self.server_port}"
         me = f"<sip:{NUMBER}@127.0.0.1:{self.port}>;tag={uuid.uuid4().hex[:8]}"
         call = Call(uuid.uuid4().hex, me, f"<{to}>", to)
         self._send("INVITE", call, self._sdp())
-        answer = self._take(lambda text: text.startswith("SIP/2.0 200") and call.call_id in text)
+        answer = self._wait_for(lambda text: text.startswith("SIP/2.0 200") and call.call_id in text)
         call.remote, call.target = _header(answer, "To"), _uri(_header(answer, "Contact"))
         self._send("ACK", call)
         return call
 
     def transfer(self, caller: Call, to: Call) -> None:
-        """Put the caller of one call in this telephone's place in the other."""
+        """Transfer `caller`: they replace this telephone in the call `to`."""
         tags = "%3B".join(f"{name}-tag%3D{_tag(text)}" for name, text in (("to", to.remote), ("from", to.local)))
         replaces = f"<{to.target}?Replaces={to.call_id}%3B{tags}>"
         caller.cseq += 1
         self._send("REFER", caller, "", f"Refer-To: {replaces}\r\nReferred-By: <sip:{NUMBER}@127.0.0.1>\r\n")
-        self._take(lambda text: text.startswith("SIP/2.0 202"))
-        self._take(lambda text: text.startswith("NOTIFY ") and "200 OK" in text)
+        self._wait_for(lambda text: text.startswith("SIP/2.0 202"))
+        self._wait_for(lambda text: text.startswith("NOTIFY ") and "200 OK" in text)
 
     def idle(self, seconds: float) -> None:
-        """Go on answering whatever Asterisk asks."""
-        until = time.monotonic() + seconds
-        while time.monotonic() < until:
-            self._receive(until)
+        """Keep answering Asterisk's requests for some seconds."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            self._receive(deadline)
 
     def _send(self, method: str, call: Call, body: str = "", more: str = "") -> None:
         branch = f"z9hG4bK{uuid.uuid4().hex}"
@@ -91,26 +91,26 @@ class Telephone:
         self._write(head, body)
 
     def _reply(self, request: str, status: str, *, tag: str = "", body: str = "") -> None:
-        kept = [line for line in request.splitlines() if re.match(r"(?i)(via|from|call-id|cseq|record-route):", line)]
+        copied = [line for line in request.splitlines() if re.match(r"(?i)(via|from|call-id|cseq|record-route):", line)]
         to = f"To: {_header(request, 'To')}{tag}"
         contact = f"Contact: <sip:{NUMBER}@127.0.0.1:{self.port}>"
-        self._write("\r\n".join([f"SIP/2.0 {status}", *kept, to, contact, ""]), body)
+        self._write("\r\n".join([f"SIP/2.0 {status}", *copied, to, contact, ""]), body)
 
     def _write(self, head: str, body: str) -> None:
         kind = "Content-Type: application/sdp\r\n" if body else ""
         text = f"{head}{kind}Content-Length: {len(body)}\r\n\r\n{body}"
         self.line.sendto(text.encode(), ("127.0.0.1", self.server_port))
 
-    def _take(self, wanted: object) -> str:
-        until = time.monotonic() + _DEADLINE_S
-        while time.monotonic() < until:
-            text = self._receive(until)
-            if text and wanted(text):  # type: ignore[operator]
+    def _wait_for(self, matches: object) -> str:
+        deadline = time.monotonic() + _DEADLINE_S
+        while time.monotonic() < deadline:
+            text = self._receive(deadline)
+            if text and matches(text):  # type: ignore[operator]
                 return text
         raise LabError("The telephone got no call.")
 
-    def _receive(self, until: float) -> str:
-        self.line.settimeout(max(until - time.monotonic(), 0.01))
+    def _receive(self, deadline: float) -> str:
+        self.line.settimeout(max(deadline - time.monotonic(), 0.01))
         try:
             text = self.line.recv(65536).decode()
         except TimeoutError:
@@ -146,9 +146,9 @@ def _tag(header: str) -> str:
 
 @contextmanager
 def transfer_asterisk(version: int) -> Iterator[tuple[QueueAsterisk, Telephone]]:
-    """It runs, its telephone at hand; it and its files are gone afterwards."""
+    """Run this Asterisk and its telephone, then stop them and delete their files."""
     sip_port, phone_port = SIP_PORTS[version]
-    site = QueueAsterisk(
+    asterisk = QueueAsterisk(
         name=f"transfers-{version}",
         version=version,
         ami_port=AMI_PORTS[version],
@@ -158,5 +158,5 @@ def transfer_asterisk(version: int) -> Iterator[tuple[QueueAsterisk, Telephone]]
         suffix="-transfers",
         templates=("common", "queues", "transfers"),
     )
-    with site.fresh(), Telephone(phone_port, sip_port) as phone:
-        yield site, phone
+    with asterisk.fresh(), Telephone(phone_port, sip_port) as phone:
+        yield asterisk, phone
