@@ -42,7 +42,7 @@ def _card(queue: Queue, today: QueueFigures, warn_s: float, bad_s: float) -> str
         f'<section class="{wait_tone(queue, warn_s, bad_s)}"><h2>{html.escape(queue.name)}</h2><div class="now">'
         f'<div><span class="big">{queue.calls:,}</span><span class="label">waiting</span></div>'
         f'<div><span class="big wait">{wait}</span><span class="label">longest wait</span></div></div>'
-        f'<div class="rest">{_small(queue.agents_available, "free", "none" if not queue.agents_available else "")}'
+        f'<div class="rest">{_small(queue.agents_available, "agents free", "" if queue.agents_available else "none")}'
         f"{_small(busy, 'on a call')}{_small(paused, 'paused')}"
         f'<div title="{about}"><span class="mid">{level}</span><span class="label">within target today</span></div>'
         f"{_small(today.abandoned, 'abandoned today')}</div></section>"
