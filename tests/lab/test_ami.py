@@ -1,4 +1,4 @@
-"""The manager client against real Asterisk 16 and 22."""
+"""The AMI client on real Asterisk 16 and 22."""
 
 import pytest
 
@@ -21,7 +21,7 @@ def user(server: LabServer, name: str) -> Connection:
 
 
 @pytest.mark.parametrize("name", ["notebook", "analyst"])
-def test_a_snapshot_has_the_labs_names(server: LabServer, name: str) -> None:
+def test_a_snapshot_has_the_labs_extensions_trunks_and_queues(server: LabServer, name: str) -> None:
     with AmiClient.connect(user(server, name)) as client:
         snapshot = take_snapshot(client)
     assert {part.state for part in snapshot.parts.values()} == {"ok"}
@@ -43,7 +43,7 @@ def test_a_snapshot_has_the_labs_names(server: LabServer, name: str) -> None:
     assert TRUNK_SECRET not in snapshot.model_dump_json()
 
 
-def test_the_start_is_what_the_command_line_says(server: LabServer) -> None:
+def test_the_uptime_is_that_of_the_command_line(server: LabServer) -> None:
     with AmiClient.connect(server.connection()) as client:
         system = take_snapshot(client, ["system"]).system
         uptime = int(client.command("core show uptime seconds")[0].rpartition(" ")[2])
@@ -52,7 +52,7 @@ def test_the_start_is_what_the_command_line_says(server: LabServer) -> None:
     assert abs(system.uptime_s - uptime) <= 2
 
 
-def test_calls_and_waiting_callers_are_seen(server: LabServer) -> None:
+def test_a_snapshot_has_active_calls_and_waiting_callers(server: LabServer) -> None:
     try:
         park_callers(server, 2)
         start_phone_call(server, "5551001")
@@ -70,7 +70,7 @@ def test_calls_and_waiting_callers_are_seen(server: LabServer) -> None:
     assert next(trunk for trunk in snapshot.trunks if trunk.name == "carrier").channels >= 1
 
 
-def test_missing_rights_mark_their_parts(server: LabServer) -> None:
+def test_parts_without_the_needed_rights_are_marked_denied(server: LabServer) -> None:
     with AmiClient.connect(user(server, "clerk")) as client:
         snapshot = take_snapshot(client)
         with pytest.raises(AmiDenied, match="class command"):
@@ -81,7 +81,7 @@ def test_missing_rights_mark_their_parts(server: LabServer) -> None:
 
 
 @pytest.mark.parametrize("change", [{"ami_username": "fenced"}, {"ami_username": "nobody"}, {"ami_password": "wrong"}])
-def test_a_refused_login_names_its_causes(server: LabServer, change: dict[str, str]) -> None:
+def test_a_refused_login_names_possible_causes(server: LabServer, change: dict[str, str]) -> None:
     connection = Connection.model_validate(server.connection().model_dump() | change)
     with pytest.raises(AmiLoginError) as caught:
         AmiClient.connect(connection)
@@ -89,7 +89,7 @@ def test_a_refused_login_names_its_causes(server: LabServer, change: dict[str, s
     assert "lab-ami-secret" not in caught.value.advice
 
 
-def test_tls_with_the_labs_ca_and_without(server: LabServer) -> None:
+def test_tls_needs_the_ca_of_the_certificate(server: LabServer) -> None:
     connection = server.connection(tls=True)
     with AmiClient.connect(connection) as client:
         assert len(take_snapshot(client).queues) == 4
@@ -102,13 +102,13 @@ def test_tls_with_the_labs_ca_and_without(server: LabServer) -> None:
         AmiClient.connect(connection.model_copy(update={"ami_port": server.ami_port}))
 
 
-def test_aris_port_is_recognised(server: LabServer) -> None:
+def test_a_connection_to_the_ari_port_is_reported_as_a_web_server(server: LabServer) -> None:
     wrong_port = server.connection().model_copy(update={"ami_port": server.http_port})
     with pytest.raises(AmiProtocolError, match="web server"):
         AmiClient.connect(wrong_port, timing=AmiTiming(connect_s=0.5))
 
 
-def test_any_command_and_asterisks_own_limits(server: LabServer) -> None:
+def test_commands_run_and_the_longest_header_is_accepted(server: LabServer) -> None:
     with AmiClient.connect(server.connection()) as client:
         assert any("sales" in line for line in client.command("queue show"))
         with pytest.raises(AmiActionError, match="No such command"):
@@ -122,7 +122,7 @@ def test_any_command_and_asterisks_own_limits(server: LabServer) -> None:
             client.command("core show version\r\nAction: Logoff")
 
 
-def test_events_arrive_while_calls_are_made(server: LabServer) -> None:
+def test_events_arrive_during_a_call(server: LabServer) -> None:
     with AmiClient.connect(server.connection(), events="call") as client, client.subscribe() as events:
         call = start_phone_call(server, "1002")
         call.hangup()
@@ -134,22 +134,25 @@ def test_events_arrive_while_calls_are_made(server: LabServer) -> None:
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("version", SERVERS)
-def test_a_restart_is_a_gap_and_the_client_comes_back(version: int) -> None:
+def test_the_client_reconnects_after_a_restart_and_reports_the_gap(version: int) -> None:
     with made_up_pbx(version, "ami-restart", 5300 + version) as pbx:
-        quick = AmiTiming(retry_s=0.2)
-        with AmiClient.connect(pbx.connection(), events="on", timing=quick) as client, client.subscribe() as events:
+        fast_retry = AmiTiming(retry_s=0.2)
+        with (
+            AmiClient.connect(pbx.connection(), events="on", timing=fast_retry) as client,
+            client.subscribe() as events,
+        ):
             before = take_snapshot(client).system
             assert {part.state for part in take_snapshot(client).parts.values()} == {"ok"}
             pbx.restart()
             wait_until(lambda: bool(client.gaps) and client.connected, 60)
             after = take_snapshot(client).system
-            heard = [item for item in iter(lambda: events.get(0), None) if isinstance(item, Message | ConnectionGap)]
+            received = [item for item in iter(lambda: events.get(0), None) if isinstance(item, Message | ConnectionGap)]
         assert before is not None
         assert after is not None
         assert before.started_at is not None
         assert after.started_at is not None
         assert before.started_at < after.started_at
-        gaps = [item for item in heard if isinstance(item, ConnectionGap)]
+        gaps = [item for item in received if isinstance(item, ConnectionGap)]
         assert gaps == list(client.gaps)
         assert gaps[0].from_at < gaps[0].to_at
 
@@ -169,8 +172,8 @@ member => Local/1004@agents,0,Dee,Custom:dee,no
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("version", SERVERS)
-def test_who_is_free_is_who_asterisk_would_ring(version: int) -> None:
-    """Members of unknown state are free; after a call, one wraps up: by a time of their own, or the queue's."""
+def test_free_agents_are_those_asterisk_would_call(version: int) -> None:
+    """Members of unknown state are free. After a call a member wraps up, for their own or the queue's time."""
 
     def free(client: AmiClient, name: str) -> tuple[int, set[int]]:
         queue = next(one for one in take_snapshot(client, ["queues"]).queues if one.name == name)
@@ -182,8 +185,8 @@ def test_who_is_free_is_who_asterisk_would_ring(version: int) -> None:
 
     def call(client: AmiClient, name: str) -> None:
         before = [one.calls_taken for queue in take_snapshot(client, ["queues"]).queues for one in queue.members]
-        where = [("Channel", "Local/1009@agents"), ("Application", "Queue"), ("Data", f"{name},,,,10")]
-        client.request("Originate", [*where, ("Async", "true")])
+        target = [("Channel", "Local/1009@agents"), ("Application", "Queue"), ("Data", f"{name},,,,10")]
+        client.request("Originate", [*target, ("Async", "true")])
         wait_until(lambda: any(one.in_call for queue in take_snapshot(client).queues for one in queue.members))
         client.command("channel request hangup all")
         wait_until(
@@ -199,11 +202,11 @@ def test_who_is_free_is_who_asterisk_would_ring(version: int) -> None:
         client.command("queue reload all")
         for name in ("own", "the-queues"):
             assert free(client, name) == (2, {0})
-            assert available(client, name) == 2  # app_queue's own count, which knows no wrap-up time
+            assert available(client, name) == 2  # app_queue's own count, which ignores the wrap-up time
         call(client, "own")
         assert free(client, "own") == (1, {0})
-        for who in ("cem", "dee"):
-            client.request("Setvar", [("Variable", f"DEVICE_STATE(Custom:{who})"), ("Value", "NOT_INUSE")])
+        for member in ("cem", "dee"):
+            client.request("Setvar", [("Variable", f"DEVICE_STATE(Custom:{member})"), ("Value", "NOT_INUSE")])
         wait_until(lambda: free(client, "the-queues") == (2, {1}))
         call(client, "the-queues")
         assert free(client, "the-queues") == (1, {1})

@@ -1,4 +1,4 @@
-"""What a real Asterisk writes in each format lasts, sounds and is heard as the WAV of the same call."""
+"""Recordings that a real Asterisk writes in each format have the duration and sound of the same call's WAV."""
 
 import base64
 import shutil
@@ -25,8 +25,8 @@ from tests.unit.speech.test_tones import melody
 
 pytestmark = pytest.mark.lab
 
-# How alike the sound must be, as correlation. Opus is left out: at 48 kHz MixMonitor itself skips and repeats.
-FORMATS = {
+# The lowest correlation with the WAV. Opus is omitted, because MixMonitor skips and repeats sound at 48 kHz.
+MIN_CORRELATION = {
     "WAV": 0.8,
     "wav16": 0.97,
     "gsm": 0.8,
@@ -45,7 +45,7 @@ SPOKEN_S = 8
 
 @contextmanager
 def recorded(server: LabServer, application: str, files: list[str], other: str = "Wait,30") -> Iterator[Path]:
-    """A call of `application` with an extension that runs `other`, recorded to these files of one folder."""
+    """Record a call between `application` and an extension that runs `other`. Yield the folder of the files."""
     name = f"sounds-{time.monotonic_ns()}"
     folder = server.monitor / name
     folder.mkdir()
@@ -54,10 +54,10 @@ def recorded(server: LabServer, application: str, files: list[str], other: str =
             server.cli(f"dialplan add extension s,{number},{step} into {name}")
         with Ami(server.host, server.ami_port) as ami:
             ami.login(server.ami_username, server.ami_secret, "call")
-            what, _, data = application.partition(",")
-            call = {"Channel": f"Local/s@{name}/n", "Application": what, "Data": data, "Async": "true"}
+            name_of_application, _, data = application.partition(",")
+            call = {"Channel": f"Local/s@{name}/n", "Application": name_of_application, "Data": data, "Async": "true"}
             ami.action("Originate", call)
-            channel = ami.wait_event(Event="OriginateResponse", Application=what)["Channel"]
+            channel = ami.wait_event(Event="OriginateResponse", Application=name_of_application)["Channel"]
             for file in files:
                 ami.action("MixMonitor", {"Channel": channel, "File": f"{name}/{file}"})
             time.sleep(SPOKEN_S)
@@ -70,69 +70,71 @@ def recorded(server: LabServer, application: str, files: list[str], other: str =
 
 
 def likeness(sound: Samples, other: Samples) -> float:
-    """The median, over the loud half seconds of `sound`, of the best correlation with any place of `other`.
+    """The median of the best correlations of each loud half second of `sound` with any part of `other`.
 
-    The recordings begin a few milliseconds apart, and a busy machine makes MixMonitor skip now and then.
+    The recordings begin a few milliseconds apart, and on a busy machine MixMonitor sometimes skips.
     """
     size, one, two = SPEECH_HZ // 2, sound[0], other[0]
     squares = np.concatenate([[0], np.cumsum(two.astype(float) ** 2)])
     level = np.sqrt(np.maximum(squares[size:] - squares[:-size], 1e-6))
-    found = []
+    correlations = []
     for piece in one[: len(one) // size * size].reshape(-1, size):
         if piece.std() > 0.02:
             length = 1 << (len(two) + size).bit_length()
             product = np.fft.irfft(np.fft.rfft(two, length) * np.conj(np.fft.rfft(piece, length)), length)
-            found.append(float((product[: len(level)] / level).max() / np.linalg.norm(piece)))
-    assert len(found) > SPOKEN_S
-    return float(np.median(found))
+            correlations.append(float((product[: len(level)] / level).max() / np.linalg.norm(piece)))
+    assert len(correlations) > SPOKEN_S
+    return float(np.median(correlations))
 
 
 def level_db(sound: Samples) -> float:
-    """How loud the loud parts are."""
+    """The level of the loud parts: the 90th percentile of the tenths of a second."""
     pieces = sound[0, : sound.shape[1] // 1600 * 1600].reshape(-1, 1600)
     return float(20 * np.log10(np.percentile(pieces.std(axis=1), 90)))
 
 
-def test_every_format_lasts_and_sounds_as_the_wav(server: LabServer, tmp_path: Path) -> None:
-    with recorded(server, "Playback,demo-congrats", [f"call.{suffix}" for suffix in ("wav", *FORMATS)]) as folder:
+def test_every_format_has_the_duration_and_sound_of_the_wav(server: LabServer, tmp_path: Path) -> None:
+    with recorded(
+        server, "Playback,demo-congrats", [f"call.{suffix}" for suffix in ("wav", *MIN_CORRELATION)]
+    ) as folder:
         wav = folder / "call.wav"
-        expected, said = probe_audio(wav), load_sound(wav)
-        voiced_s = sum(span.end_s - span.start_s for span in find_voice(said[0]))
+        expected, wav_sound = probe_audio(wav), load_sound(wav)
+        voiced_s = sum(span.end_s - span.start_s for span in find_voice(wav_sound[0]))
         assert expected.duration_s == pytest.approx(SPOKEN_S, abs=1)
         assert voiced_s > SPOKEN_S / 2
-        for suffix, alike in FORMATS.items():
+        for suffix, correlation in MIN_CORRELATION.items():
             recording = folder / f"call.{suffix}"
             sound, playable = load_sound(recording), load_sound(render_playable(recording, tmp_path))
             assert sound.shape == (1, pytest.approx(expected.duration_s * SPEECH_HZ, abs=8000)), suffix
-            assert likeness(said, sound) > alike, suffix
-            assert level_db(sound) == pytest.approx(level_db(said), abs=1.5), suffix
-            heard_s = sum(span.end_s - span.start_s for span in find_voice(sound[0]))
-            assert heard_s == pytest.approx(voiced_s, abs=1), suffix
+            assert likeness(wav_sound, sound) > correlation, suffix
+            assert level_db(sound) == pytest.approx(level_db(wav_sound), abs=1.5), suffix
+            found_voice_s = sum(span.end_s - span.start_s for span in find_voice(sound[0]))
+            assert found_voice_s == pytest.approx(voiced_s, abs=1), suffix
             assert playable.shape[1] == pytest.approx(sound.shape[1], abs=500), suffix
             assert likeness(sound, playable) > 0.8, suffix
-            made = waveform(recording, tmp_path)
-            assert max(made.peaks[0]) == pytest.approx(np.abs(sound).max(), abs=0.001), suffix
+            drawn = waveform(recording, tmp_path)
+            assert max(drawn.peaks[0]) == pytest.approx(np.abs(sound).max(), abs=0.001), suffix
             assert not has_separate_speakers(recording)
 
 
-def test_a_wav_made_an_mp3_sounds_the_same(server: LabServer, tmp_path: Path) -> None:
-    """As FreePBX does after the call if configured."""
+def test_an_mp3_made_from_a_wav_sounds_the_same(server: LabServer, tmp_path: Path) -> None:
+    """FreePBX converts recordings after the call if configured to."""
     with recorded(server, "Playback,demo-congrats", ["call.wav"]) as folder:
-        said = load_sound(folder / "call.wav")
+        wav_sound = load_sound(folder / "call.wav")
         with av.open(str(folder / "call.wav")) as source, av.open(str(tmp_path / "call.mp3"), "w") as output:
             stream = output.add_stream("libmp3lame", rate=8000, layout="mono")
             for frame in source.decode(audio=0):
                 output.mux(stream.encode(frame))
             output.mux(stream.encode(None))
     sound = load_sound(tmp_path / "call.mp3")
-    assert sound.shape == (1, pytest.approx(said.shape[1], abs=3000))
-    assert likeness(said, sound) > 0.95
+    assert sound.shape == (1, pytest.approx(wav_sound.shape[1], abs=3000))
+    assert likeness(wav_sound, sound) > 0.95
 
 
 RECORDED = ["call.wav", "call.WAV", "call.gsm", "call.ulaw", "call.g722"]
 
 
-def test_music_of_a_real_pbx_is_known(server: LabServer) -> None:
+def test_music_on_a_real_pbx_is_detected(server: LabServer) -> None:
     tune = server.root / f"tmp/tune-{time.monotonic_ns()}.wav"
     save_wav(tune, [melody(12)[::2]], rate=8000)
     try:
@@ -145,7 +147,7 @@ def test_music_of_a_real_pbx_is_known(server: LabServer) -> None:
         assert sum(tone.end_s - tone.start_s for tone in tones) > SPOKEN_S - 2, name
 
 
-def test_ring_back_of_a_real_pbx_is_known(server: LabServer) -> None:
+def test_ringback_on_a_real_pbx_is_detected(server: LabServer) -> None:
     with recorded(server, "Wait,30", RECORDED, other="Playtones,ring") as folder:
         for name in RECORDED:
             (found,) = find_tones(load_sound(folder / name)[0])
@@ -154,15 +156,15 @@ def test_ring_back_of_a_real_pbx_is_known(server: LabServer) -> None:
             assert found.end_s - found.start_s > 1.5, name
 
 
-def test_the_prompts_of_asterisk_are_speech(lab: None, server: LabServer) -> None:
-    """A woman's voice, three hundred prompts: in none is music or ringing."""
+def test_asterisks_prompts_are_not_detected_as_tones(lab: None, server: LabServer) -> None:
+    """None of three hundred prompts with a woman's voice is detected as music or ringing."""
     folder = server.root / "usr/share/asterisk/sounds/en_US_f_Allison"
     prompts = [load_sound(path)[0] for path in sorted(folder.glob("*.wav"))]
     assert len(prompts) > 300
     assert find_tones(np.concatenate(prompts)) == []
 
 
-# Seeks, plays half a second, and says which pitch was heard at which time of the element.
+# Seeks to each time, plays half a second, and returns the element's time and the pitch played.
 SEEK = """async ([source, times]) => {
   const audio = new Audio(source), context = new AudioContext(), analyser = context.createAnalyser()
   await new Promise((done, failed) => { audio.oncanplay = done; audio.onerror = failed })
@@ -182,8 +184,8 @@ SEEK = """async ([source, times]) => {
 }"""
 
 
-def test_chromium_plays_from_where_it_seeks_to(tmp_path: Path) -> None:
-    """The pitch tells the time: 50 Hz higher each tenth of a second, from 500 Hz every five."""
+def test_chromium_plays_from_the_position_it_seeks_to(tmp_path: Path) -> None:
+    """The pitch shows the position: it rises 50 Hz each tenth of a second and returns to 500 Hz every five."""
     moments = np.arange(600 * SPEECH_HZ) / SPEECH_HZ
     pitches = 500 + 50 * ((moments * 10).astype(int) % 50)
     wav = save_wav(tmp_path / "coded.wav", [0.3 * np.sin(2 * np.pi * np.cumsum(pitches) / SPEECH_HZ)])
@@ -196,5 +198,5 @@ def test_chromium_plays_from_where_it_seeks_to(tmp_path: Path) -> None:
         browser.close()
     assert duration_s == pytest.approx(600, abs=0.1)
     for at_s, pitch_hz in heard:
-        late_s = at_s - ((pitch_hz - 500) / 500 + 0.05)  # what was heard began up to 0.1 s ago
+        late_s = at_s - ((pitch_hz - 500) / 500 + 0.05)  # the pitch began up to 0.1 s ago
         assert (late_s + 2.5) % 5 - 2.5 == pytest.approx(0.05, abs=0.15)

@@ -1,4 +1,4 @@
-"""The main path in a real browser against real Asterisk: settings, check, sync, a call that is heard, live pages."""
+"""The main path in a real browser on real Asterisk: settings, connection test, sync, playing a call, live pages."""
 
 import re
 from collections.abc import Iterator
@@ -21,8 +21,8 @@ from tests.lab.servers import ODD_MEMBER, LabServer
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(240)]
 SLOW_MS = 60_000
-JOINER = "\u2060"  # keeps text from becoming a link or an emoji; not seen
-NASTY = [
+JOINER = "\u2060"  # invisible; keeps text from becoming a link or an emoji
+MARKUP_NAMES = [
     '<img src=x onerror="document.title=1"> <b>bold</b> &amp; "quotes"',
     "*b* _i_ ~~s~~ `c` $x^2$ [l](http://x.example) ![i](http://x.example/y.png)",
     "a@b.example http://x.example www.x.example :smile: :material/delete: :red[x] -> <-",
@@ -41,13 +41,13 @@ def page(no_real_data: Path) -> Iterator[Page]:
         yield page
 
 
-def test_the_main_path(server: LabServer, page: Page) -> None:
+def test_the_main_path_from_settings_to_live_pages(server: LabServer, page: Page) -> None:
     place_queue_call(server, "answered")
     connect(page, server)
     sync(page)
-    hear_a_call(page)
-    look_at_live_pages(page)
-    forget(page)
+    play_a_call(page)
+    open_live_pages(page)
+    delete_settings(page)
     assert page.complaints == []  # type: ignore[attr-defined]
 
 
@@ -69,12 +69,12 @@ def connect(page: Page, server: LabServer) -> None:
 
 def sync(page: Page) -> None:
     page.get_by_role("button", name="Sync FreePBX").click()
-    toasts = page.get_by_test_id("stToast")  # the worker may come first with a sync of its own
+    toasts = page.get_by_test_id("stToast")  # the worker may already have started a sync
     toasts.filter(has_text=re.compile("Sync queued|A sync is already running")).first.wait_for()
     toasts.filter(has_text="Sync done:").first.wait_for(timeout=SLOW_MS)
 
 
-def hear_a_call(page: Page) -> None:
+def play_a_call(page: Page) -> None:
     go(page, "Interactions")
     row = page.locator("tr[data-id]", has_text="Recorded").first
     expect(row).to_contain_text("FreePBX")
@@ -83,18 +83,18 @@ def hear_a_call(page: Page) -> None:
     player.wait_for(state="attached")
     expect(page).to_have_url(re.compile("call="))
     page.get_by_role("button", name="Play", exact=True).click()
-    wait_until("the sound goes on", lambda: player.evaluate("audio => audio.currentTime") > 0.5)
+    wait_until("the sound is playing", lambda: player.evaluate("audio => audio.currentTime") > 0.5)
     page.get_by_role("tab", name="Details").click()
     with page.expect_download() as download:
         page.get_by_role("button", name="Download the recording").click()
     assert Path(download.value.path()).read_bytes()[:4] == b"RIFF"
     page.reload()
-    page.locator("audio").wait_for(state="attached", timeout=SLOW_MS)  # the address alone leads to the call
+    page.locator("audio").wait_for(state="attached", timeout=SLOW_MS)  # the address is enough to open the call
     page.get_by_role("button", name="Close").click()
     expect(page.locator("audio")).to_have_count(0)
 
 
-def look_at_live_pages(page: Page) -> None:
+def open_live_pages(page: Page) -> None:
     go(page, "Queues")
     for name in ("sales", "support", "billing"):
         page.locator("td", has_text=name).first.wait_for(timeout=SLOW_MS)
@@ -113,30 +113,30 @@ def look_at_live_pages(page: Page) -> None:
         assert "Traceback" not in page.content()
 
 
-def forget(page: Page) -> None:
+def delete_settings(page: Page) -> None:
     go(page, "FreePBX integration")
     page.get_by_role("button", name="Delete saved settings").click()
     page.get_by_role("dialog").get_by_role("button", name="Delete").click()
     page.get_by_text("No PBX is set up yet").wait_for()
 
 
-def test_hostile_names_are_shown_as_they_are(no_real_data: Path) -> None:
+def test_names_with_markup_are_shown_as_plain_text(no_real_data: Path) -> None:
     engine = open_engine(load_settings())
     pbx = save_connection(engine, load_settings(), Connection(host="pbx.invalid", ari_port=8088, ami_port=5038))
-    queues = tuple(Queue(name=name) for name in NASTY)
+    queues = tuple(Queue(name=name) for name in MARKUP_NAMES)
     with writing(engine) as session:
         record_snapshot(
             session, pbx, Snapshot(taken_at=datetime.now(UTC), queues=queues, parts={"queues": SnapshotPart()})
         )
     engine.dispose()
     with running_app(no_real_data) as address, browser() as page:
-        for name in NASTY:
+        for name in MARKUP_NAMES:
             page.goto(f"{address}/queues?{urlencode({'show': name})}")
             heading = page.get_by_role("heading", name="Members of")
             heading.wait_for()
             assert heading.inner_text().replace(JOINER, "") == f"Agents in queue {name}"
-            page.locator("td:first-child").nth(len(NASTY) - 1).wait_for()
-            assert set(page.locator("tr[data-id] td:first-child").all_inner_texts()) == set(NASTY)
+            page.locator("td:first-child").nth(len(MARKUP_NAMES) - 1).wait_for()
+            assert set(page.locator("tr[data-id] td:first-child").all_inner_texts()) == set(MARKUP_NAMES)
             assert page.get_by_test_id("stMain").locator("a[href^=http], img, b").count() == 0
         expect(page).to_have_title("Queues – PBX Notebook")
         assert page.complaints == []  # type: ignore[attr-defined]

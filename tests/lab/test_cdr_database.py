@@ -1,4 +1,4 @@
-"""The CDR on a real MariaDB: tables in a bad state, a PBX that keeps writing, and no password in messages."""
+"""Imports of the CDR from real databases: faulty tables, a PBX that keeps writing, passwords, and huge tables."""
 
 from datetime import UTC, datetime
 
@@ -9,7 +9,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlmodel import func, select
 
 from pbx.errors import PbxError, SettingsError, Unreachable
-from pbx.imports import preview as history_look
+from pbx.imports import preview as preview_module
 from pbx.imports.cdr import import_cdr_database
 from pbx.imports.databases import open_source, source_url
 from pbx.imports.preview import preview_history
@@ -30,10 +30,10 @@ CREATE TABLE broken (
   calldate datetime, clid varchar(80), src varchar(80), dst varchar(80), dcontext varchar(80), channel varchar(80),
   dstchannel varchar(80), duration int, billsec int, disposition varchar(45), uniqueid varchar(32), linkedid varchar(32)
 ) ENGINE=MyISAM DEFAULT CHARSET=latin1
-"""  # of an old FreePBX: no index, no recordingfile, no sequence
+"""  # as in an old FreePBX: without indexes, recordingfile and sequence
 
 
-def broken_row(number: int, calldate: str | None, **facts: object) -> dict[str, object]:
+def broken_row(number: int, calldate: str | None, **changes: object) -> dict[str, object]:
     uniqueid = f"{1772452800 + number}.{number}"  # 2 March 2026, noon UTC
     return {
         "calldate": calldate,
@@ -48,18 +48,16 @@ def broken_row(number: int, calldate: str | None, **facts: object) -> dict[str, 
         "disposition": "ANSWERED",
         "uniqueid": uniqueid,
         "linkedid": uniqueid,
-    } | facts
+    } | changes
 
 
 @pytest.fixture
 def pbx(engine: Engine) -> ActiveConnection:
-    """A PBX of which only the database is used."""
+    """A PBX of which the tests use only the database."""
     return add_active_connection(engine, SERVERS[22])
 
 
-def test_a_table_without_indexes_with_nulls_and_zero_dates(
-    engine: Engine, pbx: ActiveConnection, mariadb: MariaDb
-) -> None:
+def test_a_table_with_nulls_and_zero_dates_is_imported(engine: Engine, pbx: ActiveConnection, mariadb: MariaDb) -> None:
     mariadb.execute("DROP TABLE IF EXISTS broken", BROKEN_TABLE)
     rows = [
         broken_row(0, "2026-03-02 12:00:00"),
@@ -80,8 +78,8 @@ def test_a_table_without_indexes_with_nulls_and_zero_dates(
     assert import_cdr_database(ImportRun(engine, pbx), mariadb.address, table="broken").rows == 0
 
 
-def test_postgresql(engine: Engine, pbx: ActiveConnection, postgres: str) -> None:
-    """Asterisk's own table, by cdr_pgsql: start, answer and end, and no linkedid."""
+def test_a_postgresql_table_without_linkedids_is_imported(engine: Engine, pbx: ActiveConnection, postgres: str) -> None:
+    """This is the table that Asterisk's cdr_pgsql fills. It has start, answer and end, but no linkedid."""
     columns = 'start timestamp, answer timestamp, "end" timestamp, channel text, dstchannel text, uniqueid text'
     with psycopg.connect(postgres.replace("+psycopg", ""), autocommit=True) as connection:
         connection.execute(f"CREATE TABLE cdr ({columns}, disposition text, duration bigint, billsec bigint)")
@@ -99,7 +97,7 @@ def test_postgresql(engine: Engine, pbx: ActiveConnection, postgres: str) -> Non
 
 
 @pytest.mark.parametrize("storage", ["InnoDB", "MyISAM"])
-def test_the_pbx_may_write_while_it_is_read(
+def test_the_pbx_can_write_during_an_import(
     engine: Engine, pbx: ActiveConnection, mariadb: MariaDb, storage: str
 ) -> None:
     mariadb.fresh_cdr(storage)
@@ -119,7 +117,7 @@ def test_the_pbx_may_write_while_it_is_read(
         mariadb.execute(
             "SET SESSION lock_wait_timeout = 1",
             f"INSERT INTO cdr (calldate, channel, uniqueid) VALUES ('{moment}', 'PJSIP/b-{added:08x}', '1.{added}')",
-            "ALTER TABLE cdr COMMENT = 'a change that would wait for whoever reads'",
+            "ALTER TABLE cdr COMMENT = 'a change that would wait for readers'",
         )
 
     result = import_cdr_database(ImportRun(engine, pbx, progress=add), mariadb.address)
@@ -129,8 +127,8 @@ def test_the_pbx_may_write_while_it_is_read(
         assert session.exec(select(func.count()).select_from(LegRow)).one() == result.legs
 
 
-def test_the_database_is_only_read(engine: Engine, pbx: ActiveConnection, mariadb: MariaDb) -> None:
-    """Even as a user who may write."""
+def test_the_source_connection_is_read_only(engine: Engine, pbx: ActiveConnection, mariadb: MariaDb) -> None:
+    """Not even a user with write access can change the database."""
     mariadb.fresh_cdr()
     with (
         open_source(source_url(mariadb.address.replace("reader:", "admin:"))) as source,
@@ -141,7 +139,7 @@ def test_the_database_is_only_read(engine: Engine, pbx: ActiveConnection, mariad
 
 
 @pytest.mark.parametrize(
-    ("wrong", "error", "said"),
+    ("wrong", "error", "message"),
     [
         ((QUOTED, "another-s3cret"), Unreachable, "Access denied"),
         (("/asteriskcdrdb", "/nowhere"), Unreachable, "nowhere"),
@@ -155,29 +153,29 @@ def test_a_refusal_is_reported_without_the_password(
     mariadb: MariaDb,
     wrong: tuple[str, str],
     error: type[PbxError],
-    said: str,
+    message: str,
 ) -> None:
-    with pytest.raises(error, match=said) as caught:
+    with pytest.raises(error, match=message) as caught:
         import_cdr_database(ImportRun(engine, pbx), mariadb.address.replace(*wrong))
     for secret in (PASSWORD, QUOTED, "another-s3cret"):
         assert secret not in f"{caught.value.advice} {caught.value!r} {caught.value.__cause__!r}"
 
 
-def test_no_password_is_kept(engine: Engine, pbx: ActiveConnection, mariadb: MariaDb) -> None:
+def test_an_import_stores_no_password(engine: Engine, pbx: ActiveConnection, mariadb: MariaDb) -> None:
     mariadb.fresh_cdr()
     mariadb.insert("cdr", [broken_row(0, "2026-03-02 12:00:00")])
     result = import_cdr_database(ImportRun(engine, pbx), mariadb.address)
     assert result.rows == 1
     with reading(engine) as session:
-        mark = session.exec(select(ImportCursorRow)).one()
+        cursor = session.exec(select(ImportCursorRow)).one()
     engine.dispose()
     for secret in (PASSWORD, QUOTED):
-        assert secret not in f"{result!r} {mark!r}"
+        assert secret not in f"{result!r} {cursor!r}"
         for file in load_settings().pbx_data_dir.rglob("*"):
             assert not file.is_file() or secret.encode() not in file.read_bytes()
 
 
-HUGE = (  # 2,000,000 rows without an index: dozens of times what is counted in the time given below
+HUGE = (  # 2,000,000 rows without an index: dozens of times as many as can be counted within the limit below
     "DROP TABLE IF EXISTS cdr",
     "CREATE TABLE cdr (calldate datetime, uniqueid varchar(32), channel varchar(80)) ENGINE=InnoDB",
     "INSERT INTO cdr SELECT FROM_UNIXTIME(1700000000 + seq * 30), seq, 'PJSIP/a-1' FROM seq_1_to_2000000",
@@ -186,24 +184,24 @@ HUGE = (  # 2,000,000 rows without an index: dozens of times what is counted in 
 
 
 @pytest.mark.parametrize("limited", [True, False])
-def test_a_look_at_a_huge_table_is_quick(
+def test_a_preview_of_a_huge_table_estimates_its_rows(
     engine: Engine, pbx: ActiveConnection, mariadb: MariaDb, monkeypatch: pytest.MonkeyPatch, limited: bool
 ) -> None:
-    """Statistics replace counting, also on a server too old to limit statements."""
-    none = "SET SESSION no_such_variable = 1"
-    limits = ("SET SESSION max_statement_time = 0.01",) if limited else (none,)
-    monkeypatch.setattr(history_look, "_LIMITS", {"mysql": (none, *limits)})
+    """Statistics replace counting, also on a server that is too old to limit statements."""
+    invalid = "SET SESSION no_such_variable = 1"
+    limits = ("SET SESSION max_statement_time = 0.01",) if limited else (invalid,)
+    monkeypatch.setattr(preview_module, "_LIMITS", {"mysql": (invalid, *limits)})
     mariadb.execute(*HUGE)
-    ((table, look),) = preview_history(engine, pbx, mariadb.address).items()
-    assert (table, look.new, look.newest) == ("cdr", None, None)
-    assert look.about == pytest.approx(2_000_000, rel=0.2)
+    ((table, preview),) = preview_history(engine, pbx, mariadb.address).items()
+    assert (table, preview.new, preview.newest) == ("cdr", None, None)
+    assert preview.about == pytest.approx(2_000_000, rel=0.2)
     mariadb.fresh_cdr()
 
 
-def test_a_look_at_postgresql_is_quick(
+def test_a_preview_of_a_huge_postgresql_table_estimates_its_rows(
     engine: Engine, pbx: ActiveConnection, postgres: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(history_look, "_LIMITS", {"postgresql": ("SET statement_timeout = 10",)})
+    monkeypatch.setattr(preview_module, "_LIMITS", {"postgresql": ("SET statement_timeout = 10",)})
     with psycopg.connect(postgres.replace("+psycopg", ""), autocommit=True) as connection:
         connection.execute("DROP TABLE IF EXISTS cdr")
         connection.execute(
@@ -211,7 +209,7 @@ def test_a_look_at_postgresql_is_quick(
             "AS uniqueid FROM generate_series(1, 1000000) n"
         )
         connection.execute("ANALYZE cdr")
-        looks = preview_history(engine, pbx, postgres)
+        previews = preview_history(engine, pbx, postgres)
         connection.execute("DROP TABLE cdr")
-    assert (looks["cdr"].new, looks["cdr"].newest) == (None, None)
-    assert looks["cdr"].about == pytest.approx(1_000_000, rel=0.2)
+    assert (previews["cdr"].new, previews["cdr"].newest) == (None, None)
+    assert previews["cdr"].about == pytest.approx(1_000_000, rel=0.2)

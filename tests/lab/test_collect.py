@@ -1,4 +1,4 @@
-"""Collect against real Asterisk; the cache on a disk that is full and on one that is read-only."""
+"""Collecting snapshots from real Asterisk, and the cache on a full or read-only disk."""
 
 import errno
 import json
@@ -40,7 +40,7 @@ def collect(connection: Connection, output: Path | None = None) -> None:
 
 
 def fill(disk: Path, *, step: int = 4096) -> None:
-    """Leave no room on a disk."""
+    """Fill a disk until it has no free space."""
     try:
         with (disk / "filler").open("wb", buffering=0) as file:
             while file.write(b"x" * step):
@@ -61,23 +61,23 @@ def write_jobs(count: int) -> None:
 
 
 def wait_for_the_next_second() -> None:
-    """Of two looks in one second the first is kept."""
+    """Wait, because only the first of two snapshots in one second is stored."""
     time.sleep(1.05 - time.time() % 1)
 
 
 def counts() -> dict[str, int]:
     engine = open_engine(load_settings())
     with reading(engine) as session:
-        found = {
+        rows = {
             model.__name__: session.exec(select(func.count()).select_from(model)).one()
             for model in (SnapshotRow, QueueSample, TrunkSample, MemberSample, ExtensionSample)
         }
     engine.dispose()
-    return found
+    return rows
 
 
 @pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
-def test_a_look_at_the_lab_is_stored_and_written(server: LabServer, tmp_path: Path, tls: bool) -> None:
+def test_a_snapshot_of_the_lab_is_written_without_secrets(server: LabServer, tmp_path: Path, tls: bool) -> None:
     output = tmp_path / "freepbx.json"
     collect(server.connection(tls=tls), output)
     written = json.loads(output.read_text())
@@ -93,7 +93,7 @@ def test_a_look_at_the_lab_is_stored_and_written(server: LabServer, tmp_path: Pa
         assert secret not in output.read_text()
 
 
-def test_looks_become_history(server: LabServer) -> None:
+def test_snapshots_become_history(server: LabServer) -> None:
     collect(server.connection())
     first = counts()
     place_queue_call(server, "answered", seconds=1)
@@ -114,7 +114,7 @@ def test_looks_become_history(server: LabServer) -> None:
     engine.dispose()
 
 
-def test_what_a_user_may_not_see_is_not_stored_as_gone(server: LabServer, tmp_path: Path) -> None:
+def test_parts_that_a_user_may_not_read_are_not_stored_as_removed(server: LabServer, tmp_path: Path) -> None:
     collect(server.connection())
     before = counts()
     wait_for_the_next_second()
@@ -133,7 +133,7 @@ def test_what_a_user_may_not_see_is_not_stored_as_gone(server: LabServer, tmp_pa
     ("change", "error"),
     [({"ami_password": SecretStr("wrong")}, AmiLoginError), ({"ami_port": 9}, Unreachable)],
 )
-def test_a_pbx_that_refuses_changes_nothing(
+def test_a_failed_collection_changes_nothing(
     server: LabServer, tmp_path: Path, change: dict[str, object], error: type[Exception]
 ) -> None:
     output = tmp_path / "freepbx.json"
@@ -148,7 +148,7 @@ def test_a_pbx_that_refuses_changes_nothing(
 
 @pytest.fixture
 def small_disk(no_real_data: Path) -> Iterator[Path]:
-    """A file system of 1 MB as the data directory."""
+    """A data directory on a file system of 1 MB."""
     no_real_data.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", no_real_data], check=True)
     yield no_real_data
@@ -166,17 +166,19 @@ def test_a_full_disk_is_reported_and_loses_nothing(small_disk: Path) -> None:
     engine.dispose()
     assert len(written) > 5
     assert {job.error for job in written} == {FILLER}
-    subprocess.run(["mount", "-o", "remount,size=8m", small_disk], check=True)  # space is freed
+    subprocess.run(["mount", "-o", "remount,size=8m", small_disk], check=True)  # free some space
     write_jobs(200)
 
 
-def test_a_disk_full_from_the_start_is_reported(small_disk: Path) -> None:
+def test_a_disk_that_is_full_at_the_start_is_reported(small_disk: Path) -> None:
     fill(small_disk)
     with pytest.raises(StorageFull, match="Not enough disk space"):
         open_engine(load_settings())
 
 
-def test_a_look_that_does_not_fit_is_reported(server: LabServer, small_disk: Path, tmp_path: Path) -> None:
+def test_a_snapshot_that_does_not_fit_on_the_disk_is_reported(
+    server: LabServer, small_disk: Path, tmp_path: Path
+) -> None:
     collect(server.connection(), small_disk / "freepbx.json")
     before = (small_disk / "freepbx.json").read_bytes()
     fill(small_disk, step=512)
