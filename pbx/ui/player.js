@@ -6,13 +6,6 @@ const REWIND_GUARD_MS = 5000
 const TEXT_FIELDS = "input, textarea, select, [contenteditable=true], [role=dialog], [role=combobox], [role=listbox]"
 const KEY_CONTROLS = "button, a, summary, [role=tab], [role=radio], [role=option], [data-id]"
 
-const element = (tag, className, text) => {
-  const made = document.createElement(tag)
-  if (className) made.className = className
-  if (text !== undefined) made.textContent = text
-  return made
-}
-
 const clock = (seconds) => {
   const whole = Math.max(Math.floor(seconds || 0), 0)
   const [hours, minutes] = [Math.floor(whole / 3600), Math.floor(whole / 60) % 60]

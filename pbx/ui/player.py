@@ -18,7 +18,12 @@ _TONES = ("caller", "agent")
 _MERGE_PERCENT = 0.4  # of the waveform: marks closer than this become one
 
 _component = component(
-    "pbx_player", (HERE / "player.html").read_text(encoding="utf-8"), "player.css", "player.js", "transcript.js"
+    "pbx_player",
+    (HERE / "player.html").read_text(encoding="utf-8"),
+    "player.css",
+    "elements.js",
+    "player.js",
+    "transcript.js",
 )
 
 

@@ -1,11 +1,4 @@
 // Search results. Transcripts go in as text, never as HTML; each mention is a real link, so it can open in another tab.
-const element = (tag, className, text) => {
-  const made = document.createElement(tag)
-  if (className) made.className = className
-  if (text !== undefined) made.textContent = text
-  return made
-}
-
 const mention = (hit) => {
   const link = element("a", `hit ${hit.side}`)
   link.href = hit.href

@@ -16,7 +16,7 @@ MAX_SEGMENT_CHARACTERS = 420
 MAX_CONTEXT_CHARACTERS = 110
 TextSpans = Sequence[tuple[int, int]]  # of characters: the first, and the one after the last
 
-_component = component("pbx_hits", '<div class="hits"></div>', "search_hits.css", "search_hits.js")
+_component = component("pbx_hits", '<div class="hits"></div>', "search_hits.css", "elements.js", "search_hits.js")
 
 
 def show_hits(

@@ -1,11 +1,4 @@
 // A table whose cells are text and nothing else: a caller’s name may contain HTML, which must not run.
-const element = (tag, className, text) => {
-  const made = document.createElement(tag)
-  if (className) made.className = className
-  if (text !== undefined) made.textContent = text
-  return made
-}
-
 const fill = (holder, cell, pickCell) => {
   const { text, sub, tone, badge, pick } = typeof cell === "string" ? { text: cell } : cell
   const main = element(pick ? "button" : "span", badge ? "badge" : tone ? `state ${tone}` : "text", text)

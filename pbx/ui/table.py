@@ -14,7 +14,7 @@ CARD_LINE_PX = 45  # the height of a line of values where rows are cards
 # that a click on this cell returns, in place of its row's.
 TableCell = str | Mapping[str, str]
 
-_table = component("pbx_table", '<div class="table"></div>', "table.css", "table.js")
+_table = component("pbx_table", '<div class="table"></div>', "table.css", "elements.js", "table.js")
 
 
 def table(

@@ -8,7 +8,7 @@ from playwright.sync_api import Browser, Page, expect
 from pbx.ui import page_elements as elements
 from tests.browser.chromium import open_page
 
-SCRIPT = elements.HERE / "table.js"
+SCRIPT = "".join((elements.HERE / name).read_text() for name in ("elements.js", "table.js"))
 DRAW = """async ([script, waits]) => {
   const { default: draw } = await import("data:text/javascript," + encodeURIComponent(script))
   window.picked ??= []
@@ -29,14 +29,14 @@ def blank(chromium: Browser) -> Iterator[Page]:
 
 def test_a_click_is_not_lost_while_the_figures_change(blank: Page) -> None:
     row = blank.locator("tr[data-id='601']")
-    blank.evaluate(DRAW, [SCRIPT.read_text(), "0:07"])
+    blank.evaluate(DRAW, [SCRIPT, "0:07"])
     row.hover()
     blank.mouse.down()
     for waits in ("0:08", "0:09"):
-        blank.evaluate(DRAW, [SCRIPT.read_text(), waits])
+        blank.evaluate(DRAW, [SCRIPT, waits])
     blank.mouse.up()
     blank.wait_for_function("picked.length > 0")
     assert blank.evaluate("picked") == ["601"]
     expect(row).to_contain_text("0:09")
-    blank.evaluate(DRAW, [SCRIPT.read_text(), "0:10"])
+    blank.evaluate(DRAW, [SCRIPT, "0:10"])
     expect(row).to_contain_text("0:10")
