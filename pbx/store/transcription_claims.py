@@ -118,14 +118,13 @@ def fail(session: Session, worker: str, recording_id: int, error: str) -> bool:
     return _update_call(session, recording_id, TRANSCRIPTIONS.fail(session, worker, recording_id, error))
 
 
-def fail_queued(session: Session, connection_id: int, model: str, error: str) -> list[int]:
-    """Fail the queued recordings that request a model that can't be loaded; returns their ids."""
+def fail_queued(session: Session, connection_id: int, model: str, error: str) -> None:
+    """Fail the queued recordings that request a model that can't be loaded."""
     mine = and_(_queued(connection_id, None), _queue.c.model == model)
     ids = list(session.connection().scalars(select(_queue.c.recording_id).where(mine)))
     values = {"state": "failed", "error": error, "ended_at": now(), "urgent": False}
     session.connection().execute(update(_queue).where(mine).values(values))
     update_transcription_states(session, ids)
-    return ids
 
 
 def requeue_transcription(session: Session, worker: str, *, died: bool) -> list[tuple[int, str]]:

@@ -8,7 +8,7 @@ import hashlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -32,8 +32,6 @@ STOP_CHECK_S = 1.0  # how often to check for a pause or a cancellation
 SUMMARY_PENDING = "The summary has not been requested from the language server yet."
 
 log = logging.getLogger("pbx.transcribe")
-
-RecordingEnded = Callable[[int, str], None]  # called with a recording's id, and why it failed or ""
 
 
 @dataclass
@@ -73,7 +71,6 @@ def transcribe_queued(
     worker: str,
     stop: threading.Event,
     obeys_pause: bool = True,
-    ended: RecordingEnded | None = None,
 ) -> TranscriptionBatch:
     """Transcribe the recordings that `worker` has claimed, until all have ended or they are interrupted.
 
@@ -83,7 +80,7 @@ def transcribe_queued(
     recordings are requeued then, too.
     """
     batch = TranscriptionBatch()
-    run = _Run(engine, settings, transcriber, worker, batch, ended)
+    run = _Run(engine, settings, transcriber, worker, batch)
     died = False
     try:
         for item in claimed:
@@ -113,7 +110,6 @@ class _Run:
     transcriber: Transcriber
     worker: str
     batch: TranscriptionBatch
-    ended: RecordingEnded | None
 
     def start(self, claim: Claim) -> None:
         """Start a recording's transcript, or continue one that was interrupted."""
@@ -173,8 +169,6 @@ class _Run:
                 claims.complete(session, self.worker, recording_id, part.duration_s)
         if part.is_last:
             self.batch.completed.append(recording_id)
-            if self.ended is not None:
-                self.ended(recording_id, "")
 
     def _analyse(self, session: Session, transcript_id: int, duration_s: float | None) -> None:
         """Store the local analysis. If there is a language server, its summary is added later."""
@@ -193,8 +187,6 @@ class _Run:
             claims.fail(session, self.worker, claim.recording_id, reason)
         log.warning("Recording %d could not be transcribed.", claim.recording_id)
         self.batch.failed[claim.recording_id] = reason
-        if self.ended is not None:
-            self.ended(claim.recording_id, reason)
 
     def fail_if_single(self, reason: str) -> None:
         """Fail the only open recording after an engine failure. Does nothing if several could be the cause."""

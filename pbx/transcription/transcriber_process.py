@@ -25,7 +25,7 @@ from pbx.store.engine import open_engine, reading, writing
 from pbx.store.models import now
 from pbx.store.pbx_connections import ActiveConnection, active_connection
 from pbx.store.transcription_queue import rules_of, set_blocked_reason
-from pbx.transcription.batch import RecordingEnded, transcribe_queued
+from pbx.transcription.batch import transcribe_queued
 
 SLOT = "transcriber-0"
 BATCH = 4  # recordings decoded together, to fill the model's batches
@@ -86,24 +86,15 @@ def run_transcriber(settings: Settings, stop: threading.Event, *, once: bool = F
 class QueueWorker:
     """Transcribes the queue of the active PBX, with one model in memory at a time.
 
-    `among`: if set, transcribes only these recordings, even when the queue is paused. `ended` is called with each
-    recording that ends. `model_error` is set if it stopped because the model could not be loaded.
+    `among`: if set, transcribes only these recordings, even when the queue is paused. `model_error` is set if it
+    stopped because the model could not be loaded.
     """
 
-    def __init__(
-        self,
-        engine: Engine,
-        settings: Settings,
-        slot: ProcessLock,
-        stop: threading.Event,
-        *,
-        ended: RecordingEnded | None = None,
-    ) -> None:
+    def __init__(self, engine: Engine, settings: Settings, slot: ProcessLock, stop: threading.Event) -> None:
         self._engine = engine
         self._settings = settings
         self._slot = slot
         self._stop = stop
-        self._ended = ended
         self._loaded: tuple[str, Transcriber] | None = None
         self.among: Sequence[int] | None = None
         self.model_error: ModelError | None = None
@@ -166,7 +157,6 @@ class QueueWorker:
                 worker=self._slot.name,
                 stop=self._stop,
                 obeys_pause=self.among is None,
-                ended=self._ended,
             )
         except (ModelError, SettingsError) as error:
             self._handle_model_error(active, model, error)
@@ -206,11 +196,8 @@ class QueueWorker:
             self._set_blocked_reason(active, error.advice, retry=True)
             raise ModelError(str(error), error.fix) from None
         with writing(self._engine) as session:
-            failed = claims.fail_queued(session, active.id, model, error.advice)
+            claims.fail_queued(session, active.id, model, error.advice)
             set_blocked_reason(session, active.id, "")
-        for recording_id in failed:
-            if self._ended is not None:
-                self._ended(recording_id, error.advice)
 
     def _set_blocked_reason(self, active: ActiveConnection, reason: str, *, retry: bool = False) -> None:
         with suppress(DataError), writing(self._engine) as session:
