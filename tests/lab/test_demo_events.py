@@ -1,6 +1,6 @@
 """The demo PBX's events beside those of Asterisk 16 and 22: the same fields, and the same order in the same call.
 
-Real calls are placed, and their events compared with those of a call of the story that goes the same way. Asterisk
+Real calls are placed, and their events compared with those of a simulated call that goes the same way. Asterisk
 publishes on several topics at once: what it orders is each channel's own states, and what the queue and the dialling
 tell of the caller's channel; QueueMemberStatus comes between them as it may.
 """
@@ -147,8 +147,8 @@ def as_message(event: AmiEvent) -> Message:
     return [("Event", event.name), ("Privilege", f"{event.group},all"), *event.headers]
 
 
-def of_story(server: LabServer, wanted: Callable[[PlannedCall], bool]) -> list[Message]:
-    """The events of the story's first call of that kind."""
+def of_demo(server: LabServer, wanted: Callable[[PlannedCall], bool]) -> list[Message]:
+    """The events of the first simulated call of that kind."""
     call = next(call for day in DAYS for call in calls_of_day(day) if wanted(call))
     events = simulated_asterisk(server).events_between(call.started_at - timedelta(seconds=1), call.ended_at)
     mine = [as_message(event) for event in events]
@@ -166,7 +166,7 @@ def states(reported: list[Message], channel: str) -> list[tuple[str, str]]:
     return [(one["Event"], one["ChannelStateDesc"]) for one in mine if one["Channel"].startswith(channel)]
 
 
-def story_of_caller(reported: list[Message]) -> list[str]:
+def events_of_caller(reported: list[Message]) -> list[str]:
     """The events of queue and dialling on the caller's channel, from when it joined."""
     names = []
     for message in reported:
@@ -213,9 +213,9 @@ def rang_once(call: PlannedCall) -> bool:
 
 def test_a_connected_call_goes_the_same_way(server: LabServer) -> None:
     there = of_lab(server, "talk")
-    here = of_story(server, lambda call: call.outcome == "answered" and rang_once(call) and call.ended_by == "caller")
-    assert [name for name in story_of_caller(here) if name != "AgentComplete"] == [
-        name for name in story_of_caller(there) if name != "AgentComplete"
+    here = of_demo(server, lambda call: call.outcome == "answered" and rang_once(call) and call.ended_by == "caller")
+    assert [name for name in events_of_caller(here) if name != "AgentComplete"] == [
+        name for name in events_of_caller(there) if name != "AgentComplete"
     ]
     assert states(here, "PJSIP/2") == states(there, PHONE)
     assert "AgentComplete" in [dict(message)["Event"] for message in here]
@@ -242,7 +242,7 @@ def test_the_agents_state_goes_the_same_way(server: LabServer) -> None:
 def test_the_callers_channel_goes_the_same_way(server: LabServer) -> None:
     """A caller who comes in by a trunk, talks and hangs up."""
     there = of_lab(server, "inbound")
-    here = of_story(server, lambda call: call.outcome == "answered" and rang_once(call) and call.ended_by == "caller")
+    here = of_demo(server, lambda call: call.outcome == "answered" and rang_once(call) and call.ended_by == "caller")
     trunk = next(call for day in DAYS for call in calls_of_day(day) if call.linkedid == dict(here[0])["Linkedid"]).trunk
     assert states(here, f"PJSIP/{trunk}") == states(there, "PJSIP/carrier")
     shape_here = {dict(message)["Event"]: names_of(message) for message in here if f"PJSIP/{trunk}" in str(message[2])}
@@ -253,14 +253,14 @@ def test_the_callers_channel_goes_the_same_way(server: LabServer) -> None:
 
 @pytest.mark.parametrize("kind", ["abandoned", "timeout"])
 def test_who_leaves_a_queue_unanswered_goes_the_same_way(server: LabServer, kind: str) -> None:
-    """Missed rings have the same events as the story's, from the last telephone that stopped ringing."""
+    """Missed rings have the same events as the simulation's, from the last telephone that stopped ringing."""
 
     def ending(reported: list[Message]) -> list[str]:
         names = [dict(message)["Event"] + dict(message).get("Variable", "") for message in reported]
         return [name for name in names[names.index("VarSetABANDONED") :] if name.startswith(("VarSet", "Queue"))]
 
     there = of_lab(server, kind)
-    here = of_story(server, lambda call: call.outcome == kind)
+    here = of_demo(server, lambda call: call.outcome == kind)
     assert ending(here) == ending(there)
     shapes_there = {dict(message)["Event"]: names_of(message) for message in there}
     for message in here:
@@ -277,25 +277,25 @@ def test_a_missed_ring_goes_the_same_way(server: LabServer) -> None:
         return [one["Event"] + one.get("DialStatus", "") for one in mine if one["Event"] in names]
 
     there = of_lab(server, "timeout")
-    here = of_story(server, lambda call: any(not ring.answered and not ring.cancelled for ring in call.rings))
+    here = of_demo(server, lambda call: any(not ring.answered and not ring.cancelled for ring in call.rings))
     assert ringing(here) == ringing(there)
 
 
 def test_a_blind_transfer_goes_the_same_way(server: LabServer) -> None:
     there = of_lab(server, "transfer")
-    here = of_story(server, lambda call: bool(call.target) and rang_once(call))
-    order = [name for name in story_of_caller(there) if not name.startswith(("VarSet", "MixMonitor"))]
+    here = of_demo(server, lambda call: bool(call.target) and rang_once(call))
+    order = [name for name in events_of_caller(there) if not name.startswith(("VarSet", "MixMonitor"))]
     # The queue ends the agent's part while the caller is already dialled on: a real Asterisk may report either first.
     ended = "AgentComplete"
-    assert [name for name in story_of_caller(here) if name != ended] == [name for name in order if name != ended]
-    for names in (story_of_caller(here), order):
+    assert [name for name in events_of_caller(here) if name != ended] == [name for name in order if name != ended]
+    for names in (events_of_caller(here), order):
         assert ended in names[names.index("AgentConnect") :]
 
 
 @pytest.mark.parametrize(("kind", "cause"), [("busy", 17), ("no answer", 16)])
 def test_an_outbound_call_unanswered_goes_the_same_way(server: LabServer, kind: str, cause: int) -> None:
     there = of_lab(server, kind)
-    here = of_story(
+    here = of_demo(
         server, lambda call: call.direction == "outbound" and call.cause == cause and call.answered_at is None
     )
     trunk = dict(next(message for message in here if dict(message)["Event"] == "DialBegin"))["DestChannel"].partition(
@@ -306,7 +306,7 @@ def test_an_outbound_call_unanswered_goes_the_same_way(server: LabServer, kind: 
 
 def test_an_internal_call_goes_the_same_way(server: LabServer) -> None:
     there = of_lab(server, "internal")
-    here = of_story(
+    here = of_demo(
         server,
         lambda call: call.direction == "internal" and call.answered_at is not None and call.ended_by == "agent",
     )

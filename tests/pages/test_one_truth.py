@@ -1,4 +1,4 @@
-"""One truth about a queue: all pages, lists and exports count the same calls, as the demo's story has them."""
+"""One truth about a queue: all pages, lists and exports count the same calls, as the demo's history has them."""
 
 import csv
 import io
@@ -72,17 +72,17 @@ def exports(monkeypatch: pytest.MonkeyPatch) -> Exports:
 
 
 def planned() -> dict[str, Counter[str]]:
-    """By queue: how many of the story's callers joined it, and how their visits ended."""
+    """By queue: how many callers joined it in the simulated history, and how their visits ended."""
     calls = [call for call in calls_between(SINCE, UNTIL) if call.joined_at and SINCE <= call.joined_at < UNTIL]
     assert all(SINCE <= call.started_at < UNTIL for call in calls)
     return {queue.number: Counter(call.outcome for call in calls if call.queue == queue.number) for queue in QUEUES}
 
 
-def test_all_that_counts_a_queue_s_calls_says_what_the_story_has(engine: Engine) -> None:
+def test_all_that_counts_a_queue_s_calls_says_what_the_history_has(engine: Engine) -> None:
     expected = {}
     for queue, ended in planned().items():
         answered = ended["answered"] + ended["transferred"]
-        expected[queue] = (ended.total(), answered, ended.total(), answered)  # in the story nobody comes back
+        expected[queue] = (ended.total(), answered, ended.total(), answered)  # in the simulation nobody comes back
         assert ended["abandoned"] > 0
     with reading(engine) as session:
         assert assert_all_agree(session, 1, SINCE, UNTIL, HERE) == expected

@@ -1,1 +1,1 @@
-"""A PBX that misbehaves on demand: the demo PBX with faults, restarts, other versions and many recordings."""
+"""A PBX for tests: the demo PBX with faults on demand, restarts, Asterisk 22's messages and many recordings."""

@@ -1,4 +1,4 @@
-"""The app's own jobs on a simulated PBX, and what must hold after every fault: nothing partial, nothing lost."""
+"""Runs the app's jobs on a simulated PBX, and checks that no fault leaves anything partial or lost."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,21 +23,21 @@ IDLE_S = 0.7
 
 
 class AppOnPbx:
-    """The app's cache of a simulated PBX, and the jobs that fill it."""
+    """The app with its cache of a simulated PBX, and the jobs that fill the cache."""
 
     def __init__(self, pbx: SimulatedPbx, settings: Settings) -> None:
         self.pbx, self.settings = pbx, settings
         self.engine: Engine = open_engine(settings)
 
     def run(self, kind: JobKind, **options: Any) -> dict[str, Any]:
-        """Run a job in this process, as the command line does. Raises what it raises."""
+        """Run a job in this process, as the command line does. Raises what the job raises."""
         try:
             return run_inline(self.engine, self.settings, kind, options)
         finally:
             self.check()
 
     def fail(self, kind: JobKind) -> PbxError:
-        """Run a job that must fail, and return its error, which has a fix and is stored with the job."""
+        """Run a job that must fail. Checks that its error has a fix and is stored with the job, and returns it."""
         with pytest.raises(PbxError) as caught:
             self.run(kind)
         with reading(self.engine) as session:
@@ -60,7 +60,7 @@ class AppOnPbx:
             return len(session.exec(select(SnapshotRow)).all())
 
     def is_complete(self) -> bool:
-        """Whether the cache holds exactly the PBX's recordings."""
+        """Whether the cache has exactly the recordings of the PBX."""
         rows = self.recordings()
         return set(rows) == set(self.pbx.recordings.names()) and all(
             row.state == "downloaded" and self._content(row) == self.pbx.recordings.content(name)
@@ -72,7 +72,7 @@ class AppOnPbx:
         return content
 
     def check(self) -> None:
-        """Check what always holds."""
+        """Check what must hold after every job."""
         downloaded = {row.file: row for row in self.recordings().values() if row.state == "downloaded"}
         files = [path for path in self.settings.pbx_data_dir.rglob("*") if path.is_file()]
         partial = [path for path in files if path.suffix == ".part" or ".parts" in path.parts or "json-" in path.name]
@@ -87,7 +87,7 @@ class AppOnPbx:
 
 @contextmanager
 def app_on(pbx: SimulatedPbx, monkeypatch: pytest.MonkeyPatch) -> Iterator[AppOnPbx]:
-    """The app, set up for a PBX by its environment, with clients that don't wait for long."""
+    """The app, set up for a PBX by environment variables, with clients that have short timeouts."""
     usual = {"idle_s": IDLE_S, "deadline_s": 5.0, "connect_s": 3.0, "retry_s": 0.05}
     connect = AmiClient.connect
 

@@ -1,4 +1,4 @@
-"""The demo PBX's connections with the armed faults: see `tests.simulator.faults` for what each kind does and where."""
+"""The demo PBX's connections, which cause the armed faults. `tests.simulator.faults` describes each kind."""
 
 import asyncio
 from contextvars import ContextVar
@@ -13,14 +13,14 @@ from pbx.demo.recording_dir import StoredFile
 from tests.simulator.asterisk_22 import ASTERISK_22, refuse_empty_filter
 from tests.simulator.faults import Faults
 
-_SPOT: ContextVar[str] = ContextVar("spot")  # of what a connection's task sends now
-_FILLING = (("Filling", "x" * 1000),)
-_LISTS = ("show", "status", "summary", "list", "peers", "registry")  # parts of the names of actions that list items
+_SPOT: ContextVar[str] = ContextVar("spot")  # the spot at which the connection's task is
+_PADDING = (("Filling", "x" * 1000),)
+_LISTS = ("show", "status", "summary", "list", "peers", "registry")  # parts of the names of actions that return lists
 _RECORDINGS = "/ari/recordings/stored"
 
 
 class FaultyClientConnection(ClientConnection):
-    """A connection that stalls, is cut or trickles where a fault is armed."""
+    """A connection that causes stalls, cuts and trickles."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, faults: Faults) -> None:
         super().__init__(reader, writer)
@@ -44,7 +44,7 @@ class FaultyClientConnection(ClientConnection):
         await self.write(data)
 
     async def send_endlessly(self, data: bytes) -> NoReturn:
-        """Send the same until the client leaves. Raises ConnectionError then."""
+        """Send the same data until the client leaves. Raises ConnectionError then."""
         while True:
             await self.send(data)
 
@@ -61,7 +61,7 @@ class FaultyAmiSession(AmiSession):
         await super().run()
 
     async def _send_events(self) -> None:
-        _SPOT.set("ami/events")  # of this task only
+        _SPOT.set("ami/events")  # in this task only
         await super()._send_events()
 
     async def _handle(self, action: ReceivedAction) -> bool:
@@ -70,13 +70,13 @@ class FaultyAmiSession(AmiSession):
         if self._faults.take("mute", spot):
             return True
         if self._faults.take("flood", spot):
-            await self._faulty_connection.send_endlessly(event_text("Flood", "system", _FILLING).encode() * 50)
-        if _answers_with_items(action.action):
+            await self._faulty_connection.send_endlessly(event_text("Flood", "system", _PADDING).encode() * 50)
+        if _returns_list(action.action):
             if slow := self._faults.take("slow_list", spot):
                 await asyncio.sleep(slow.seconds)
             if self._faults.take("endless", spot):
                 await self._connection.send(reply(action, "Success", ("EventList", "start")).encode())
-                item = message_text((("Event", "Endless"), ("ActionID", action.get("actionid")), *_FILLING))
+                item = message_text((("Event", "Endless"), ("ActionID", action.get("actionid")), *_PADDING))
                 await self._faulty_connection.send_endlessly(item.encode() * 50)
         return await super()._handle(action)
 
@@ -86,17 +86,17 @@ class FaultyAmiSession(AmiSession):
 
     def _answer(self, action: ReceivedAction, name: str) -> str:
         answer = super()._answer(action, name)
-        if _answers_with_items(name) and self._faults.take("headless", f"ami/{action.action}"):
+        if _returns_list(name) and self._faults.take("headless", f"ami/{action.action}"):
             return answer.partition("\r\n\r\n")[2]
         return answer
 
 
-def _answers_with_items(action: str) -> bool:
+def _returns_list(action: str) -> bool:
     return any(part in action.lower() for part in _LISTS)
 
 
 class FaultyAriConnection(AriConnection):
-    """A connection to ARI with faults."""
+    """An ARI connection with faults."""
 
     def __init__(self, pbx: AriHost, connection: FaultyClientConnection, faults: Faults) -> None:
         super().__init__(pbx, connection)
@@ -136,7 +136,7 @@ class FaultyAriConnection(AriConnection):
 
 
 def _server_error(status: int, server: str) -> HttpReply:
-    """Asterisk's own answer of that status, where it has one."""
+    """Asterisk's own answer with this status, if it has one."""
     if status == 500:
         return json_reply({"error": "Allocation failed"}, 500)
     if status == 503:

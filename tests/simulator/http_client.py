@@ -37,7 +37,7 @@ class Answer:
     def shape(self) -> tuple[str, list[str], object]:
         """What must be the same as in Asterisk: the status, the headers in their order, and the body.
 
-        JSON with status 200 counts with its fields and their types, sounds don't count, the rest counts completely.
+        Of JSON with status 200, only the fields and their types count; of sounds, nothing counts.
         """
         headers = [re.sub(r"^(Server: Asterisk|Date|Content-Length)\b.*", r"\1", line) for line in self.headers]
         if not self.status.startswith("200"):
@@ -54,7 +54,7 @@ def _fields(value: object) -> object:
 
 
 def authorization(connection: Connection, password: str | None = None) -> str:
-    """The header of Basic authentication, with another password if one is given."""
+    """The header of Basic authentication, with the connection's password unless another is given."""
     password = connection.ari_password.get_secret_value() if password is None else password
     return f"Authorization: Basic {base64.b64encode(f'{connection.ari_username}:{password}'.encode()).decode()}"
 
@@ -70,7 +70,7 @@ def ask(connection: Connection, path: str, *headers: str, method: str = "GET") -
 
 
 def ask_raw(connection: Connection, request: bytes) -> bytes:
-    """The PBX's complete answer to these bytes, after which the client sends no more."""
+    """The PBX's complete answer to these bytes. The client sends nothing after them."""
     with _line(connection) as line:
         line.sendall(request)
         line.shutdown(socket.SHUT_WR)
@@ -78,10 +78,10 @@ def ask_raw(connection: Connection, request: bytes) -> bytes:
 
 
 def ask_and_stay(connection: Connection, request: bytes) -> tuple[Answer, bool]:
-    """The reply to a request, and whether the connection takes another one."""
+    """The reply to a request, and whether the connection accepts another request."""
     with _line(connection) as line:
         line.sendall(request)
-        raw = read_until(line, _whole)
+        raw = read_until(line, _is_complete)
         try:
             line.sendall(b"GET /nothing HTTP/1.1\r\n\r\n")
             stays = line.recv(1) == b"H"
@@ -90,7 +90,7 @@ def ask_and_stay(connection: Connection, request: bytes) -> tuple[Answer, bool]:
         return Answer(raw), stays
 
 
-def _whole(raw: bytes) -> bool:
+def _is_complete(raw: bytes) -> bool:
     length = re.search(rb"\r\nContent-Length: (\d+)\r\n", raw)
     _, end, body = raw.partition(b"\r\n\r\n")
     return bool(end) and length is not None and len(body) >= int(length[1])

@@ -1,4 +1,4 @@
-"""A PBX for tests: the demo PBX, which a test may break, restart and set to another release or time."""
+"""A PBX for tests: a demo PBX that a test can break, restart, and set to another release or time."""
 
 import asyncio
 import secrets
@@ -18,9 +18,9 @@ from tests.simulator.recordings import SimulatedRecordings
 
 
 class SimulatedPbx(DemoPbx):
-    """A demo PBX with faults. Its methods may be called from any thread.
+    """A demo PBX with faults. Any thread may call its methods.
 
-    With port 0 the system chooses one. There are no recordings unless they are given.
+    Port 0 lets the system choose one. There are no recordings unless they are given.
     """
 
     recordings: SimulatedRecordings
@@ -37,27 +37,27 @@ class SimulatedPbx(DemoPbx):
         super().__init__(release=release, clock=clock, recordings=recordings)
         self.ami_port = ami_port
         self.faults = Faults()
-        self.ahead = timedelta()  # how far the PBX's clock is ahead of the story's
+        self.ahead = timedelta()  # how far the PBX's clock is ahead of the simulation's
 
     def pbx_now(self) -> datetime:
         return self.clock() + self.ahead
 
     def change_password(self, password: str = "") -> str:
-        """Set another password, random if none is given, and return it. Sessions that are logged in stay so."""
+        """Set another password, a random one if none is given, and return it. Sessions stay logged in."""
         self.password = password or secrets.token_urlsafe(18)
         return self.password
 
     def restart(self) -> None:
-        """Restart Asterisk: calls are gone, counters are 0, connections are lost."""
+        """Restart Asterisk: it loses its calls and connections, and its counters are 0."""
         self.asterisk = self.release.asterisk(self.clock())
         self.drop_connections()
 
     def jump_clock(self, by: timedelta) -> None:
-        """Set the PBX's clock forward or back; the story goes on as before."""
+        """Set the PBX's clock forward or back. The simulation continues as before."""
         self.ahead += by
 
     def drop_connections(self) -> None:
-        """Reset every connection; new ones are accepted."""
+        """Reset every connection. New ones are accepted."""
         self._call_in_loop(self._reset_connections)
 
     def _accepts(self, server: Literal["ami", "ari"]) -> bool:

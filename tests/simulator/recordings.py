@@ -1,4 +1,4 @@
-"""Recordings that grow, are deleted, are listed twice, or are a hundred thousand."""
+"""Recordings that grow, disappear, or are listed twice; and any number of them."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ _FIRST_BULK_DAY = datetime(2026, 1, 5, tzinfo=UTC)
 
 @dataclass(slots=True)
 class _Bulk:
-    """Many recordings that share one sound. Their names are made when they are needed."""
+    """Many recordings that share one sound. Their names are made on demand."""
 
     file: StoredFile
     count: int
@@ -27,7 +27,7 @@ class _Bulk:
 
 
 class SimulatedRecordings(RecordingDir):
-    """A recording directory that tests change while the PBX serves it. Safe to share among threads."""
+    """A recording directory that tests change while the PBX serves it. Threads may share it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -35,7 +35,7 @@ class SimulatedRecordings(RecordingDir):
         self._listed_twice: list[str] = []
 
     def grow(self, name: str, more: bytes) -> None:
-        """Append to a recording, as a call in progress does, or begin it. Downloads in progress see it grow."""
+        """Append to a recording as a call in progress does, or begin one. Downloads in progress get it too."""
         with self._lock:
             file = self._files.get(name)
             if file is None:
@@ -47,7 +47,7 @@ class SimulatedRecordings(RecordingDir):
                 file.content = bytearray(file.read() + more)
 
     def finish(self, name: str, content: bytes) -> None:
-        """Give a growing recording its final bytes, in place: the call has ended and the header is fixed."""
+        """Replace the bytes of a growing recording, in place, as Asterisk does with the header when the call ends."""
         with self._lock:
             self._files[name].content = bytearray(content)
 
@@ -61,13 +61,13 @@ class SimulatedRecordings(RecordingDir):
             self._listing = None
 
     def list_twice(self, name: str) -> None:
-        """List a recording twice, as no Asterisk should; a client has to bear it."""
+        """List a recording twice. No Asterisk should do so, but a client must cope with it."""
         with self._lock:
             self._listed_twice.append(name)
             self._listing = None
 
     def add_bulk(self, count: int, content: bytes | Path) -> None:
-        """Add `count` recordings with the same sound, in the memory of their names. 0 removes them."""
+        """Add `count` recordings with the same sound, which need memory for their names only. 0 removes them."""
         with self._lock:
             self._bulk = _Bulk(StoredFile("wav", content), count) if count else None
             self._listing = None
@@ -96,7 +96,7 @@ class SimulatedRecordings(RecordingDir):
 
 
 def recordings_of_ended_calls(now: datetime) -> SimulatedRecordings:
-    """The recordings of the story's calls that have ended."""
+    """A directory with the recordings of the calls that ended before `now`."""
     recordings = SimulatedRecordings()
     recordings.add_ended_calls(now)
     return recordings

@@ -1,4 +1,4 @@
-"""A simulated PBX whose time a test moves, and a raw AMI connection to it."""
+"""A simulated PBX whose clock a test sets, and a raw AMI connection to it."""
 
 import re
 import socket
@@ -10,12 +10,12 @@ from pbx.demo.ami_messages import Release
 from pbx.demo.asterisk_16 import ASTERISK_16
 from tests.simulator.pbx import SimulatedPbx
 
-BUSY_AT = datetime(2026, 11, 18, 10, 20, tzinfo=UTC)  # a Wednesday's peak
-_ALL_AT_ONCE_BYTES = 1 << 20
+BUSY_AT = datetime(2026, 11, 18, 10, 20, tzinfo=UTC)  # the busiest time of a Wednesday
+_UNDIVIDED_BYTES = 1 << 20
 
 
 class Clock:
-    """A clock that a test sets. All events up to the new moment then happen together."""
+    """A clock that a test sets. The PBX then sends all events up to the new moment together."""
 
     def __init__(self, at: datetime = BUSY_AT) -> None:
         self.at = at
@@ -26,21 +26,21 @@ class Clock:
 
 @contextmanager
 def running_pbx(release: Release = ASTERISK_16, at: datetime = BUSY_AT) -> Iterator[tuple[SimulatedPbx, Clock]]:
-    """A simulated PBX on ports of its own, without recordings, and its clock."""
+    """A simulated PBX without recordings, on ports that the system chose, and its clock."""
     clock = Clock(at)
     with SimulatedPbx(release=release, clock=clock) as pbx:
         yield pbx, clock
 
 
 class AmiReader:
-    """A connection to a manager interface, read until a pattern matches."""
+    """A connection to AMI that is read until a pattern matches."""
 
     def __init__(self, host: str, port: int) -> None:
         self.sock = socket.create_connection((host, port), timeout=10)
         self.received = b""
 
     def until(self, pattern: bytes) -> bytes:
-        """All that came up to a match. Raises TimeoutError without one, EOFError once the PBX has closed."""
+        """The bytes up to a match. Raises TimeoutError if there is none, EOFError if the PBX closes first."""
         while not (found := re.search(pattern, self.received, re.DOTALL)):
             data = self.sock.recv(65536)
             if not data:
@@ -50,14 +50,14 @@ class AmiReader:
         return taken
 
     def rest(self) -> bytes:
-        """All that comes until the PBX closes."""
+        """The bytes until the PBX closes the connection."""
         while data := self.sock.recv(65536):
             self.received += data
         return self.received
 
 
 class RawConnection(AmiReader):
-    """An AMI connection to a simulated PBX, on which a test writes text."""
+    """An AMI connection to a simulated PBX, over which a test sends text."""
 
     def __init__(self, pbx: SimulatedPbx) -> None:
         super().__init__("127.0.0.1", pbx.ami_port)
@@ -69,8 +69,8 @@ class RawConnection(AmiReader):
     def __exit__(self, *exc: object) -> None:
         self.sock.close()
 
-    def send(self, text: str, piece: int = _ALL_AT_ONCE_BYTES) -> None:
-        """Send lines, the end of each message included, in pieces of so many bytes."""
+    def send(self, text: str, piece: int = _UNDIVIDED_BYTES) -> None:
+        """Send lines, including the empty line that ends a message, in pieces of `piece` bytes."""
         data = text.replace("\n", "\r\n").encode()
         for start in range(0, len(data), piece):
             self.sock.sendall(data[start : start + piece])

@@ -48,7 +48,7 @@ KILLING_SHARE = 0.5  # of the time: then all keep running, so that their memory 
 JUDGED_SHARE = 0.3  # of the time, its end, in which memory must be flat
 LEAK_MB_PER_MIN = 2.0
 SYNC_EVERY_S = 4.0
-QUIET_S = 360.0  # before midnight no call of the story's begins for so long
+QUIET_S = 360.0  # no simulated call begins so long before midnight
 GRACE_S = 150.0  # a listener that was refused by its password asks again after a minute
 
 
@@ -159,7 +159,7 @@ def state_of(engine: Engine, job_id: str) -> str:
     return job.state if job else "lost"
 
 
-def story_of(boots: list[datetime], until: datetime) -> list[Visit]:
+def simulated_visits(boots: list[datetime], until: datetime) -> list[Visit]:
     """The visits as planned. A restart ended those in progress without an event."""
     found: list[Visit] = []
     calls = list(calls_between(boots[0], until))
@@ -273,7 +273,7 @@ def misbehave(
     soak.wrong += checks.check_logs([*logs.glob("*.log"), *soak.data_dir.glob("*.log")])
     soak.wrong += checks.check_jobs(engine, all_done_at)
     soak.wrong += [] if soak.gentle or "completed" in transcribed(engine) else ["nothing was transcribed"]
-    wrong, judged, gaps = checks.check_visits(engine, story_of(soak.boots, until), until, late_s)
+    wrong, judged, gaps = checks.check_visits(engine, simulated_visits(soak.boots, until), until, late_s)
     soak.wrong += wrong + ([] if judged else ["no visit was heard from join to end"])
     pages = judge_pages(soak, logs / "visitor.log", calm_from)
     memory = judge_memory(soak, measured, ends - soak.lasts_s * JUDGED_SHARE)
@@ -289,7 +289,7 @@ def misbehave(
 def heard_whole(soak: Soak, demo: SoakPbx, engine: Engine, late_s: float) -> int:
     """How many visits lie within a span of listening so far."""
     now = demo.pbx_now()
-    return checks.check_visits(engine, story_of(soak.boots, now), now, late_s)[1]
+    return checks.check_visits(engine, simulated_visits(soak.boots, now), now, late_s)[1]
 
 
 def unfinished(engine: Engine) -> str:

@@ -78,13 +78,14 @@ def check_logs(logs: Iterable[Path]) -> list[str]:
     return wrong
 
 
-def check_visits(engine: Engine, story: Sequence[Visit], until: datetime, late_s: float) -> tuple[list[str], int, int]:
-    """What watch saw against what the story tells up to `until`: what is wrong, visits judged, gaps.
+def check_visits(
+    engine: Engine, simulated: Sequence[Visit], until: datetime, late_s: float
+) -> tuple[list[str], int, int]:
+    """Compare the visits that the listener stored with the simulated ones up to `until`.
 
-    An event may be heard `late_s` after it happened.
-
-    Each visit that was seen to end ended so in the story; each of the story's that lies within one span of listening
-    was seen, with its end.
+    Returns what is wrong, the number of visits compared, and the number of gaps. An event may arrive `late_s` late.
+    Each stored visit that has ended must have ended so in the simulation, and each simulated visit within one listening
+    span must be stored with its end.
     """
     with reading(engine) as session:
         rows = session.exec(select(VisitRow)).all()
@@ -92,7 +93,7 @@ def check_visits(engine: Engine, story: Sequence[Visit], until: datetime, late_s
             (span.started_at, span.listened_until)
             for span in session.exec(select(ListeningSpan).order_by(col(ListeningSpan.started_at)))
         ]
-    reported = {(visit.uniqueid, visit.queue): visit for visit in story}
+    reported = {(visit.uniqueid, visit.queue): visit for visit in simulated}
     seen = {(row.uniqueid, row.queue): row for row in rows}
     wrong = [f"{key} was seen more than once" for key in seen if sum((r.uniqueid, r.queue) == key for r in rows) > 1]
     for key, row in seen.items():
@@ -125,7 +126,7 @@ def check_visits(engine: Engine, story: Sequence[Visit], until: datetime, late_s
 
 
 def _differences(row: VisitRow, visit: Visit, late_s: float) -> list[str]:
-    """How a visit that ended for the cache differs from the story's; times within what a stall delays them."""
+    """How an ended visit in the cache differs from the simulated one. Times may differ by what a stall delays them."""
     found = []
     if visit.ended_at is None or row.ended_at is None:
         return [f"it has an end that was invented: {row.outcome} {row.ended_at}"]

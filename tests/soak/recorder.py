@@ -103,5 +103,5 @@ class Recorder:
             (f"q-60{self._chance.randrange(3)}", "out-07700900123", "exten-201", "odd Zoë's #1 ")
         )
         number = f"0207946{self._chance.randrange(10_000):04}"
-        uniqueid = f"{int(at.timestamp())}.{900_000 + self._serial}"  # no call of the story's has so high a number
+        uniqueid = f"{int(at.timestamp())}.{900_000 + self._serial}"  # no simulated call has so high a number
         return f"{at:%Y/%m/%d}/{kind}-{number}-{at:%Y%m%d-%H%M%S}-{uniqueid}"

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlmodel import col, select
 
-from pbx.demo import simulated_history as story
+from pbx.demo import simulated_history
 from pbx.live import listener as watch
 from pbx.live import snapshot_poller as looks
 from pbx.live.listener import Listener
@@ -127,13 +127,13 @@ def test_callers_names_that_are_not_utf_8_are_heard_as_cp1252(
 ) -> None:
     pbx, clock = demo
     monkeypatch.setattr("pbx.demo.simulated_day.caller_of", lambda index: (f"07700900{index:03}", "Zo\udceb \udcff"))
-    story.calls_of_day.cache_clear()
+    simulated_history.calls_of_day.cache_clear()
     try:
         with listening(app.engine, app.settings) as at:
             hear(pbx, clock, at)
         app.run("collect")
     finally:
-        story.calls_of_day.cache_clear()
+        simulated_history.calls_of_day.cache_clear()
     names = {row.caller_name for row in visits(app).values()}
     assert names == {"Zoë ÿ"}
 

@@ -116,7 +116,7 @@ def _is_whole(demo: Settings) -> None:
         engine.dispose()
     assert covered.gaps == ()
     assert count(demo, "SELECT count(*) FROM queue_visits WHERE joined_at > unixepoch() - 7 * 86400") > 1000
-    # A listener that starts takes the visits that end just then for lost, until the gap is filled from the story.
+    # A listener that starts marks the visits that end just then as unknown, until their gap is filled.
     until(lambda: not count(demo, "SELECT count(*) FROM queue_visits WHERE outcome = 'unknown'"), "none is lost")
     assert count(demo, "SELECT count(*) FROM transcripts WHERE current") == 12
     twice = "SELECT count(*) FROM (SELECT 1 FROM queue_visits GROUP BY uniqueid, queue HAVING count(*) > 1)"

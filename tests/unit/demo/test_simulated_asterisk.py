@@ -1,4 +1,4 @@
-"""The demo PBX's events are its story, and its state is what its events say."""
+"""The demo PBX's events are those of its simulated history, and its state is what its events report."""
 
 from collections import Counter
 from collections.abc import Iterable
