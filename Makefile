@@ -28,7 +28,7 @@ quick: .venv/dev  ## lint, types and the tests of what changed since main; under
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m tests.changed
+	$(BIN)/python -m tests.run_changed
 
 test: .venv/dev  ## all tests that need no PBX, no root and no browser
 	$(BIN)/pytest -n auto --dist worksteal

@@ -28,7 +28,7 @@ from tests.call_counts import assert_all_agree
 from tests.lab.live_and_imported import IMPORTED, LIVE, SOURCES, LiveAndImported, desk_resets_since, fill_both_caches
 from tests.lab.scripted_calls import DESK, TEMP_NAME
 from tests.lab.servers import SERVERS
-from tests.pages.test_pages import open_page, tables, well
+from tests.pages.page_reader import open_page, tables, without_errors
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(180)]
 T_S = 4.0  # the desk's servicelevel
@@ -186,7 +186,7 @@ def shown(app: AppTest, *names: str) -> dict[str, str]:
 
 
 def test_the_page_queues(engine: Engine) -> None:
-    app = well(open_page("pages/live/queues.py", queue=DESK))
+    app = without_errors(open_page("pages/live/queues.py", queue=DESK))
     assert shown(app, "Offered", "Answered", "Abandoned") == {"Offered": "8", "Answered": "5", "Abandoned": "2"}
     levels = {
         "Service level (answered calls)": "80.0%",
@@ -204,7 +204,7 @@ def test_the_page_queues(engine: Engine) -> None:
 
 
 def test_the_page_trunks(engine: Engine, source: str) -> None:
-    app = well(open_page("pages/live/trunks.py", trunk_view="Calls"))
+    app = without_errors(open_page("pages/live/trunks.py", trunk_view="Calls"))
     asr, ner = "Answer-seizure ratio (ASR)", "Network effectiveness ratio (NER)"
     assert shown(app, "Call attempts (seizures)", asr, ner) == {
         "Call attempts (seizures)": "4",
@@ -217,7 +217,7 @@ def test_the_page_trunks(engine: Engine, source: str) -> None:
 
 
 def test_the_page_agents(engine: Engine) -> None:
-    app = well(open_page("pages/live/agents.py", queue=DESK))
+    app = without_errors(open_page("pages/live/agents.py", queue=DESK))
     assert shown(app, "Calls taken", "Missed ring rate") == {
         "Calls taken": "5",
         "Missed ring rate": "16.7%",  # 1 of 6 rings
@@ -228,7 +228,7 @@ def test_the_page_agents(engine: Engine) -> None:
 
 
 def test_the_page_explore(engine: Engine) -> None:
-    app = well(open_page("pages/calls/explore.py"))
+    app = without_errors(open_page("pages/calls/explore.py"))
     expected = {"Calls": "12", "Inbound": "1", "Outbound": "3", "Answer rate": "58.3%"}
     assert shown(app, *expected) == expected
     rows = {row[0].split()[-1]: row[1:3] for row in tables(app)["Calls by Direction"]}
@@ -240,12 +240,14 @@ def test_the_page_explore(engine: Engine) -> None:
 
 
 def test_interactions_and_a_calls_legs(calls: LiveAndImported, engine: Engine, source: str) -> None:
-    assert len(tables(well(open_page("pages/calls/interactions.py")))["Calls"]) == 12
+    assert len(tables(without_errors(open_page("pages/calls/interactions.py")))["Calls"]) == 12
     with reading(engine) as session:
         ids = {linkedid: call for call, linkedid in session.exec(select(CallRow.id, CallRow.linkedid))}
     legs: dict[str, list[Any]] = {}
     for name in ("busy", "inbound"):
-        app = well(open_page("pages/calls/interactions.py", call=str(ids[calls.scripted.calls[name].uniqueid])))
+        app = without_errors(
+            open_page("pages/calls/interactions.py", call=str(ids[calls.scripted.calls[name].uniqueid]))
+        )
         legs[name] = tables(app)["Legs"]
     (busy,) = [leg for leg in legs["busy"] if leg[2].startswith("carrier")]
     assert busy[1].startswith("5552001")

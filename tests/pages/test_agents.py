@@ -8,7 +8,8 @@ from sqlalchemy import Engine
 from pbx.model.history import Visit
 from pbx.store.engine import writing
 from pbx.store.visits import store_visits
-from tests.pages.test_pages import open_page, save_pbx, tables, well, words
+from tests.pages.page_reader import open_page, page_text, tables, without_errors
+from tests.pages.sample_data import save_pbx
 from tests.unit.charts.page_charts import charts
 from tests.unit.sample_history import DAY, add_agents, clock, listen
 
@@ -24,7 +25,7 @@ def engine(engine: Engine) -> Engine:
 
 
 def test_agents_are_listed_with_the_parts_of_their_figures(engine: Engine) -> None:
-    app = well(open_page(AGENTS, **DAY))
+    app = without_errors(open_page(AGENTS, **DAY))
     assert tables(app)["Agents"] == [
         [
             "Ada",
@@ -49,19 +50,19 @@ def test_agents_are_listed_with_the_parts_of_their_figures(engine: Engine) -> No
 
 
 def test_agents_are_compared_only_with_a_day_that_has_data(engine: Engine) -> None:
-    app = well(open_page(AGENTS, **DAY))
+    app = without_errors(open_page(AGENTS, **DAY))
     assert {metric.delta for metric in app.metric} == {""}
-    assert "No comparison with the previous period: the data begins on 2 Mar at 09:30." in words(app)
+    assert "No comparison with the previous period: the data begins on 2 Mar at 09:30." in page_text(app)
     listen(engine, 1, clock(-24), clock(24))
     changes = {
         metric.label.replace("\\", ""): metric.proto.delta_description
-        for metric in well(open_page(AGENTS, **DAY)).metric
+        for metric in without_errors(open_page(AGENTS, **DAY)).metric
     }
     assert changes["Calls taken"] == "from 0"
 
 
 def test_an_agent_s_day_and_calls(engine: Engine) -> None:
-    app = well(open_page(AGENTS, **DAY, agent="Ada"))
+    app = without_errors(open_page(AGENTS, **DAY, agent="Ada"))
     shown = tables(app)
     assert shown["Days"] == [["Mon 2 Mar", "09:00", "13:00", "4 h", "30 min"]]
     assert shown["Calls taken"] == [
@@ -72,7 +73,7 @@ def test_an_agent_s_day_and_calls(engine: Engine) -> None:
 
 
 def test_an_agent_s_page_shows_their_own_figures_beside_the_team_s(engine: Engine) -> None:
-    app = well(open_page(AGENTS, **DAY, agent="Ada"))
+    app = without_errors(open_page(AGENTS, **DAY, agent="Ada"))
     assert {metric.label.replace("\\", ""): metric.value for metric in app.metric} == {
         "Calls taken": "2",
         "Average agent talk time": "7 min 30 s",  # 900 / 2
@@ -93,22 +94,22 @@ def test_an_agent_s_page_shows_their_own_figures_beside_the_team_s(engine: Engin
 
 
 def test_an_agent_without_data_is_named(engine: Engine) -> None:
-    app = well(open_page(AGENTS, **DAY, agent="Nobody"))
-    assert "This agent has no calls, rings or logins" in words(app)
+    app = without_errors(open_page(AGENTS, **DAY, agent="Nobody"))
+    assert "This agent has no calls, rings or logins" in page_text(app)
     assert "Nobody" in [heading.value for heading in app.subheader]
 
 
 def test_an_agent_without_logins_gets_a_note(engine: Engine) -> None:
-    assert "No login of this agent was recorded" in words(well(open_page(AGENTS, **DAY, agent="Bob")))
+    assert "No login of this agent was recorded" in page_text(without_errors(open_page(AGENTS, **DAY, agent="Bob")))
 
 
 def test_a_queue_without_agents_shows_how_to_import_data(engine: Engine) -> None:
-    app = well(open_page(AGENTS, **DAY, queue="support"))
-    assert "python -m pbx import queue-log" in words(app)
+    app = without_errors(open_page(AGENTS, **DAY, queue="support"))
+    assert "python -m pbx import queue-log" in page_text(app)
 
 
 def test_a_click_on_a_part_of_the_day_lists_its_calls(engine: Engine) -> None:
-    app = well(open_page(AGENTS, **DAY, agent="Ada"))
+    app = without_errors(open_page(AGENTS, **DAY, agent="Ada"))
     timeline = charts(app)["agent_timeline"]["data"]
     by_kind = {trace["name"]: [point[0] for point in trace["customdata"]] for trace in timeline}
     assert {kind: len(queries) for kind, queries in by_kind.items()} == {
@@ -119,7 +120,7 @@ def test_a_click_on_a_part_of_the_day_lists_its_calls(engine: Engine) -> None:
     }
 
     def taken(query: str) -> list[str]:
-        seen = well(open_page(AGENTS, **DAY, agent="Ada", selection=query))
+        seen = without_errors(open_page(AGENTS, **DAY, agent="Ada", selection=query))
         return [row[0] for row in tables(seen).get("Calls taken", [])]
 
     assert taken(by_kind["On a call"][0]) == ["2 Mar 09:30:00"]
@@ -128,9 +129,9 @@ def test_a_click_on_a_part_of_the_day_lists_its_calls(engine: Engine) -> None:
 
 
 def test_there_is_no_comparison_before_the_data_begins(engine: Engine) -> None:
-    app = well(open_page(AGENTS, **DAY))
+    app = without_errors(open_page(AGENTS, **DAY))
     assert {metric.delta for metric in app.metric} == {""}
-    assert "nothing earlier was recorded" in words(app)
+    assert "nothing earlier was recorded" in page_text(app)
 
 
 def test_more_agents_and_more_calls_than_fit_have_their_own_page_numbers(engine: Engine) -> None:
@@ -151,7 +152,7 @@ def test_more_agents_and_more_calls_than_fit_have_their_own_page_numbers(engine:
     ]
     with writing(engine) as session:
         store_visits(session, 1, visits, "queue_log")
-    app = well(open_page(AGENTS, **DAY, agent="Ada"))
+    app = without_errors(open_page(AGENTS, **DAY, agent="Ada"))
     assert (len(tables(app)["Agents"]), len(tables(app)["Calls taken"])) == (12, 12)
-    ranges = re.findall(r"\d+–\d+ of \d+", words(app))
+    ranges = re.findall(r"\d+–\d+ of \d+", page_text(app))
     assert ranges == ["1–12 of 15"] * 2

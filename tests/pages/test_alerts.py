@@ -24,7 +24,8 @@ from pbx.store.alerts import (
 )
 from pbx.store.engine import reading, writing
 from pbx.store.models import AlertRule
-from tests.pages.test_pages import HOSTILE, fill, open_page, press, save_pbx, tables, well, words
+from tests.pages.page_reader import open_page, page_text, press, tables, without_errors
+from tests.pages.sample_data import HOSTILE, add_sample_data, save_pbx
 from tests.unit.alerts.receivers import TOKEN, WebReceiver, web_receiver
 
 pytestmark = pytest.mark.usefixtures("no_worker")
@@ -61,21 +62,21 @@ def by_label(app: AppTest, kind: str, label: str) -> Any:
 
 
 def plain_words(app: AppTest) -> str:
-    return words(app).replace("\\", "")
+    return page_text(app).replace("\\", "")
 
 
 def test_without_rules_it_says_what_can_be_done(engine: Engine) -> None:
     save_pbx(engine)
-    said = words(well(open_page(PAGE)))
+    said = page_text(without_errors(open_page(PAGE)))
     assert "No alert rules yet" in said
     assert "No alerts yet" in said
 
 
 def test_a_rule_is_added(engine: Engine, settings: Settings) -> None:
-    pbx = fill(engine)
-    app = press(well(open_page(PAGE)), "Add an alert rule")
+    pbx = add_sample_data(engine)
+    app = press(without_errors(open_page(PAGE)), "Add an alert rule")
     by_label(app, "selectbox", "Alert when").set_value("trunk_down")
-    app = well(app.run())
+    app = without_errors(app.run())
     by_label(app, "selectbox", "Trunk").set_value("carrier")
     by_label(app, "number_input", "Minutes").set_value(7)
     by_label(app, "text_area", "Notify: add one address per line").set_value(
@@ -85,7 +86,7 @@ def test_a_rule_is_added(engine: Engine, settings: Settings) -> None:
     made = rules(engine, pbx)[0]
     assert (made.kind, made.subject, made.threshold, made.enabled) == ("trunk_down", "carrier", 7.0, True)
     assert [target.label for target in targets_of(settings, made)] == ["Webhook to h.example.com", "Slack"]
-    app = well(open_page(PAGE))
+    app = without_errors(open_page(PAGE))
     said = plain_words(app)
     assert "A trunk is unregistered or unreachable for 7 min" in said
     assert "Trunk carrier · Webhook to h.example.com, Slack" in said
@@ -93,10 +94,10 @@ def test_a_rule_is_added(engine: Engine, settings: Settings) -> None:
 
 
 def test_a_rule_is_changed_and_its_addresses_stay_unseen(engine: Engine, settings: Settings) -> None:
-    pbx = fill(engine)
+    pbx = add_sample_data(engine)
     add_rule(engine, pbx, f"json://h.example.com/{TOKEN}", f"json://other.example.com/{TOKEN}")
     before = targets_of(settings, rules(engine, pbx)[0])
-    app = press(well(open_page(PAGE)), "Edit")
+    app = press(without_errors(open_page(PAGE)), "Edit")
     assert TOKEN not in repr(app)
     assert TOKEN not in repr([element.proto for element in app.main])
     by_label(app, "number_input", "Seconds").set_value(90)
@@ -110,19 +111,19 @@ def test_a_rule_is_changed_and_its_addresses_stay_unseen(engine: Engine, setting
 
 
 def test_an_address_that_is_none_is_named_by_its_place(engine: Engine) -> None:
-    pbx = fill(engine)
-    app = press(well(open_page(PAGE)), "Add an alert rule")
+    pbx = add_sample_data(engine)
+    app = press(without_errors(open_page(PAGE)), "Add an alert rule")
     by_label(app, "text_area", "Notify: add one address per line").set_value(f"json://h.example.com/x\nslack://{TOKEN}")
     app = press(app, "Save")
     assert "Address 2 can’t be used" in plain_words(app)
-    assert TOKEN not in words(app)
+    assert TOKEN not in page_text(app)
     assert rules(engine, pbx) == []
 
 
 def test_a_test_message_arrives_and_its_failure_is_said(engine: Engine, web: WebReceiver) -> None:
-    pbx = fill(engine)
+    pbx = add_sample_data(engine)
     add_rule(engine, pbx, web.url)
-    app = press(press(well(open_page(PAGE)), "Edit"), "Send a test message")
+    app = press(press(without_errors(open_page(PAGE)), "Edit"), "Send a test message")
     assert "Test message sent to" in plain_words(app) + "".join(one.value for one in app.success)
     assert [one["title"] for one in web.messages] == ["PBX Notebook: test message"]
     assert "Alerts for the PBX pbx.example.com will arrive here" in web.messages[0]["message"]
@@ -133,48 +134,48 @@ def test_a_test_message_arrives_and_its_failure_is_said(engine: Engine, web: Web
 
 
 def test_deleting_asks_first(engine: Engine) -> None:
-    pbx = fill(engine)
+    pbx = add_sample_data(engine)
     rule = add_rule(engine, pbx)
-    app = well(open_page(PAGE))
-    app = well(next(button for button in app.button if button.key == f"ask_delete_{rule}").click().run())
+    app = without_errors(open_page(PAGE))
+    app = without_errors(next(button for button in app.button if button.key == f"ask_delete_{rule}").click().run())
     assert len(rules(engine, pbx)) == 1
     press(app, "Delete")
     assert rules(engine, pbx) == []
 
 
 def test_a_rule_is_switched_off_with_what_goes_on(engine: Engine) -> None:
-    pbx = fill(engine)
+    pbx = add_sample_data(engine)
     begin(engine, add_rule(engine, pbx), "support")
-    app = well(open_page(PAGE))
+    app = without_errors(open_page(PAGE))
     assert "Active: support, since" in plain_words(app)
-    app = well(by_label(app, "toggle", "On").set_value(False).run())
-    assert "notifications_off: Off" in words(app)
+    app = without_errors(by_label(app, "toggle", "On").set_value(False).run())
+    assert "notifications_off: Off" in page_text(app)
     with reading(engine) as session:
         assert [alert.ended_at is None for alert, _ in past_alerts(session, pbx, 5)] == [False]
 
 
 def test_a_switch_of_an_old_page_undoes_nothing(engine: Engine) -> None:
-    pbx = fill(engine)
+    pbx = add_sample_data(engine)
     changed, deleted = add_rule(engine, pbx), add_rule(engine, pbx)
-    pages = {rule: well(open_page(PAGE)) for rule in (changed, deleted)}
+    pages = {rule: without_errors(open_page(PAGE)) for rule in (changed, deleted)}
     with writing(engine) as session:
         save_rule(session, AlertRule(connection_id=pbx, id=changed, kind="longest_wait", threshold=90), NOW)
         delete_rule(session, deleted)
     for rule, app in pages.items():
-        well(next(one for one in app.toggle if one.key == f"enabled_{rule}").set_value(False).run())
+        without_errors(next(one for one in app.toggle if one.key == f"enabled_{rule}").set_value(False).run())
     assert [(rule.id, rule.threshold, rule.enabled) for rule in rules(engine, pbx)] == [(changed, 90, False)]
 
 
 def test_the_status_of_each_rule(engine: Engine) -> None:
     pbx = save_pbx(engine)
     add_rule(engine, pbx)
-    assert "No current data: no snapshot yet" in plain_words(well(open_page(PAGE)))
-    fill(engine)
-    assert "All clear" in words(well(open_page(PAGE)))
+    assert "No current data: no snapshot yet" in plain_words(without_errors(open_page(PAGE)))
+    add_sample_data(engine)
+    assert "All clear" in page_text(without_errors(open_page(PAGE)))
 
 
 def test_the_history_shows_whether_a_message_was_sent(engine: Engine) -> None:
-    pbx = fill(engine)
+    pbx = add_sample_data(engine)
     told, failed, silent = (
         add_rule(engine, pbx, "json://h.example.com"),
         add_rule(engine, pbx, "json://i.example.com"),
@@ -192,7 +193,7 @@ def test_the_history_shows_whether_a_message_was_sent(engine: Engine) -> None:
             session.add(alert.sqlmodel_update(changes))
         first = past_alerts(session, pbx, 1)[0][0]
         session.add(first.sqlmodel_update({"ended_at": first.started_at + timedelta(seconds=83), "end_sent": True}))
-    shown = tables(well(open_page(PAGE)))["Past alerts"]
+    shown = tables(without_errors(open_page(PAGE)))["Past alerts"]
     assert [row[1:] for row in shown] == [
         ["Long wait in queue a | It is so.", "1 min 23 s", "Sent"],
         [
@@ -205,12 +206,12 @@ def test_the_history_shows_whether_a_message_was_sent(engine: Engine) -> None:
 
 
 def test_today_shows_what_goes_on_and_nothing_else(engine: Engine) -> None:
-    pbx = fill(engine)
+    pbx = add_sample_data(engine)
     rule = add_rule(engine, pbx)
-    assert "notifications_active" not in words(well(open_page()))
+    assert "notifications_active" not in page_text(without_errors(open_page()))
     begin(engine, rule, "support", "The first of 2 callers has waited 2 min.")
     begin(engine, add_rule(engine, pbx, kind="trunk_down"), "carrier")
-    said = plain_words(well(open_page()))
+    said = plain_words(without_errors(open_page()))
     assert "Long wait in queue support" in said
     assert "The first of 2 callers has waited 2 min." in said
     assert "Trunk carrier is down" in said
@@ -227,22 +228,22 @@ def test_today_shows_what_goes_on_and_nothing_else(engine: Engine) -> None:
 def test_an_alert_leads_to_its_very_queue_or_trunk(
     engine: Engine, kind: str, page: str, subject: str, chosen: dict[str, str]
 ) -> None:
-    begin(engine, add_rule(engine, fill(engine), kind=kind), subject)
-    links = [link.proto for link in well(open_page()).get("page_link") if link.proto.query_string]
+    begin(engine, add_rule(engine, add_sample_data(engine), kind=kind), subject)
+    links = [link.proto for link in without_errors(open_page()).get("page_link") if link.proto.query_string]
     (link,) = links
     assert link.page == page.rpartition("/")[2].removesuffix(".py")
     asked = dict(parse_qsl(link.query_string))
     assert list(asked.values()) == [subject]
-    app = well(open_page(page, **asked))
+    app = without_errors(open_page(page, **asked))
     assert {field.label: field.value for field in app.selectbox if field.label in chosen} == chosen
 
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_names_are_text(engine: Engine, name: str) -> None:
-    pbx = fill(engine, name)
+    pbx = add_sample_data(engine, name)
     rule = add_rule(engine, pbx, subject=name)
     begin(engine, rule, name, name)
     for page in (PAGE, "pages/today/overview.py"):
-        said = words(well(open_page(page)))
+        said = page_text(without_errors(open_page(page)))
         assert "<script>" not in said.replace("\\<script\\>", "")
         assert "*bold*" not in said.replace("\\*bold\\*", "")

@@ -21,7 +21,8 @@ from pbx.store.import_source import history_source, save_history_source
 from pbx.store.job_queue import request_job
 from pbx.store.listening_spans import begin_span
 from pbx.store.models import Job
-from tests.pages.test_pages import HOSTILE, fill, led_to, open_page, press, save_pbx, tables, well, words
+from tests.pages.page_reader import open_page, opened_url, page_text, press, tables, without_errors
+from tests.pages.sample_data import HOSTILE, add_sample_data, save_pbx
 from tests.unit.asterisk.formats.queue_logs import lines
 
 pytestmark = pytest.mark.usefixtures("no_worker")
@@ -43,7 +44,7 @@ def work() -> None:
 
 
 def plain_words(app: AppTest) -> str:
-    return words(app).replace("\\", "").replace("\u2060", "") + "".join(one.value for one in app.success)
+    return page_text(app).replace("\\", "").replace("\u2060", "") + "".join(one.value for one in app.success)
 
 
 def upload(app: AppTest, *files: tuple[str, bytes]) -> AppTest:
@@ -61,35 +62,35 @@ def jobs(engine: Engine) -> list[Job]:
 
 
 def test_an_empty_cache_says_so(pbx: int) -> None:
-    app = well(open_page(PAGE))
-    said = words(app)
+    app = without_errors(open_page(PAGE))
+    said = page_text(app)
     assert "No imports yet" in said
     assert "Not received now" in said
     assert "python -m pbx import queue-log" in app.code[0].value
-    assert "Choose at least one file" in words(press(app, "Import files"))
-    assert "Enter a database address" in words(press(app, "Test"))
+    assert "Choose at least one file" in page_text(press(app, "Import files"))
+    assert "Enter a database address" in page_text(press(app, "Test"))
 
 
 def test_uploaded_files_are_queued_read_and_reported(engine: Engine, pbx: int) -> None:
-    app = upload(well(open_page(PAGE)), ("../../queue_log.1", LOG + b"nonsense\n"), ("odd", b"?"))
+    app = upload(without_errors(open_page(PAGE)), ("../../queue_log.1", LOG + b"nonsense\n"), ("odd", b"?"))
     (job,) = jobs(engine)
     assert (job.state, job.requested_by, len(job.options["files"])) == ("queued", "page", 2)
     assert all(Path(path).is_relative_to(load_settings().imports_dir.resolve()) for path in job.options["files"])
     assert "2 files queued." in "".join(toast.value for toast in app.toast)
     work()
-    app = well(open_page(PAGE))
+    app = without_errors(open_page(PAGE))
     shown = tables(app)
     (row,) = shown["Imports"]
     assert row[1:6] == ["queue_log.1, odd", "3", "1", "0", "1"]
     assert row[6].startswith("Partly imported | Nothing could be read from odd: it is neither")
     assert shown["Import progress"][0][:4] == ["queue_log.1 | queue_log", "3", "1", f"byte {len(LOG) + 9:,}"]
     app.session_state["import"] = job.id
-    app = well(app.run())
+    app = without_errors(app.run())
     assert tables(app)["Sources"][0] == ["queue_log.1 | queue_log", "3", "1", "0", "0", "–", "–", "1"]
     assert tables(app)["Unreadable lines"] == [["3", "nonsense | 1 fields where queue_log has 5 or more"]]
     upload(app, ("again", LOG + b"nonsense\n"))
     work()
-    again = next(row for row in tables(well(open_page(PAGE)))["Imports"] if row[1] == "again")
+    again = next(row for row in tables(without_errors(open_page(PAGE)))["Imports"] if row[1] == "again")
     assert again[2:] == ["0", "0", "0", "–", "Nothing new"]
 
 
@@ -99,20 +100,20 @@ def test_progress_of_an_import_is_shown(engine: Engine, pbx: int) -> None:
     )
     with writing(engine) as session:
         session.add(session.exec(select(Job)).one().sqlmodel_update({"state": "running", "done": 25, "total": 100}))
-    app = well(open_page(PAGE))
+    app = without_errors(open_page(PAGE))
     (bar,) = [element.proto for element in app.get("progress") if "Importing" in element.proto.text]
     assert (bar.value, bar.text.replace("\\", "")) == (25, "Importing queue_log: 25 B of 100 B")
 
 
 def test_the_address_is_saved_sealed_and_never_shown(engine: Engine, pbx: int) -> None:
-    app = well(open_page(PAGE))
+    app = without_errors(open_page(PAGE))
     address_field(app).set_value(ADDRESS)
     next(box for box in app.selectbox if box.label == "Schedule").set_value("night")
     press(app, "Save")
     with reading(engine) as session:
         saved = history_source(session, load_settings(), pbx)
     assert (saved.address.get_secret_value(), saved.every) == (ADDRESS, "night")
-    app = well(open_page(PAGE))
+    app = without_errors(open_page(PAGE))
     assert "In use: mysql://127.0.0.1:1/asteriskcdrdb" in plain_words(app)
     assert address_field(app).value == ""
     assert address_field(app).placeholder == "Saved; leave empty to keep it"
@@ -121,7 +122,7 @@ def test_the_address_is_saved_sealed_and_never_shown(engine: Engine, pbx: int) -
     press(app, "Save")  # empty: kept
     press(app, "Import now")
     assert [job.options for job in jobs(engine)] == [{}]
-    press(well(open_page(PAGE)), "Delete address")
+    press(without_errors(open_page(PAGE)), "Delete address")
     with reading(engine) as session:
         assert not history_source(session, load_settings(), pbx)
 
@@ -131,11 +132,11 @@ def test_a_test_says_how_many_rows_or_what_is_wrong(engine: Engine, pbx: int, tm
         site.execute("create table cdr (calldate, uniqueid)")
         site.executemany("insert into cdr values ('2026-03-02 12:00:00', ?)", [("1.1",), ("1.2",)])
     site.close()
-    app = well(open_page(PAGE))
+    app = without_errors(open_page(PAGE))
     address_field(app).set_value(f"sqlite:///{tmp_path}/site.sqlite")
     assert "would read 2 rows of cdr (newest call: 2 Mar 2026 12:00)." in plain_words(press(app, "Test"))
     for wrong in (ADDRESS, f"nosql://u:{SECRET}@h/x"):
-        app = well(open_page(PAGE))
+        app = without_errors(open_page(PAGE))
         address_field(app).set_value(wrong)
         app = press(app, "Test")
         assert app.error
@@ -151,19 +152,19 @@ def test_a_test_of_what_is_too_much_to_count_says_what_is_there(
         numbers = "with recursive n (uniqueid) as (select 1 union all select uniqueid + 1 from n)"
         site.execute(f"create view cdr as {numbers} select '2026-03-02 12:00:00' as calldate, uniqueid from n")
     site.close()
-    app = well(open_page(PAGE))
+    app = without_errors(open_page(PAGE))
     address_field(app).set_value(f"sqlite:///{tmp_path}/endless.sqlite")
     assert "the new rows of cdr (too many rows to count)." in plain_words(press(app, "Test"))
 
 
 def test_the_environments_address_is_in_use(engine: Engine, pbx: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PBX_IMPORT_URL", ADDRESS)
-    app = well(open_page(PAGE))
+    app = without_errors(open_page(PAGE))
     assert "In use: mysql://127.0.0.1:1/asteriskcdrdb (set in the environment, PBX_IMPORT_URL)" in plain_words(app)
     assert "Delete address" not in [button.label for button in app.button]
     press(app, "Import now")
     work()
-    (row,) = tables(well(open_page(PAGE)))["Imports"]
+    (row,) = tables(without_errors(open_page(PAGE)))["Imports"]
     assert row[1] == "The PBX’s database"
     assert row[6].startswith("Failed | The database mysql://127.0.0.1:1/asteriskcdrdb")
     assert SECRET not in row[6]
@@ -173,18 +174,18 @@ def test_it_says_who_listens_since_when(engine: Engine, pbx: int) -> None:
     with writing(engine) as session:
         begin_span(session, pbx, datetime.now(UTC))
     with take_process_lock(load_settings().pbx_data_dir, ROLE):
-        assert "without interruption" in words(well(open_page(PAGE)))
-    assert "Not received now" in words(well(open_page(PAGE)))
+        assert "without interruption" in page_text(without_errors(open_page(PAGE)))
+    assert "Not received now" in page_text(without_errors(open_page(PAGE)))
 
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_names_are_text(engine: Engine, pbx: int, name: str) -> None:
-    upload(well(open_page(PAGE)), (name, LOG + name.encode() + b"\n"))
-    said = words(well(open_page(PAGE)))
+    upload(without_errors(open_page(PAGE)), (name, LOG + name.encode() + b"\n"))
+    said = page_text(without_errors(open_page(PAGE)))
     work()
-    app = well(open_page(PAGE))
+    app = without_errors(open_page(PAGE))
     app.session_state["import"] = jobs(engine)[0].id
-    said += words(well(app.run()))
+    said += page_text(without_errors(app.run()))
     assert "<script>" not in said
     assert "*bold*" not in said.replace("\\*bold\\*", "")
 
@@ -192,12 +193,12 @@ def test_hostile_names_are_text(engine: Engine, pbx: int, name: str) -> None:
 @pytest.mark.parametrize("page", ["pages/live/queues.py", "pages/live/agents.py", "pages/calls/explore.py"])
 def test_where_history_is_missing_the_way_leads_here(engine: Engine, page: str) -> None:
     if "live" in page:  # nothing live is known else, and nothing of history shown
-        fill(engine)
+        add_sample_data(engine)
     else:
         save_pbx(engine)
-    app = well(open_page(page))
+    app = without_errors(open_page(page))
     (lead,) = [button for button in app.main.button if button.label == "Import data"]
-    assert led_to(well(lead.click().run())) == "data-import"
+    assert opened_url(without_errors(lead.click().run())) == "data-import"
 
 
 def test_a_key_that_is_gone_is_said(engine: Engine, pbx: int) -> None:
@@ -205,4 +206,4 @@ def test_a_key_that_is_gone_is_said(engine: Engine, pbx: int) -> None:
     with writing(engine) as session:
         save_history_source(session, settings, pbx, address=SecretStr(ADDRESS), every="")
     (settings.pbx_data_dir / "secret.key").write_text("nonsense")
-    assert "malformed" in words(well(open_page(PAGE)))
+    assert "malformed" in page_text(without_errors(open_page(PAGE)))

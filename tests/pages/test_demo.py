@@ -20,8 +20,8 @@ from pbx.settings import DEMO_MARK, Connection, Settings, load_folder_settings, 
 from pbx.store.engine import open_engine
 from pbx.store.job_queue import needed_connection
 from pbx.store.pbx_connections import forget_saved, save_connection
-from tests.pages import test_pages
-from tests.pages.test_pages import led_to, press, well, words
+from tests.pages import page_reader
+from tests.pages.page_reader import opened_url, page_text, press, without_errors
 from tests.paths import ROOT
 
 PAGES = sorted(str(page.relative_to(ROOT)) for page in (ROOT / "pages").rglob("*.py"))
@@ -51,7 +51,7 @@ def demo(monkeypatch: pytest.MonkeyPatch) -> Settings:
 
 def open_page(page: str = TODAY, **query: str) -> AppTest:
     """A page without an uncaught error."""
-    return well(test_pages.open_page(page, **query))
+    return without_errors(page_reader.open_page(page, **query))
 
 
 def real_rows(settings: Settings) -> list[str]:
@@ -66,7 +66,7 @@ def real_rows(settings: Settings) -> list[str]:
 @pytest.mark.parametrize("page", [one for one in PAGES if one != SETTINGS])
 def test_without_a_pbx_every_page_offers_the_demo(page: str, no_processes: list[Settings]) -> None:
     app = open_page(page)
-    assert NO_PBX in words(app)
+    assert NO_PBX in page_text(app)
     assert {"Connect your FreePBX", "Try with a demo PBX"} <= {button.label for button in app.button}
     press(app, "Try with a demo PBX")
     assert [settings.demo_id for settings in no_processes] == [""]
@@ -82,7 +82,7 @@ def test_while_it_is_prepared_the_page_says_so(monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr("pbx.ui.demo.demo_state", lambda settings: DemoState("preparing", 0.4))
     app = open_page()
-    assert "The demo PBX is being prepared" in words(app)
+    assert "The demo PBX is being prepared" in page_text(app)
     assert app.button == [] or all(button.label != "Try with a demo PBX" for button in app.button)
 
 
@@ -91,31 +91,31 @@ def test_why_it_could_not_be_prepared_is_reported(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr("pbx.ui.demo.demo_state", lambda settings: DemoState("off", 0.0, "Not enough disk space."))
     app = open_page()
-    assert "Not enough disk space" in words(app)
+    assert "Not enough disk space" in page_text(app)
     assert "Try with a demo PBX" in {button.label for button in app.button}
 
 
 def test_it_is_marked_on_every_page_and_left_in_one_click(demo: Settings) -> None:
     for page in PAGES:
         app = open_page(page)
-        assert "data-label-pill" in words(app), page
-        assert "<b>Demo PBX</b><span>Made-up calls</span>" in words(app), page
-        assert NO_PBX not in words(app), page
+        assert "data-label-pill" in page_text(app), page
+        assert "<b>Demo PBX</b><span>Made-up calls</span>" in page_text(app), page
+        assert NO_PBX not in page_text(app), page
     app = open_page(SETTINGS)
     labels = {button.label for button in app.button}
     assert {"Connect your FreePBX", "Remove the demo"} <= labels
     assert not {"Save settings", "Test connection", "Delete saved settings"} & labels
     app = press(app, "Remove the demo")
     assert not demo_dir(demo).exists()
-    assert "made-up calls" not in words(app)
-    assert NO_PBX in words(app)
+    assert "made-up calls" not in page_text(app)
+    assert NO_PBX in page_text(app)
     assert was_removed(demo)
 
 
 def test_connecting_one_s_own_leads_to_the_form(demo: Settings) -> None:
     app = press(open_page(SETTINGS), "Connect your FreePBX")
     assert "Save settings" in {button.label for button in app.button}
-    assert "made-up calls" not in words(app)
+    assert "made-up calls" not in page_text(app)
     assert not demo_dir(demo).exists()
 
 
@@ -124,8 +124,8 @@ def test_another_session_follows_and_forgets(demo: Settings) -> None:
     app = open_page(CALLS, call="1")
     app.session_state["picked_moment"] = (1, 2.0, "x")
     (demo_dir(demo) / DEMO_MARK).unlink()
-    app = well(app.run())
-    assert NO_PBX in words(app)
+    app = without_errors(app.run())
+    assert NO_PBX in page_text(app)
     assert "call" not in app.query_params
     assert "picked_moment" not in app.session_state
 
@@ -135,13 +135,13 @@ def test_a_ready_transcript_says_that_no_model_made_it(demo: Settings) -> None:
     call_id = database.execute("SELECT call_id FROM recordings LIMIT 1").fetchone()[0]
     database.close()
     app = open_page(CALLS, call=str(call_id))
-    assert "Transcript from a script, not made by a speech model" in words(app)
+    assert "Transcript from a script, not made by a speech model" in page_text(app)
 
 
 def follow(app: AppTest, page: str) -> AppTest:
     """The page that the app switched to, in the same session."""
     app.switch_page(page)
-    for name, value in parse_qsl(urlsplit(led_to(app)).query):
+    for name, value in parse_qsl(urlsplit(opened_url(app)).query):
         app.query_params[name] = value
     return app.run()
 
@@ -150,15 +150,15 @@ def test_today_leads_to_a_call_that_plays_a_search_and_a_queue_s_day(demo: Setti
     app = follow(press(open_page(), "Play a call and read along"), CALLS)
     assert "You have charged me twice" in json.dumps(components(app))
     assert any(data.get("seek", {}).get("play") for data in components(app) if data.get("seek"))
-    assert "mentions in" in words(follow(press(open_page(), "Search transcripts for “invoice”"), TRANSCRIPTS))
-    assert led_to(press(open_page(), "See yesterday in queue 601")) == "queues?period=Yesterday&queue=601"
+    assert "mentions in" in page_text(follow(press(open_page(), "Search transcripts for “invoice”"), TRANSCRIPTS))
+    assert opened_url(press(open_page(), "See yesterday in queue 601")) == "queues?period=Yesterday&queue=601"
 
 
 def test_each_example_of_a_search_finds_something(demo: Settings) -> None:
     tried = [button.label for button in open_page(TRANSCRIPTS).button if button.key and button.key.startswith("try ")]
     assert len(tried) == 6
     for example in tried:
-        assert "No matches" not in words(press(open_page(TRANSCRIPTS), example)), example
+        assert "No matches" not in page_text(press(open_page(TRANSCRIPTS), example)), example
 
 
 def components(app: AppTest) -> list[dict[str, Any]]:
@@ -187,7 +187,7 @@ def test_real_data_stay_as_they_were(no_real_data: Path, demo: Settings) -> None
 
 def test_a_real_past_is_not_imported_into_it(demo: Settings) -> None:
     app = open_page("pages/settings/data_import.py")
-    assert "This is the demo PBX, with its own made-up call history" in words(app)
+    assert "This is the demo PBX, with its own made-up call history" in page_text(app)
     assert not app.get("file_uploader")
     engine = open_engine(demo)
     try:

@@ -10,11 +10,11 @@ from streamlit.testing.v1 import AppTest
 
 from pbx.formatting import start_of_day
 from pbx.model.history import Visit
-from pbx.model.snapshot import Queue, QueueMember, Snapshot, SnapshotPart, System
 from pbx.store.engine import writing
 from pbx.store.snapshots import record_snapshot
 from pbx.store.visits import store_visits
-from tests.pages.test_pages import HOSTILE, QUEUES, add_call, open_page, save_pbx, tables, well, words
+from tests.pages.page_reader import QUEUES, open_page, page_text, tables, wallboard_html, without_errors
+from tests.pages.sample_data import HOSTILE, add_call, add_sample_data, save_pbx, snapshot_of_queues
 from tests.unit.charts.page_charts import points
 from tests.unit.sample_history import listen
 
@@ -73,7 +73,7 @@ def day(engine: Engine, pbx: int) -> int:
 def look(**query: str) -> AppTest:
     """The page on that day, which may not be yesterday any more when midnight passes meanwhile."""
     that_day = str(TEN.astimezone(BERLIN).date())
-    return well(open_page(QUEUES, **({"period": "Custom range", "days": [that_day, that_day]} | query)))
+    return without_errors(open_page(QUEUES, **({"period": "Custom range", "days": [that_day, that_day]} | query)))
 
 
 def shown(app: AppTest) -> dict[str, str]:
@@ -128,13 +128,13 @@ def test_there_is_no_comparison_with_a_day_that_has_partial_data(engine: Engine,
     app = look()
     assert {metric.delta for metric in app.metric} == {""}
     began = (TEN - timedelta(days=1)).astimezone(BERLIN)
-    assert f"the data begins on {began.day} {began:%b} at {began:%H:%M}" in words(app)
+    assert f"the data begins on {began.day} {began:%b} at {began:%H:%M}" in page_text(app)
 
 
 def test_there_is_no_comparison_before_the_data_begins(day: int) -> None:
     app = look()
     assert {metric.delta for metric in app.metric} == {""}
-    assert "The data begins" in words(app)
+    assert "The data begins" in page_text(app)
 
 
 def test_the_queue_in_the_url_filters_the_page(day: int) -> None:
@@ -147,21 +147,21 @@ def test_the_queue_in_the_url_filters_the_page(day: int) -> None:
 
 def test_without_queue_calls_the_page_shows_how_to_import_them(pbx: int, engine: Engine) -> None:
     with writing(engine) as session:
-        record_snapshot(session, pbx, now_in("600"))
+        record_snapshot(session, pbx, snapshot_of_queues("600"))
     app = look()
-    assert "No queue calls yet" in words(app)
-    assert "import queue-log" in words(app)
+    assert "No queue calls yet" in page_text(app)
+    assert "import queue-log" in page_text(app)
     assert not app.metric
 
 
 def test_a_period_without_calls_has_a_note(day: int) -> None:
     app = look(period="Today")
-    assert "No call joined a queue in this period" in words(app)
+    assert "No call joined a queue in this period" in page_text(app)
 
 
 def test_reports_are_shown_without_live_status(day: int) -> None:
     app = look()
-    assert "No live status yet" in words(app)
+    assert "No live status yet" in page_text(app)
     assert shown(app)["Offered"] == "8"
 
 
@@ -203,10 +203,10 @@ def test_a_click_lists_the_calls_and_show_all_clears_it(day: int) -> None:
     app.session_state["queue_outcomes"] = {"selection": {"points": [{"customdata": ["outcome=timeout"]}]}}
     app.query_params["selection"] = "outcome=timeout"
     app.session_state["drilldown_clicked"] = True
-    app = well(app.run())
+    app = without_errors(app.run())
     assert listed(app) == ["Timed out"]
     next(button for button in app.button if button.label == "Show all").click()
-    app = well(app.run())
+    app = without_errors(app.run())
     assert len(listed(app)) == 8
     assert "selection" not in app.query_params
 
@@ -235,8 +235,8 @@ def test_callbacks_owed_and_made(engine: Engine, day: int) -> None:
 @pytest.mark.parametrize("name", ["Abandoned", "By queue", "By number called", "Agents", "Repeat callers", "Transfers"])
 def test_every_list_shows_the_selection_and_a_button_that_clears_it(day: int, name: str) -> None:
     app = look(list=name, selection=f"from={int(TEN.timestamp())}&until={int(TEN.timestamp()) + 3600}&kind=abandoned")
-    assert f"{TEN.astimezone(BERLIN):%H:%M}" in words(app)
-    assert ", abandoned" in words(app)
+    assert f"{TEN.astimezone(BERLIN):%H:%M}" in page_text(app)
+    assert ", abandoned" in page_text(app)
     assert "Show all" in [button.label for button in app.button]
     for label, rows in tables(app).items():
         assert label != "Transfers"
@@ -254,7 +254,7 @@ def test_by_queue_number_agent_and_target(day: int) -> None:
     assert [row[0] for row in tables(look(list="By number called"))["By number called"]] == ["4930555", "Unknown"]
     assert [row[:2] for row in tables(look(list="Agents"))["Agents"]] == [["Ada", "3"], ["Bob", "1"]]
     assert tables(look(list="Transfers"))["Transfers"] == [["700", "1", "100.0%"]]
-    assert "No caller called more than once in this period" in words(look(list="Repeat callers"))
+    assert "No caller called more than once in this period" in page_text(look(list="Repeat callers"))
 
 
 def test_names_from_the_pbx_are_shown_as_text(engine: Engine, pbx: int) -> None:
@@ -264,34 +264,11 @@ def test_names_from_the_pbx_are_shown_as_text(engine: Engine, pbx: int) -> None:
     ]
     with writing(engine) as session:
         store_visits(session, pbx, hostile, "queue_log")
-        record_snapshot(session, pbx, now_in(*HOSTILE))
+        record_snapshot(session, pbx, snapshot_of_queues(*HOSTILE))
     for name in ("Calls", "Abandoned", "By queue", "Agents"):
         app = look(list=name)
-        assert "<script>alert" not in words(app)
-    assert "<script>alert" not in words(well(open_page(WALLBOARD)))
-
-
-def now_in(*names: str) -> Snapshot:
-    members = (
-        QueueMember(name="Ada", interface="PJSIP/1001", status=1),
-        QueueMember(name="Bob", interface="PJSIP/1002", status=2),
-        QueueMember(name="Eve", interface="PJSIP/1003", status=1, paused=True),
-    )
-    queues = [Queue(name=name, calls=2, longest_wait_s=45, members=members) for name in names]
-    return Snapshot(
-        taken_at=datetime.now(UTC),
-        system=System(version="16.28.0", utc_offset_s=3600),
-        queues=tuple(queues),
-        trunks=(),
-        extensions=(),
-        active_calls=(),
-        parts={part: SnapshotPart() for part in ("system", "extensions", "trunks", "queues", "active_calls")},
-    )
-
-
-def board_of(app: AppTest) -> str:
-    (found,) = [element.proto.body for element in app.get("html") if 'class="board"' in element.proto.body]
-    return found
+        assert "<script>alert" not in page_text(app)
+    assert "<script>alert" not in page_text(without_errors(open_page(WALLBOARD)))
 
 
 def test_the_wallboard_shows_now_and_today(engine: Engine, pbx: int) -> None:
@@ -301,9 +278,9 @@ def test_the_wallboard_shows_now_and_today(engine: Engine, pbx: int) -> None:
         for n, (outcome, wait_s) in enumerate([("answered", 5), ("answered", 25), ("abandoned", 30)])
     ]
     with writing(engine) as session:
-        record_snapshot(session, pbx, now_in("600", "601"))
+        record_snapshot(session, pbx, snapshot_of_queues("600", "601"))
         store_visits(session, pbx, today, "live")
-    board = board_of(well(open_page(WALLBOARD)))
+    board = wallboard_html(without_errors(open_page(WALLBOARD)))
     first, second = board.split("</section>")[:2]
     assert ">600<" in first
     for said in (">2<", ">0:45<", "33%", "1 of 3"):  # waiting, longest wait, within T today
@@ -317,14 +294,24 @@ def test_the_wallboards_colour_limits_are_set_in_the_url(
     engine: Engine, pbx: int, query: dict[str, str], tone: str
 ) -> None:
     with writing(engine) as session:
-        record_snapshot(session, pbx, now_in("600"))
-    assert f'<section class="{tone}">' in board_of(well(open_page(WALLBOARD, **query)))
+        record_snapshot(session, pbx, snapshot_of_queues("600"))
+    assert f'<section class="{tone}">' in wallboard_html(without_errors(open_page(WALLBOARD, **query)))
 
 
 def test_the_wallboard_has_a_way_back_and_shows_one_queue(engine: Engine, pbx: int) -> None:
     with writing(engine) as session:
-        record_snapshot(session, pbx, now_in("600", "601"))
-    app = well(open_page(WALLBOARD, queue="601"))
-    assert board_of(app).count("<section") == 1
-    assert ">601<" in board_of(app)
+        record_snapshot(session, pbx, snapshot_of_queues("600", "601"))
+    app = without_errors(open_page(WALLBOARD, queue="601"))
+    assert wallboard_html(app).count("<section") == 1
+    assert ">601<" in wallboard_html(app)
     assert "Back to Queues" in [link.proto.label for link in app.get("page_link")]
+
+
+def test_the_page_shows_members_callers_and_charts(engine: Engine) -> None:
+    add_sample_data(engine)
+    app = without_errors(open_page(QUEUES))
+    shown = tables(app)
+    assert shown["Queues"][0][:4] == ["support", "1", "1 min 23 s", "1 of 2"]
+    assert [row[1] for row in shown["Members"]] == ["Free", "Paused | support"]
+    assert shown["Callers waiting"] == [["1", "support | +4930123", "1 min 23 s"]]
+    assert len(app.get("plotly_chart")) == 3

@@ -13,7 +13,7 @@ from pbx.store import transcription_queue as transcriptions
 from pbx.store.engine import reading, writing
 from pbx.store.models import RecordingRow, TranscriptionRules, now
 from pbx.store.pbx_connections import active_connection, save_connection
-from tests.pages.test_pages import open_page, press, tables, well, words
+from tests.pages.page_reader import open_page, page_text, press, tables, without_errors
 from tests.unit.transcription.scripted_engine import add_recording, ask, states
 
 pytestmark = pytest.mark.usefixtures("no_worker")
@@ -60,36 +60,36 @@ def figures(app: AppTest) -> dict[str, str]:
 
 def test_it_shows_how_far_everything_is(engine: Engine, settings: Settings) -> None:
     half_way(engine, settings)
-    app = well(open_page(PAGE))
+    app = without_errors(open_page(PAGE))
     assert figures(app) == {"Transcribing": "1", "Queued": "2", "Completed": "1", "Failed": "1", "New": "1"}
     bars = [bar.proto for bar in app.get("progress")]
     assert [bar.value for bar in bars] == [45, 25]  # 40 s ended and 5 s done of 100 s; 5 s of 20 s
     told = bars[0].text.replace("\\", "")
     assert told == "3 recordings left, 55 s of audio, done in about 6 s at 10.0 times real time"
     assert [row[:2] for row in tables(app)["Next"]] == [["r3", "20 s"], ["r2", "20 s"]]
-    assert "It holds a header and no sound" in words(app)
-    assert "Downloaded when the first recording is transcribed" in words(app)
+    assert "It holds a header and no sound" in page_text(app)
+    assert "Downloaded when the first recording is transcribed" in page_text(app)
 
 
 def test_it_is_empty_before_the_first_sync(engine: Engine) -> None:
-    app = well(open_page(PAGE))
+    app = without_errors(open_page(PAGE))
     assert set(figures(app).values()) == {"0"}
     assert [button.label for button in app.main.button if "Retry" in button.label or "Cancel" in button.label] == []
 
 
 def test_pause_and_resume(engine: Engine, settings: Settings) -> None:
     half_way(engine, settings)
-    app = press(well(open_page(PAGE)), "Pause")
-    assert "Transcription is paused" in words(app)
+    app = press(without_errors(open_page(PAGE)), "Pause")
+    assert "Transcription is paused" in page_text(app)
     with reading(engine) as session:
         assert transcriptions.rules_of(session, pbx(engine, settings)).paused
     app = press(app, "Resume")
-    assert "Transcription is paused" not in words(app)
+    assert "Transcription is paused" not in page_text(app)
 
 
 def test_one_is_cancelled_and_then_all(engine: Engine, settings: Settings) -> None:
     half_way(engine, settings)
-    app = press(well(open_page(PAGE)), "Cancel")
+    app = press(without_errors(open_page(PAGE)), "Cancel")
     assert states(engine) == {2: "queued", 3: "queued", 4: "new", 5: "failed", 6: "completed"}
     press(app, "Cancel all")
     assert states(engine) == {2: "new", 3: "new", 4: "new", 5: "failed", 6: "completed"}
@@ -97,19 +97,19 @@ def test_one_is_cancelled_and_then_all(engine: Engine, settings: Settings) -> No
 
 def test_failed_ones_are_retried(engine: Engine, settings: Settings) -> None:
     half_way(engine, settings)
-    app = press(well(open_page(PAGE)), "Retry")
+    app = press(without_errors(open_page(PAGE)), "Retry")
     assert states(engine)[5] == "queued"
     assert figures(app)["Failed"] == "0"
     with writing(engine) as session:
         claims.claim_recordings(session, pbx(engine, settings), ME, "", 1)
         claims.fail(session, ME, 5, "Broken.")
-    press(well(open_page(PAGE)), "Retry all")
+    press(without_errors(open_page(PAGE)), "Retry all")
     assert states(engine)[5] == "queued"
 
 
 def test_new_ones_are_queued_all_at_once(engine: Engine, settings: Settings) -> None:
     half_way(engine, settings)
-    app = press(well(open_page(PAGE)), "Transcribe 1 new recording")
+    app = press(without_errors(open_page(PAGE)), "Transcribe 1 new recording")
     assert states(engine)[1] == "queued"
     assert [toast.value for toast in app.toast] == ["1 recording queued."]
 
@@ -118,16 +118,16 @@ def test_a_blocked_reason_is_shown_and_retried_on_request(engine: Engine, settin
     why = "The model base could not be downloaded. Fetch https://example.com/base.pt into data/models."
     with writing(engine) as session:
         transcriptions.set_blocked_reason(session, pbx(engine, settings), why, now() + timedelta(minutes=9))
-    app = well(open_page(PAGE))
-    assert "could not be downloaded" in words(app)
-    assert "Next attempt at" in words(app)
+    app = without_errors(open_page(PAGE))
+    assert "could not be downloaded" in page_text(app)
+    assert "Next attempt at" in page_text(app)
     app = press(app, "Try again now")
-    assert "could not be downloaded" not in words(app)
+    assert "could not be downloaded" not in page_text(app)
 
 
 def test_rules_are_saved_and_stand_in_the_form(engine: Engine, settings: Settings) -> None:
     add_recording(engine, settings)
-    app = well(open_page(PAGE))
+    app = without_errors(open_page(PAGE))
     app.toggle[0].set_value(False)
     next(field for field in app.number_input if field.label.startswith("Minimum length")).set_value(10)
     next(field for field in app.number_input if field.label.startswith("Longest recording")).set_value(60)
@@ -145,7 +145,10 @@ def test_rules_are_saved_and_stand_in_the_form(engine: Engine, settings: Setting
         directions=["inbound", "outbound"],
     )
     assert rules == expected
-    assert next(f for f in well(open_page(PAGE)).number_input if f.label.startswith("Minimum length")).value == 10
+    assert (
+        next(f for f in without_errors(open_page(PAGE)).number_input if f.label.startswith("Minimum length")).value
+        == 10
+    )
 
 
 @pytest.mark.parametrize("name", ["<script>alert(1)</script>", "**r** [a](http://x.example) :red[c]"])
@@ -158,7 +161,7 @@ def test_hostile_names_and_reasons_are_text(engine: Engine, settings: Settings, 
         assert row is not None
         row.error = name
         session.add(row)
-    app = well(open_page(PAGE))
+    app = without_errors(open_page(PAGE))
     shown = "\n".join([*(element.value for element in app.markdown), *(bar.proto.text for bar in app.get("progress"))])
     assert "<script>" not in shown.replace("\\<script\\>", "")
     assert "**r** [a]" not in shown

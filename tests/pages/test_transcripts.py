@@ -16,7 +16,8 @@ from pbx.store.engine import reading, writing
 from pbx.store.models import RecordingRow
 from pbx.store.notes import save_topic, set_tags, topics
 from pbx.store.transcripts import add_part, begin_transcript, finish_transcript, save_analysis
-from tests.pages.test_pages import HOSTILE, add_call, cell_text, led_to, open_page, press, save_pbx, well, words
+from tests.pages.page_reader import cell_text, open_page, opened_url, page_text, press, without_errors
+from tests.pages.sample_data import HOSTILE, add_call, save_pbx
 
 pytestmark = pytest.mark.usefixtures("no_worker")
 
@@ -44,7 +45,7 @@ def add_talk(engine: Engine, pbx: int, *said: str, days_ago: float = 0, flags: A
 
 
 def look(**query: str) -> AppTest:
-    return well(open_page(PAGE, **query))
+    return without_errors(open_page(PAGE, **query))
 
 
 def data_of(app: AppTest, label: str) -> dict[str, Any]:
@@ -66,15 +67,15 @@ def rows(app: AppTest, label: str) -> list[list[str]]:
 
 
 def test_without_a_pbx_links_to_settings() -> None:
-    assert "No PBX is connected yet" in words(look())
+    assert "No PBX is connected yet" in page_text(look())
 
 
 def test_without_transcripts_links_to_transcription(engine: Engine, pbx: int) -> None:
     add_call(engine, pbx, "1001", datetime.now(UTC))
     app = look()
-    assert "No transcripts yet" in words(app)
+    assert "No transcripts yet" in page_text(app)
     assert not app.text_input
-    assert led_to(press(app, "Open Transcription")) == "transcription"
+    assert opened_url(press(app, "Open Transcription")) == "transcription"
 
 
 def test_without_a_query_shows_examples_and_latest_transcripts(engine: Engine, pbx: int) -> None:
@@ -88,16 +89,16 @@ def test_without_a_query_shows_examples_and_latest_transcripts(engine: Engine, p
         ["new → 600 | Agent Ada", "–", "They greeted."],
         ["old → 600 | Agent Ada", "–", "No summary yet"],
     ]
-    assert "2 of 2 transcribed calls" in words(app)
+    assert "2 of 2 transcribed calls" in page_text(app)
     app = press(app, "`cancel*` words that start with it")
     assert app.text_input(key="q").value == "cancel*"
-    assert "No matches" in words(app)
+    assert "No matches" in page_text(app)
 
 
 def test_mention_has_highlight_context_speaker_and_link(engine: Engine, pbx: int) -> None:
     call = add_talk(engine, pbx, "Hello there.", "How can I help?", "I want a refund, please.", "Of course.")
     app = look(q="refund")
-    assert "<b>1 mention in 1 call</b>" in words(app)
+    assert "<b>1 mention in 1 call</b>" in page_text(app)
     assert mentions(app) == [("Caller", "0:10", "I want a [refund], please.")]
     (group,) = data_of(app, "Mentions found")["groups"]
     assert (group["who"], group["about"]) == ("+4930123 → 600", "↙ Inbound, Queue 600, Agent Ada")
@@ -111,7 +112,7 @@ def test_transcripts_are_never_html(engine: Engine, pbx: int, said: str) -> None
     add_talk(engine, pbx, said, f"refund {said}", said, agent=said, from_number=said)
     app = look(q="refund")
     assert any("[refund]" in text for _, _, text in mentions(app))
-    assert not re.search(r"(?<!\\)<(script|img|mark)", words(app))
+    assert not re.search(r"(?<!\\)<(script|img|mark)", page_text(app))
 
 
 @pytest.mark.parametrize(
@@ -121,7 +122,7 @@ def test_transcripts_are_never_html(engine: Engine, pbx: int, said: str) -> None
 def test_invalid_search_is_explained(engine: Engine, pbx: int, query: str, said: str) -> None:
     add_talk(engine, pbx, "A refund.")
     app = look(q=query)
-    assert said.replace("*", "\\*") in words(app)
+    assert said.replace("*", "\\*") in page_text(app)
     assert not app.error
     assert mentions(press(app, "`invoice number` both words")) == []
 
@@ -152,13 +153,13 @@ def test_filters_are_in_the_url(engine: Engine, pbx: int, query: dict[str, str],
     app = look(q="refund", **query)
     assert len(mentions(app)) == found
     if not found:
-        assert "No matches with these filters" in words(app)
+        assert "No matches with these filters" in page_text(app)
         assert len(mentions(press(app, "Search all calls"))) == 3
 
 
 def test_doubtful_mentions_are_marked(engine: Engine, pbx: int) -> None:
     add_talk(engine, pbx, "Thanks for watching.", flags=("phantom",))
-    assert "No matches" in words(look(q="watching"))
+    assert "No matches" in page_text(look(q="watching"))
     app = look(q="watching", doubtful="true")
     assert data_of(app, "Mentions found")["groups"][0]["hits"][0]["marks"] == ["doubtful"]
 
@@ -167,7 +168,7 @@ def test_mentions_come_in_pages_and_in_the_selected_order(engine: Engine, pbx: i
     for number in range(25):
         add_talk(engine, pbx, f"refund number{number}", days_ago=number / 24)
     app = look(q="refund", sort="Newest")
-    assert "1–20 of 25" in words(app)
+    assert "1–20 of 25" in page_text(app)
     assert [text for _, _, text in mentions(app)][:2] == ["[refund] number0", "[refund] number1"]
     assert mentions(look(q="refund", sort="Oldest"))[0][2] == "[refund] number24"
 
@@ -175,7 +176,7 @@ def test_mentions_come_in_pages_and_in_the_selected_order(engine: Engine, pbx: i
 def test_mentions_of_one_call_are_under_one_heading(engine: Engine, pbx: int) -> None:
     add_talk(engine, pbx, "refund", "refund", "nothing", "refund")
     app = look(q="refund", sort="Newest")
-    assert "<b>3 mentions in 1 call</b>" in words(app)
+    assert "<b>3 mentions in 1 call</b>" in page_text(app)
     assert [len(group["hits"]) for group in data_of(app, "Mentions found")["groups"]] == [3]
 
 
@@ -189,7 +190,7 @@ def opened_export(monkeypatch: pytest.MonkeyPatch, **state: Any) -> tuple[AppTes
     app.session_state["export"] = True
     for name, value in state.items():
         app.session_state[name] = value
-    return well(app.run()), given
+    return without_errors(app.run()), given
 
 
 def test_all_calls_found_can_be_exported(engine: Engine, pbx: int, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -214,7 +215,7 @@ def test_selected_calls_are_exported_in_the_selected_format(
     assert (given["label"], given["mime"]) == ("Download 1 call", "application/json")
     assert [call["id"] for call in json.loads(given["data"]())["calls"]] == [second]
     assert [group["selected"] for group in data_of(app, "Mentions found")["groups"]].count(True) == 1
-    assert "1 call selected" in words(app)
+    assert "1 call selected" in page_text(app)
     press(app, "Clear selection")
     assert given["label"] == "Download 2 calls"
 
@@ -225,7 +226,7 @@ def test_export_with_too_much_audio_is_disabled(engine: Engine, pbx: int, monkey
         session.get_one(RecordingRow, call).size_bytes = 600_000_000
     app, given = opened_export(monkeypatch, export_format="ZIP with audio")
     assert given["disabled"]
-    assert "600.0 MB of audio; the limit is 500.0 MB" in words(app)
+    assert "600.0 MB of audio; the limit is 500.0 MB" in page_text(app)
 
 
 def test_trend_counts_mentions_calls_and_share(engine: Engine, pbx: int) -> None:
@@ -248,18 +249,18 @@ def test_trend_counts_mentions_calls_and_share(engine: Engine, pbx: int) -> None
 
 def test_empty_trend_explains_what_to_do(engine: Engine, pbx: int) -> None:
     add_talk(engine, pbx, "refund", days_ago=40)
-    assert "Enter what to compare" in words(look(view="Trends"))
-    assert "No transcribed call matches" in words(look(view="Trends", q="refund", period="Today"))
-    assert "AND needs a word" in words(look(view="Trends", q="refund AND"))
+    assert "Enter what to compare" in page_text(look(view="Trends"))
+    assert "No transcribed call matches" in page_text(look(view="Trends", q="refund", period="Today"))
+    assert "AND needs a word" in page_text(look(view="Trends", q="refund AND"))
 
 
 def test_trend_follows_the_search_unless_phrases_are_selected(engine: Engine, pbx: int) -> None:
     add_talk(engine, pbx, "refund", "invoice")
     app = look(view="Trends", q="refund")
-    app = well(app.text_input(key="q").set_value("invoice").run())
+    app = without_errors(app.text_input(key="q").set_value("invoice").run())
     assert [row[0] for row in rows(app, "Phrases compared")] == ["invoice"]
-    app = well(app.multiselect(key="phrases").set_value(["invoice", "refund"]).run())
-    app = well(app.text_input(key="q").set_value("nothing").run())
+    app = without_errors(app.multiselect(key="phrases").set_value(["invoice", "refund"]).run())
+    app = without_errors(app.text_input(key="q").set_value("nothing").run())
     assert [row[0] for row in rows(app, "Phrases compared")] == ["invoice", "refund"]
 
 
@@ -280,7 +281,7 @@ def test_topic_is_added_edited_and_deleted_after_confirmation(engine: Engine, pb
     app = press(look(view="Topics"), "Add a topic")
     app.text_input(key="topic_name").set_value("Invoices")
     app.text_area(key="topic_phrases").set_value("invoice*\n***")
-    assert "Enter at least one word" in words(press(app, "Save"))
+    assert "Enter at least one word" in page_text(press(app, "Save"))
     app.text_area(key="topic_phrases").set_value("invoice*\n\n bill ")
     app = press(app, "Save")
     with reading(engine) as session:
@@ -290,17 +291,17 @@ def test_topic_is_added_edited_and_deleted_after_confirmation(engine: Engine, pb
     app = press(press(app, "Save"), "Delete")
     with reading(engine) as session:
         assert [topic.name for topic in topics(session)] == ["Bills"]
-    well(app.button(key="topic_delete_yes").click().run())
+    without_errors(app.button(key="topic_delete_yes").click().run())
     with reading(engine) as session:
         assert topics(session) == []
 
 
 def test_empty_topics_page_explains_topics(engine: Engine, pbx: int) -> None:
     add_talk(engine, pbx, "Nothing.")
-    assert "No topics yet" in words(look(view="Topics"))
+    assert "No topics yet" in page_text(look(view="Topics"))
 
 
 def test_newer_database_is_reported(engine: Engine, pbx: int) -> None:
     with writing(engine) as session:
         session.execute(text("UPDATE alembic_version SET version_num = '9999'"))
-    assert "written by a newer version" in words(look())
+    assert "written by a newer version" in page_text(look())

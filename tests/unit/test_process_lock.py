@@ -8,8 +8,8 @@ import time
 from pathlib import Path
 
 from pbx.process_lock import anyone_alive, start_process, take_process_lock, try_process_lock
+from tests.operating_systems import needs_posix
 from tests.paths import ROOT
-from tests.systems import needs_posix
 
 HOLDER = """
 import sys, time

@@ -11,7 +11,7 @@ from pbx.store.engine import reading, writing
 from pbx.store.legs import store_legs
 from pbx.store.listening_spans import begin_span, prolong_span
 from pbx.store.visits import store_visits
-from tests.pages.test_pages import add_call, save_pbx
+from tests.pages.sample_data import add_call, save_pbx
 from tests.unit.sample_history import leg
 
 AT = datetime(2026, 7, 1, 6, tzinfo=UTC)

@@ -21,9 +21,9 @@ from pbx.settings import DEMO_MARK, Connection, Settings, load_folder_settings, 
 from pbx.store.engine import open_engine
 from pbx.store.job_queue import worker_alive
 from pbx.store.pbx_connections import save_connection
+from tests.operating_systems import needs_posix
 from tests.paths import ROOT
 from tests.processes import StartProcess, processes
-from tests.systems import needs_posix
 
 PATIENCE_S = 90.0
 run = CliRunner().invoke

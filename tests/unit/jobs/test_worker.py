@@ -16,9 +16,9 @@ from pbx.settings import Settings
 from pbx.store import job_queue as queue
 from pbx.store.engine import open_engine
 from pbx.store.pbx_connections import active_connection, save_connection
+from tests.operating_systems import needs_posix
 from tests.paths import ROOT
 from tests.processes import StartProcess, processes
-from tests.systems import needs_posix
 from tests.unit.jobs.job_checks import job_state, jobs_of, log_of, release_sync, wait_for
 
 

@@ -18,7 +18,7 @@ from pbx.store.engine import open_engine, reading
 from pbx.store.models import ExtensionSample, MemberSample, QueueSample, SnapshotRow, TrunkSample
 from pbx.store.pbx_connections import ActiveConnection, active_connection, save_connection
 from pbx.store.snapshots import latest_snapshot
-from tests.systems import file_size_limit
+from tests.operating_systems import file_size_limit
 from tests.unit.asterisk.ami.replay import VERSIONS, Session, replay
 
 

@@ -23,7 +23,7 @@ from pbx.store.engine import open_engine, reading, writing
 from pbx.store.job_queue import needed_connection
 from pbx.store.listening_spans import CUT_OFF, begin_span
 from pbx.store.models import AgentEventRow, Job, LatestSnapshot, LegRow, ListeningSpan, RingRow, SnapshotRow, VisitRow
-from tests.systems import needs_posix
+from tests.operating_systems import needs_posix
 from tests.unit.asterisk.ami.replay import VERSIONS, raw, wait_until
 from tests.unit.live.fake_pbx import Line, entry, listening, pbx_on_line
 

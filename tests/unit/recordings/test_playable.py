@@ -13,7 +13,7 @@ import pytest
 from pbx.errors import DataError, StorageFull
 from pbx.recordings.playable import is_prepared, render_playable, waveform
 from pbx.speech.audio import probe_audio
-from tests.systems import file_size_limit, needs_posix
+from tests.operating_systems import file_size_limit, needs_posix
 from tests.unit.speech.sounds import (
     RATE,
     TONES,

@@ -11,7 +11,7 @@ import pytest
 from pbx.errors import DataError
 from pbx.recordings.playable import render_playable, waveform
 from pbx.speech.audio import has_separate_speakers, load_sound, probe_audio, read_sound
-from tests.systems import needs_linux
+from tests.operating_systems import needs_linux
 from tests.unit.speech.sounds import (
     AUDIO,
     RATE,

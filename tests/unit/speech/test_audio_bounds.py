@@ -18,8 +18,8 @@ from pbx.recordings.playable import render_playable, waveform
 from pbx.speech import audio
 from pbx.speech.audio import load_sound, probe_audio, read_sound
 from pbx.speech.wav_for_ffmpeg import NoSound, WavSound
+from tests.operating_systems import needs_linux
 from tests.paths import ROOT
-from tests.systems import needs_linux
 from tests.unit.asterisk.ari.replay import wav
 from tests.unit.speech.sounds import AUDIO
 

@@ -16,7 +16,7 @@ import pytest
 from pbx.errors import DataError, ModelError, StorageFull
 from pbx.speech import weights
 from pbx.speech.weights import downloads_of, find_weights, is_present, known_models
-from tests.systems import needs_linux
+from tests.operating_systems import needs_linux
 from tests.unit.speech.weight_server import WeightServer, busy, cut_off, damaged, forbidden, web_page, weight_server
 
 CONTENT = bytes(range(256)) * 16_384  # 4 MiB: many chunks, and so is a sixteenth of it

@@ -13,8 +13,8 @@ from pbx.settings import Settings, load_settings
 from pbx.store.engine import open_engine, reading, writing
 from pbx.store.job_rows import add_job, get_job
 from pbx.store.models import CallRow, Job, PbxConnection
+from tests.operating_systems import file_size_limit
 from tests.paths import ROOT
-from tests.systems import file_size_limit
 
 
 @pytest.fixture

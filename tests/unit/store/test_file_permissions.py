@@ -11,8 +11,8 @@ import pytest
 
 from pbx.settings import load_settings
 from pbx.store.engine import open_engine
+from tests.operating_systems import needs_posix
 from tests.paths import ROOT
-from tests.systems import needs_posix
 
 pytestmark = needs_posix
 

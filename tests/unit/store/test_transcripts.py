@@ -26,8 +26,8 @@ from pbx.store.transcripts import (
     transcripts_of_call,
 )
 from pbx.transcription.search.hits import SearchFilter, count_hits, find_hits
+from tests.operating_systems import KILLED
 from tests.paths import ROOT
-from tests.systems import KILLED
 from tests.unit.transcription.search.transcribed_calls import add_call, add_transcript, id_of, segments
 
 KILLED_WORKER = """

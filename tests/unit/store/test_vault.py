@@ -14,7 +14,7 @@ from pbx.settings import Connection, Settings, load_settings
 from pbx.store.engine import open_engine
 from pbx.store.pbx_connections import save_connection
 from pbx.store.vault import Vault
-from tests.systems import needs_posix
+from tests.operating_systems import needs_posix
 
 PASSWORD = SecretStr("pä$$ 'word")
 

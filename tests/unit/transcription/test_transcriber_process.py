@@ -20,8 +20,8 @@ from pbx.store.pbx_connections import active_connection
 from pbx.transcription import supervisor as speech
 from pbx.transcription.supervisor import TranscriberSupervisor
 from pbx.transcription.transcriber_process import limit_threads
+from tests.operating_systems import KILLED, needs_posix
 from tests.paths import ROOT
-from tests.systems import KILLED, needs_posix
 from tests.unit.jobs.job_checks import log_of, release_sync, wait_for
 from tests.unit.transcription.scripted_engine import add_recording, ask, row_of, said, states
 

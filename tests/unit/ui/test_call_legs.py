@@ -10,7 +10,8 @@ from sqlmodel import select
 from pbx.store.engine import reading, writing
 from pbx.store.legs import store_legs
 from pbx.store.models import CallRow
-from tests.pages.test_pages import INTERACTIONS, open_page, save_pbx, tables, well
+from tests.pages.page_reader import INTERACTIONS, open_page, tables, without_errors
+from tests.pages.sample_data import save_pbx
 from tests.unit.sample_history import clock, leg
 
 pytestmark = pytest.mark.usefixtures("no_worker")
@@ -28,7 +29,7 @@ def test_legs_show_who_hung_up_transfers_and_connection_time(engine: Engine) -> 
         store_legs(session, pbx, legs, "cdr")
     with reading(engine) as session:
         call_id = session.exec(select(CallRow.id)).one()
-    shown = tables(well(open_page(INTERACTIONS, call=str(call_id))))["Legs"]
+    shown = tables(without_errors(open_page(INTERACTIONS, call=str(call_id))))["Legs"]
     assert {row[1].partition("-")[0]: (row[4], row[5]) for row in shown} == {
         "1001 | PJSIP/1001": ("09:00:00 | connected at 09:00:20", "09:01:00 | the caller hung up"),
         "1001 | PJSIP/1002": ("09:00:00 | talked 1 min", "09:01:00 | the called party hung up"),

@@ -10,7 +10,7 @@ from pbx.store.models import CallRow
 from pbx.store.notes import get_note, save_note, save_rating
 from pbx.ui.active_pbx import Site, find_site
 from pbx.ui.note_field import NoteAnswer, NoteDraft, parse_draft, save_draft
-from tests.pages.test_pages import HOSTILE, save_pbx
+from tests.pages.sample_data import HOSTILE, save_pbx
 
 SENT = {"linkedid": "1.2", "text": "a", "base": "", "number": "7"}
 

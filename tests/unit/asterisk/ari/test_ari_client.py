@@ -20,7 +20,7 @@ from cryptography.x509.oid import NameOID
 from pbx import errors
 from pbx.asterisk.ari.client import AriClient, StoredRecording
 from pbx.settings import Connection
-from tests.systems import needs_linux
+from tests.operating_systems import needs_linux
 from tests.unit.asterisk.ari.replay import PASSWORD, STORED, ReplayPbx, captured, cut, drip, hang, replay, reply, wav
 
 

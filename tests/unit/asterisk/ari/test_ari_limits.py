@@ -16,8 +16,8 @@ import pytest
 from pbx.asterisk.ari.client import AriClient
 from pbx.errors import AriProtocolError, Deadline, PbxError, Unreachable
 from pbx.settings import Connection
+from tests.operating_systems import needs_linux
 from tests.paths import ROOT
-from tests.systems import needs_linux
 from tests.unit.asterisk.ari.replay import STORED, drip, replay, reply, wav
 from tests.unit.asterisk.ari.test_ari_client import certificate
 

@@ -10,7 +10,8 @@ from streamlit.testing.v1 import AppTest
 
 from pbx.settings import load_settings
 from pbx.store.pbx_connections import active_connection
-from tests.pages.test_pages import PASSWORD, SETTINGS, open_page, press, save_pbx, well, words
+from tests.pages.page_reader import SETTINGS, open_page, page_text, press, without_errors
+from tests.pages.sample_data import PASSWORD, save_pbx
 
 pytestmark = pytest.mark.usefixtures("no_worker")
 HOST, CA_FILE = "Host name or address", "CA certificate (path of a PEM file on this machine)"
@@ -50,7 +51,7 @@ def enter(app: AppTest, changes: dict[str, Any], folder: Path) -> None:
 
 def opened(engine: Engine, pems: Path, **saved: Any) -> AppTest:
     save_pbx(engine, ami_tls=True, ari_tls=True, ca_file=pems / "own.pem", **saved)
-    return well(open_page(SETTINGS))
+    return without_errors(open_page(SETTINGS))
 
 
 @pytest.mark.parametrize(("changes", "asked"), ELSEWHERE, ids=lambda value: str(value))
@@ -60,7 +61,7 @@ def test_another_host_needs_the_password_again(
 ) -> None:
     app = opened(engine, pems)
     enter(app, changes, pems)
-    said = words(press(app, button)).replace("\\", "")
+    said = page_text(press(app, button)).replace("\\", "")
     assert f"Enter the {asked} password again." in said
     assert checked == []
     active = active_connection(engine, load_settings())
@@ -97,15 +98,42 @@ def test_the_environments_password_stays_with_the_environments_place(
     given = {"HOST": "pbx.example.com", "ARI_PASSWORD": PASSWORD, "AMI_PASSWORD": PASSWORD}
     for name, value in given.items():
         monkeypatch.setenv(f"FREEPBX_{name}", value)
-    app = well(open_page(SETTINGS))
+    app = without_errors(open_page(SETTINGS))
     enter(app, {"ARI port": 8443}, pems)
-    assert "Enter the ARI password again" in words(press(app, "Test connection"))
+    assert "Enter the ARI password again" in page_text(press(app, "Test connection"))
     assert checked == []
 
 
 def test_without_tls_the_ca_file_does_not_matter(engine: Engine, pems: Path, checked: list[Any]) -> None:
     save_pbx(engine)
-    app = well(open_page(SETTINGS))
+    app = without_errors(open_page(SETTINGS))
     enter(app, {CA_FILE: "own.pem"}, pems)
     press(app, "Test connection")
     assert len(checked) == 1
+
+
+def test_saved_passwords_are_kept_and_never_sent_back(engine: Engine) -> None:
+    save_pbx(engine)
+    app = without_errors(open_page(SETTINGS))
+    fields = {field.label: field for field in app.text_input}
+    assert [fields[f"{name} password"].value for name in ("AMI", "ARI")] == ["", ""]
+    assert PASSWORD not in repr(app.main)
+    fields["AMI user"].set_value("other")
+    fields["ARI prefix"].set_value("asterisk/")
+    press(app, "Save settings")
+    active = active_connection(engine, load_settings())
+    assert active is not None
+    assert (active.connection.ami_username, active.connection.ari_prefix) == ("other", "/asterisk")
+    assert active.connection.ami_password.get_secret_value() == PASSWORD
+
+
+def test_settings_that_cannot_be_used_are_refused_in_words() -> None:
+    app = without_errors(open_page(SETTINGS))
+    assert "The host is missing" in page_text(press(app, "Save settings"))
+
+
+def test_forgetting_the_saved_settings_asks_first(engine: Engine) -> None:
+    save_pbx(engine)
+    app = press(without_errors(open_page(SETTINGS)), "Delete saved settings")
+    assert "Delete" in [button.label for button in app.button]
+    assert active_connection(engine, load_settings()) is not None

@@ -11,7 +11,8 @@ from streamlit.testing.v1 import AppTest
 from pbx import ui
 from pbx.store.engine import writing
 from pbx.store.legs import store_legs
-from tests.pages.test_pages import add_call, fill, led_to, open_page, save_pbx, tables, well, words
+from tests.pages.page_reader import open_page, opened_url, page_text, tables, without_errors
+from tests.pages.sample_data import add_call, add_sample_data, save_pbx
 from tests.unit.charts.page_charts import charts, points
 from tests.unit.sample_history import DAY, add_calls, clock, leg, listen
 
@@ -34,12 +35,12 @@ def metrics(app: AppTest) -> dict[str, tuple[str, str]]:
 
 def open_selection(selection: str, **query: object) -> AppTest:
     """Open the page as its URL is after a click on a bar."""
-    return well(open_page(EXPLORE, **(DAY | {"selection": selection} | query)))
+    return without_errors(open_page(EXPLORE, **(DAY | {"selection": selection} | query)))
 
 
 def test_headline_figures_match_manual_calculation(filled: int, engine: Engine) -> None:
     listen(engine, filled, clock(-24), clock(24))
-    app = well(open_page(EXPLORE, **DAY))
+    app = without_errors(open_page(EXPLORE, **DAY))
     assert metrics(app) == {
         "Calls": ("5", "+400%"),
         "Inbound": ("2", "+100%"),
@@ -52,9 +53,9 @@ def test_headline_figures_match_manual_calculation(filled: int, engine: Engine) 
 
 def test_no_comparison_with_a_partly_known_day(filled: int) -> None:
     """The CDR begins at noon of the day before, up to 14:40 of which the day would be compared."""
-    app = well(open_page(EXPLORE, **DAY))
+    app = without_errors(open_page(EXPLORE, **DAY))
     assert {change for _, change in metrics(app).values()} == {""}
-    assert "No comparison with the previous period: the data begins on 1 Mar at 12:00." in words(app)
+    assert "No comparison with the previous period: the data begins on 1 Mar at 12:00." in page_text(app)
 
 
 def test_comparison_leaves_out_time_not_imported_yet(filled: int, engine: Engine) -> None:
@@ -62,9 +63,9 @@ def test_comparison_leaves_out_time_not_imported_yet(filled: int, engine: Engine
     listen(engine, filled, clock(-24), clock(-12))
     with writing(engine) as session:
         store_legs(session, filled, [leg(7, clock(-8), "+4930111", "1001", "ANSWERED", 16, billsec_s=30.0)], "cdr")
-    app = well(open_page(EXPLORE, **DAY))
+    app = without_errors(open_page(EXPLORE, **DAY))
     assert metrics(app)["Calls"] == ("5", "+400%")  # not +150 %: the call at 16:00 is left out
-    assert "Compared with 1 Mar 00:00 – 1 Mar 14:40." in words(app)
+    assert "Compared with 1 Mar 00:00 – 1 Mar 14:40." in page_text(app)
 
 
 @pytest.mark.parametrize(
@@ -80,29 +81,29 @@ def test_no_comparison_if_the_previous_day_has_a_gap(
         session.exec(text("UPDATE call_legs SET source = 'live'"))  # type: ignore[call-overload]
     listen(engine, filled, clock(-48), clock(-20))
     listen(engine, filled, clock(-20, unseen_minutes), clock(24))
-    app = well(open_page(EXPLORE, **DAY))
-    assert (f"No comparison with the previous period: {why}." in words(app)) == bool(why)
+    app = without_errors(open_page(EXPLORE, **DAY))
+    assert (f"No comparison with the previous period: {why}." in page_text(app)) == bool(why)
     assert metrics(app)["Calls"] == ("5", "" if why else "+400%")
 
 
 def test_breakdown_by_the_selected_dimension(filled: int) -> None:
-    rows = tables(well(open_page(EXPLORE, **DAY)))["Calls by Direction"]
+    rows = tables(without_errors(open_page(EXPLORE, **DAY)))["Calls by Direction"]
     assert [row[:3] for row in rows] == [
         ["↗ Outbound", "3", "33.3% | 1 of 3"],
         ["↙ Inbound", "2", "50.0% | 1 of 2"],
     ]
-    by_number = tables(well(open_page(EXPLORE, **DAY, by="External number")))["Calls by External number"]
+    by_number = tables(without_errors(open_page(EXPLORE, **DAY, by="External number")))["Calls by External number"]
     assert [row[:5] for row in by_number] == [
         ["040222", "2", "0", "2", "0"],
         ["+4930111", "2", "2", "0", "0"],
         ["040999", "1", "0", "1", "0"],
     ]
-    by_hour = tables(well(open_page(EXPLORE, **DAY, by="Hour")))["Calls by Hour"]
+    by_hour = tables(without_errors(open_page(EXPLORE, **DAY, by="Hour")))["Calls by Hour"]
     assert [row[:2] for row in by_hour] == [["Mon 2 Mar 2026, 09:00", "2"], ["Mon 2 Mar 2026, 14:00", "3"]]
 
 
 def test_direction_filter(filled: int) -> None:
-    app = well(open_page(EXPLORE, **DAY, direction="Inbound"))
+    app = without_errors(open_page(EXPLORE, **DAY, direction="Inbound"))
     assert metrics(app)["Calls"][0] == "2"
     assert tables(app)["Calls by Direction"][0][0] == "↙ Inbound"
 
@@ -127,12 +128,12 @@ def test_direction_filter(filled: int) -> None:
 )
 def test_calls_of_a_bar_are_listed(filled: int, selection: str, heading: str, senders: list[str]) -> None:
     app = open_selection(selection)
-    assert f">{heading}<" in words(app)
+    assert f">{heading}<" in page_text(app)
     assert [row[1] for row in tables(app).get("Calls", [])][: len(senders)] == senders
 
 
 def test_each_bar_counts_the_calls_it_lists(filled: int) -> None:
-    app = well(open_page(EXPLORE, **DAY))
+    app = without_errors(open_page(EXPLORE, **DAY))
     for key in ("calls_by_time", "calls_by_number", "calls_by_disposition"):
         listed = [len(tables(open_selection(query))["Calls"]) for query in points(app, key)]
         assert sum(listed) == 5, key
@@ -151,17 +152,19 @@ def test_row_of_a_day_with_25_hours_lists_all_calls(engine: Engine, monkeypatch:
         return picks.pop() if label == "Calls by Day" and picks else None
 
     monkeypatch.setattr(ui, "table", pick_once)
-    app = well(open_page(EXPLORE, period="Custom range", days=["2026-10-25", "2026-10-25"], by="Day"))
+    app = without_errors(open_page(EXPLORE, period="Custom range", days=["2026-10-25", "2026-10-25"], by="Day"))
     assert not picks
-    assert ">1 call: Sun 25 Oct<" in words(app)
+    assert ">1 call: Sun 25 Oct<" in page_text(app)
 
 
 def test_link_to_interactions_shows_the_same_calls(filled: int) -> None:
     app = open_selection("direction=outbound")
     next(button for button in app.button if button.label == "Open in Interactions").click()
-    page, _, query = led_to(well(app.run())).partition("?")
+    page, _, query = opened_url(without_errors(app.run())).partition("?")
     assert page == "interactions"
-    assert [row[1] for row in tables(well(open_page(INTERACTIONS, **parse_qs(query))))["Calls"]] == ["1001"] * 3
+    assert [row[1] for row in tables(without_errors(open_page(INTERACTIONS, **parse_qs(query))))["Calls"]] == [
+        "1001"
+    ] * 3
 
 
 def test_no_link_to_interactions_without_a_matching_filter(filled: int) -> None:
@@ -170,29 +173,29 @@ def test_no_link_to_interactions_without_a_matching_filter(filled: int) -> None:
 
 
 def test_limited_export_is_announced(filled: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "Exports the newest" not in words(open_selection(""))
+    assert "Exports the newest" not in page_text(open_selection(""))
     monkeypatch.setattr("pbx.ui.exports.MOST_EXPORTED", 3)
-    assert "Exports the newest 3 of 5 rows. For older rows, select an earlier period." in words(open_selection(""))
+    assert "Exports the newest 3 of 5 rows. For older rows, select an earlier period." in page_text(open_selection(""))
 
 
 def test_time_with_only_recordings_is_a_gap(engine: Engine) -> None:
     pbx = save_pbx(engine)
     add_call(engine, pbx, "+4930111", clock(9))
-    app = well(open_page(EXPLORE, **DAY))
-    assert "No data for 24 h (100.0% of the period), in 1 gap" in words(app)
-    assert "nothing earlier was recorded" in words(app)
+    app = without_errors(open_page(EXPLORE, **DAY))
+    assert "No data for 24 h (100.0% of the period), in 1 gap" in page_text(app)
+    assert "nothing earlier was recorded" in page_text(app)
     assert "No data" in str(charts(app)["calls_by_time"])
 
 
 def test_empty_page_explains_how_to_get_history(engine: Engine) -> None:
     save_pbx(engine)
-    app = well(open_page(EXPLORE))
-    assert "python -m pbx import cdr" in words(app)
-    assert "python -m pbx watch" in words(app)
+    app = without_errors(open_page(EXPLORE))
+    assert "python -m pbx import cdr" in page_text(app)
+    assert "python -m pbx watch" in page_text(app)
 
 
 def test_open_call_shows_its_legs(filled: int) -> None:
-    app = well(open_page(INTERACTIONS, call="4"))
+    app = without_errors(open_page(INTERACTIONS, call="4"))
     assert tables(app)["Legs"] == [
         [
             "1001 | PJSIP/1001-00000004",
@@ -207,9 +210,9 @@ def test_open_call_shows_its_legs(filled: int) -> None:
 
 
 def test_agent_is_shown_with_the_name_from_the_queue(engine: Engine) -> None:
-    pbx = fill(engine)
+    pbx = add_sample_data(engine)
     add_call(engine, pbx, "1", datetime.now(UTC), agent="1001")
     call = add_call(engine, pbx, "2", datetime.now(UTC), agent="1003")
-    shown = [row[2] for row in tables(well(open_page(INTERACTIONS)))["Calls"]]
+    shown = [row[2] for row in tables(without_errors(open_page(INTERACTIONS)))["Calls"]]
     assert shown[:2] == ["600 | Agent 1003", "600 | Agent Ada (1001)"]
-    assert "Agent 1003" in words(well(open_page(INTERACTIONS, call=str(call))))
+    assert "Agent 1003" in page_text(without_errors(open_page(INTERACTIONS, call=str(call))))

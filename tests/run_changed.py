@@ -1,4 +1,4 @@
-"""Runs the tests of what changed since main: `python -m tests.changed [pytest's options]`, or `make quick`.
+"""Runs the tests of what changed since main: `python -m tests.run_changed [pytest's options]`, or `make quick`.
 
 These are the test files that changed, and those that import or name a changed file. If they are too many for a minute,
 the ones in the changed files' own folders run, and a message says so.

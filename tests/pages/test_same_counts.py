@@ -28,8 +28,8 @@ from pbx.store.pbx_connections import save_connection
 from pbx.store.snapshots import record_snapshot
 from pbx.store.visits import store_visits
 from tests.call_counts import assert_all_agree
-from tests.pages.test_pages import open_page, save_pbx, tables, well, words
-from tests.pages.test_queues import board_of, now_in
+from tests.pages.page_reader import open_page, page_text, tables, wallboard_html, without_errors
+from tests.pages.sample_data import save_pbx, snapshot_of_queues
 from tests.unit.sample_history import leg
 
 pytestmark = pytest.mark.usefixtures("no_worker")
@@ -101,19 +101,19 @@ def test_every_page_shows_the_same_counts(engine: Engine, exports: Exports, queu
     ended = planned()[queue]
     offered, answered = f"{ended.total():,}", f"{ended['answered'] + ended['transferred']:,}"
     where = DAYS | {"queue": queue}
-    found = metrics(well(open_page("pages/live/queues.py", **where)))
+    found = metrics(without_errors(open_page("pages/live/queues.py", **where)))
     assert (found["Offered"], found["Answered"]) == (offered, answered)
     assert (found["Abandoned"]) == f"{ended['abandoned']:,}"
-    figures = well(open_page("pages/calls/explore.py", **where, by="Queue"))
+    figures = without_errors(open_page("pages/calls/explore.py", **where, by="Queue"))
     assert metrics(figures)["Calls"] == offered
     (row,) = tables(figures)["Calls by Queue"]
     assert row[:2] == [queue, offered]
     assert f"{answered} of {offered}" in " ".join(row)
-    assert metrics(well(open_page("pages/live/agents.py", **where)))["Calls taken"] == answered
-    assert f">{offered} calls, times in" in words(well(open_page("pages/calls/interactions.py", **where)))
+    assert metrics(without_errors(open_page("pages/live/agents.py", **where)))["Calls taken"] == answered
+    assert f">{offered} calls, times in" in page_text(without_errors(open_page("pages/calls/interactions.py", **where)))
     for name in ("visits", "selected_calls"):
         assert len(read(exports, name)) == ended.total()
-    well(open_page("pages/live/queues.py", **where, list="Abandoned"))
+    without_errors(open_page("pages/live/queues.py", **where, list="Abandoned"))
     assert len(read(exports, "abandoned")) == ended["abandoned"]
 
 
@@ -123,10 +123,10 @@ def read(exports: Exports, name: str) -> list[dict[str, str]]:
 
 
 def test_exports_by_queue_hold_the_same_counts(engine: Engine, exports: Exports) -> None:
-    well(open_page("pages/calls/explore.py", **DAYS, by="Queue"))
+    without_errors(open_page("pages/calls/explore.py", **DAYS, by="Queue"))
     rows = read(exports, "all")
     found = {row["Queue"]: (int(row["Calls"]), int(row["Answered"])) for row in rows if row["Queue"] != "No queue"}
-    well(open_page("pages/live/queues.py", **DAYS, list="By queue"))
+    without_errors(open_page("pages/live/queues.py", **DAYS, list="By queue"))
     assert found == {row["Queue"]: (int(row["Offered"]), int(row["Answered"])) for row in read(exports, "by")}
     assert found == {
         queue: (ended.total(), ended["answered"] + ended["transferred"]) for queue, ended in planned().items()
@@ -135,7 +135,7 @@ def test_exports_by_queue_hold_the_same_counts(engine: Engine, exports: Exports)
 
 def test_no_page_offers_a_number_as_a_queue(engine: Engine) -> None:
     for page in ("pages/calls/explore.py", "pages/calls/interactions.py", "pages/live/queues.py"):
-        (box,) = [box for box in well(open_page(page, **DAYS)).selectbox if box.label == "Queue"]
+        (box,) = [box for box in without_errors(open_page(page, **DAYS)).selectbox if box.label == "Queue"]
         assert {one for one in box.options if re.search(r"\d", one)} == {queue.number for queue in QUEUES}, page
 
 
@@ -154,15 +154,15 @@ def test_wallboard_and_today_count_what_queues_and_figures_count(settings: Setti
     with writing(engine) as session:
         store_visits(session, pbx, visits, "live")
         store_legs(session, pbx, [replace(one, dst_channel="", last_app="Queue", dst=one.did) for one in legs], "live")
-        record_snapshot(session, pbx, now_in("601"))
+        record_snapshot(session, pbx, snapshot_of_queues("601"))
     engine.dispose()
     today = {"period": "Today", "queue": "601"}
-    found = metrics(well(open_page("pages/live/queues.py", **today)))
+    found = metrics(without_errors(open_page("pages/live/queues.py", **today)))
     assert (found["Offered"], found["Answered"], found["Abandoned"]) == ("3", "1", "1")
-    figures = metrics(well(open_page("pages/calls/explore.py", **today)))
+    figures = metrics(without_errors(open_page("pages/calls/explore.py", **today)))
     assert (figures["Calls"], figures["Answer rate"]) == ("3", "33.3%")
-    assert metrics(well(open_page()))["Calls today"] == "3"
-    board = board_of(well(open_page("pages/live/wallboard.py", queue="601")))
+    assert metrics(without_errors(open_page()))["Calls today"] == "3"
+    board = wallboard_html(without_errors(open_page("pages/live/wallboard.py", queue="601")))
     assert "1 of 3" in board  # answered within T, of those offered
     assert re.search(r'<span class="mid ">1</span><span class="label">[a-z ]+ today<', board)  # abandoned
-    assert ">3 calls, times in" in words(well(open_page("pages/calls/interactions.py", **today)))
+    assert ">3 calls, times in" in page_text(without_errors(open_page("pages/calls/interactions.py", **today)))
