@@ -76,7 +76,7 @@ def form(active: ActiveConnection | None) -> tuple[dict[str, object], bool, bool
         values["ca_file"] = Path(ca_file).expanduser() if ca_file else None
         with st.container(horizontal=True):
             save = st.form_submit_button("Save settings", type="primary", icon=":material/save:")
-            test = st.form_submit_button("Test connection", icon=":material/network_check:")
+            test = st.form_submit_button("Check connection", icon=":material/network_check:")
     return values, save, test
 
 
@@ -188,7 +188,7 @@ def confirm_delete(settings: Settings) -> None:
 def show_origin(active: ActiveConnection | None) -> None:
     """Whether the settings in use come from this page or from the environment."""
     if active is None:
-        ui.note("No PBX is set up yet. Enter its settings, test the connection and save.")
+        ui.note("No PBX is set up yet. Enter its settings, check the connection and save.")
     elif active.saved:
         ui.note("In use: the settings saved here. They override the environment.")
     else:

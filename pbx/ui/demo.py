@@ -82,7 +82,7 @@ def _offer(settings: Settings, state: DemoState) -> None:
     st.markdown("### :material/cable: No PBX is connected yet")
     note(
         "Enter your FreePBX under Settings ▸ FreePBX integration: its address, an AMI user for live "
-        "status, and an ARI user for recordings. The connection test there shows what works and how to fix what "
+        "status, and an ARI user for recordings. The connection check there shows what works and how to fix what "
         "doesn’t."
     )
     if state.error:

@@ -82,7 +82,7 @@ def picture_check(address: str, chromium: Browser, pbx: Connection) -> None:
         page.get_by_label(f"{title} user").fill(getattr(pbx, f"{name}_username"))
         page.get_by_label(f"{title} password", exact=True).fill(getattr(pbx, f"{name}_password").get_secret_value())
         page.get_by_label(f"{title} port").fill(str(getattr(pbx, f"{name}_port")))
-    page.get_by_role("button", name="Test connection").click()
+    page.get_by_role("button", name="Check connection").click()
     page.get_by_test_id("stAlert").get_by_text("steps").wait_for()
     save(page, "check-light", 1580)
     page.context.close()

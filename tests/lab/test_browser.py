@@ -1,4 +1,4 @@
-"""The main path in a real browser on real Asterisk: settings, connection test, sync, playing a call, live pages."""
+"""The main path in a real browser on real Asterisk: settings, connection check, sync, playing a call, live pages."""
 
 import re
 from collections.abc import Iterator
@@ -56,7 +56,7 @@ def connect(page: Page, server: LabServer) -> None:
     page.get_by_role("button", name="Connect your FreePBX").click()
     page.get_by_label("Host name or address").wait_for()
     enter_pbx(page, server)
-    page.get_by_role("button", name="Test connection").click()
+    page.get_by_role("button", name="Check connection").click()
     expect(page.get_by_test_id("stAlert")).to_contain_text("steps", timeout=SLOW_MS)
     expect(page.get_by_test_id("stAlert")).not_to_contain_text("failed")
     page.get_by_role("button", name="Save settings").click()

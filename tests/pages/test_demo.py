@@ -104,7 +104,7 @@ def test_it_is_marked_on_every_page_and_left_in_one_click(demo: Settings) -> Non
     app = open_page(SETTINGS)
     labels = {button.label for button in app.button}
     assert {"Connect your FreePBX", "Remove the demo"} <= labels
-    assert not {"Save settings", "Test connection", "Delete saved settings"} & labels
+    assert not {"Save settings", "Check connection", "Delete saved settings"} & labels
     app = press(app, "Remove the demo")
     assert not demo_dir(demo).exists()
     assert "made-up calls" not in page_text(app)

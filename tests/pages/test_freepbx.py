@@ -55,7 +55,7 @@ def opened(engine: Engine, pems: Path, **saved: Any) -> AppTest:
 
 
 @pytest.mark.parametrize(("changes", "asked"), ELSEWHERE, ids=lambda value: str(value))
-@pytest.mark.parametrize("button", ["Test connection", "Save settings"])
+@pytest.mark.parametrize("button", ["Check connection", "Save settings"])
 def test_another_host_needs_the_password_again(
     engine: Engine, pems: Path, checked: list[Any], changes: dict[str, Any], asked: str, button: str
 ) -> None:
@@ -73,7 +73,7 @@ def test_another_host_needs_the_password_again(
 def test_it_is_used_again_for_the_very_same_place(engine: Engine, pems: Path, checked: list[Any]) -> None:
     app = opened(engine, pems)
     enter(app, {"ARI user": "other", HOST: "PBX.example.com"}, pems)
-    press(app, "Test connection")
+    press(app, "Check connection")
     (connection,) = checked
     assert connection.ari_password == connection.ami_password == SecretStr(PASSWORD)
 
@@ -83,7 +83,7 @@ def test_a_password_that_is_entered_goes_where_it_is_entered_for(
 ) -> None:
     app = opened(engine, pems)
     enter(app, {"ARI port": 8443, "ARI password": "new-one"}, pems)
-    press(app, "Test connection")
+    press(app, "Check connection")
     (connection,) = checked
     assert (connection.ari_port, connection.ari_password, connection.ami_password) == (
         8443,
@@ -100,7 +100,7 @@ def test_the_environments_password_stays_with_the_environments_place(
         monkeypatch.setenv(f"FREEPBX_{name}", value)
     app = without_errors(open_page(SETTINGS))
     enter(app, {"ARI port": 8443}, pems)
-    assert "Enter the ARI password again" in page_text(press(app, "Test connection"))
+    assert "Enter the ARI password again" in page_text(press(app, "Check connection"))
     assert checked == []
 
 
@@ -108,7 +108,7 @@ def test_without_tls_the_ca_file_does_not_matter(engine: Engine, pems: Path, che
     save_pbx(engine)
     app = without_errors(open_page(SETTINGS))
     enter(app, {CA_FILE: "own.pem"}, pems)
-    press(app, "Test connection")
+    press(app, "Check connection")
     assert len(checked) == 1
 
 
