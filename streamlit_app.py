@@ -49,7 +49,7 @@ def _page(script: str, title: str, icon: str) -> StreamlitPage:
 def run_page() -> None:
     """Draw the page that the browser requested, in the app's frame."""
     # Before st.navigation, or the browser requests the page's icon from a Google server.
-    st.set_page_config(page_icon=str(ui.MARK), layout="wide")
+    st.set_page_config(page_icon=str(ui.LOGO_MARK), layout="wide")
     page = st.navigation(pages(), expanded=True)
     st.set_page_config(page_title=f"{page.title} – PBX Notebook")
     ui.style()

@@ -25,7 +25,7 @@ from sqlmodel import Session
 from benchmarks.year import QUEUES, TRUNKS, write_year
 from pbx.analytics.agents import agent_days, agent_figures, agent_sessions, pause_reasons
 from pbx.analytics.calls import CallQuestion, call_counts, call_heat_map, call_totals
-from pbx.analytics.packed_days import forget_packs, pack_days
+from pbx.analytics.packed_days import delete_packs, pack_days
 from pbx.analytics.queues import (
     FigureFilter,
     by_agent,
@@ -190,7 +190,7 @@ def bench_packing(base: Path) -> None:
     until = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     month = FigureFilter(1, until - timedelta(days=30), until)
     with writing(engine) as session:
-        forget_packs(session, 1)
+        delete_packs(session, 1)
     rows_s = query_s(engine, {"totals": lambda s: queue_totals(s, month)}, each=False)
     began, days = time.perf_counter(), 0
     while True:

@@ -28,7 +28,7 @@ from pbx.live.listener import Listener  # noqa: E402
 from pbx.live.writer import EventWriter  # noqa: E402
 from pbx.settings import load_settings  # noqa: E402
 from pbx.store.engine import open_engine, reading  # noqa: E402
-from pbx.store.job_queue import needed_connection  # noqa: E402
+from pbx.store.job_queue import required_connection  # noqa: E402
 from pbx.store.models import LegRow, ListeningSpan, RingRow, VisitRow  # noqa: E402
 from tests.unit.asterisk.ami.replay import ReplayServer, Session  # noqa: E402
 from tests.unit.live.fake_pbx import Line  # noqa: E402
@@ -157,7 +157,7 @@ def main() -> None:
         settings = load_settings()
         engine = open_engine(settings)
         watch, stop, begun = (
-            Listener(engine, settings, needed_connection(engine, settings)),
+            Listener(engine, settings, required_connection(engine, settings)),
             threading.Event(),
             threading.Event(),
         )

@@ -57,9 +57,9 @@ def check(as_json: Json = False) -> None:
 
     with report_errors(as_json):
         with open_cache() as (engine, settings):
-            from pbx.store.job_queue import needed_connection
+            from pbx.store.job_queue import required_connection
 
-            connection = needed_connection(engine, settings).connection
+            connection = required_connection(engine, settings).connection
         steps = []
         for step in check_connection(connection):
             steps.append(step)
@@ -96,13 +96,13 @@ def collect(
     if as_json:
         print_json(result)
     else:
-        counts = ", ".join(f"{result[name]} {name.replace('_', ' ')}" for name in COUNTED)
+        counts = ", ".join(f"{result[name]} {name.replace('_', ' ')}" for name in SNAPSHOT_COUNTS)
         print_line(Text(f"{counts} → {result['output']}"))
     failed = any(part["state"] in ("denied", "failed") for part in result["incomplete_parts"].values())
     raise typer.Exit(1 if failed else 0)
 
 
-COUNTED = ("extensions", "trunks", "queues", "active_calls")
+SNAPSHOT_COUNTS = ("extensions", "trunks", "queues", "active_calls")
 SINCE_HELP = "Download only recordings from this time on: 2026-01-31, or 2026-01-31T08:00 (in the PBX's time zone)."
 
 
@@ -221,9 +221,9 @@ def watch(
     _start_log(logging.WARNING if quiet else logging.INFO)
     with report_errors(as_json), open_cache() as (engine, settings):
         from pbx.live.listener import listen_inline
-        from pbx.store.job_queue import needed_connection
+        from pbx.store.job_queue import required_connection
 
-        needed_connection(engine, settings)
+        required_connection(engine, settings)
         listen_inline(settings, engine, stop)
     raise typer.Exit(130 if signal.SIGINT in signals else 0)
 

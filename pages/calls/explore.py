@@ -13,13 +13,13 @@ from pbx.analytics.calls import CallCount, CallDimension, CallQuestion, call_cou
 from pbx.analytics.coverage import call_coverage
 from pbx.analytics.formulas.intervals import interval_edges
 from pbx.analytics.formulas.ratio import Ratio
-from pbx.charts.calls import Named, named_alt, named_bars, way_alt, way_bars
+from pbx.charts.calls import NamedValue, direction_alt, direction_bars, named_alt, named_bars
 from pbx.charts.heat import WEEKDAYS, week_heat
 from pbx.charts.layout import UnobservedSpan
 from pbx.export.tables import CellValue
 from pbx.formatting import DIRECTIONS, DISPOSITIONS, count_text, duration_text
 from pbx.model.call import CallDirection
-from pbx.store.engine import holding, reading
+from pbx.store.engine import reading, shared_reading
 from pbx.ui.coverage import compared, coverage_notes
 from pbx.ui.drilldown import drilldown_chart, drilldown_list, follow, no_history, show_drilldown
 from pbx.ui.drilldown_rows import CALLS, CallQuery
@@ -94,8 +94,10 @@ def show_time(site: ui.Site, period: Period, counts: Sequence[CallCount], gaps: 
     ends = [*starts[1:], period.until]
     rows = [(start, end, count.by_direction) for start, end, count in zip(starts, ends, counts, strict=True)]
     title = f"Calls by {period.step}"
-    figure = way_bars(rows, period.time_frame(gaps), title=title, step=period.step)
-    drilldown_chart(figure, alt=way_alt(title, rows, site.zone), key="calls_by_time", picture=period.picture(title))
+    figure = direction_bars(rows, period.time_frame(gaps), title=title, step=period.step)
+    drilldown_chart(
+        figure, alt=direction_alt(title, rows, site.zone), key="calls_by_time", picture=period.picture(title)
+    )
 
 
 def show_week(site: ui.Site, period: Period, cells: list[list[int | None]]) -> None:
@@ -124,7 +126,7 @@ def show_names(
 ) -> None:
     """Draw the names with the most calls as bars."""
     bars = [
-        Named(
+        NamedValue(
             urlencode({str(by): count.label}),
             name_text(by, count.label, none_label),
             count.calls,
@@ -260,6 +262,6 @@ def show_figures(site: ui.Site, period: Period, question: CallQuestion) -> None:
 
 ui.head("Explore", "Calls by time, number, queue, agent and outcome")
 site = ui.site()
-with holding(site.engine):
+with shared_reading(site.engine):
     bar = period_bar(site)
     show_figures(site, bar, call_question(bar, choose_direction()))

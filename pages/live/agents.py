@@ -18,11 +18,11 @@ from pbx.analytics.coverage import queue_coverage
 from pbx.analytics.formulas.agents import AgentFigures, PauseFigures
 from pbx.analytics.formulas.ratio import Ratio
 from pbx.analytics.queues import FigureFilter, load_visits
-from pbx.charts.calls import ActivitySpan, Named, agent_days_chart, named_alt, named_bars
+from pbx.charts.calls import ActivitySpan, NamedValue, agent_days_chart, named_alt, named_bars
 from pbx.charts.layout import NOT_OBSERVED
 from pbx.export.tables import CellValue as Exported
 from pbx.formatting import count_text, date_text, duration_text
-from pbx.store.engine import holding, reading
+from pbx.store.engine import reading, shared_reading
 from pbx.ui.coverage import compared, coverage_notes
 from pbx.ui.drilldown import clear_selection, drilldown_chart, drilldown_list, no_history, show_drilldown
 from pbx.ui.drilldown_rows import AGENT_CALLS
@@ -177,7 +177,7 @@ def show_reasons(site: ui.Site, wanted: FigureFilter) -> None:
     if not reasons:
         return
     bars = [
-        Named(
+        NamedValue(
             name,
             name or NO_REASON,
             one.paused_s,
@@ -279,7 +279,7 @@ def show_agent(site: ui.Site, period: Period, agent: AgentFigures) -> None:
 
 ui.head("Agents", "Calls taken and missed, time logged in, and each agent’s day")
 site = ui.site()
-with holding(site.engine):
+with shared_reading(site.engine):
     bar = period_bar(site)
     with reading(site.engine) as reader:
         figures = agent_figures(reader, bar.wanted)

@@ -84,7 +84,7 @@ def show_calls(calls: tuple[ActiveCall, ...]) -> None:
     ui.table("Active calls", columns, rows, key="active_calls")
 
 
-@st.fragment(run_every=ui.live_s())
+@st.fragment(run_every=ui.live_interval_s())
 @ui.show_errors
 def live(site: ui.Site) -> None:
     found = ui.live_snapshot(site, "active_calls", "extensions")

@@ -11,7 +11,7 @@ from pbx.charts import line_alt, line_chart
 from pbx.formatting import MEMBER_STATUS, ago_text, count_text, duration_text, service_level_text
 from pbx.model.snapshot import IDLE, Queue, QueueMember
 from pbx.store.counter_resets import resets_of
-from pbx.store.engine import holding, reading
+from pbx.store.engine import reading, shared_reading
 from pbx.store.snapshots import latest_snapshot, queue_history, snapshot_gaps
 from pbx.ui.drilldown import URL_PARAM, drilldown_chart
 from pbx.ui.period_bar import Period, period_bar
@@ -104,7 +104,7 @@ def show_callers(queue: Queue) -> None:
     ui.table("Callers waiting", ["#>", "Caller", "Waiting>"], rows, key="callers")
 
 
-@st.fragment(run_every=ui.live_s())
+@st.fragment(run_every=ui.live_interval_s())
 @ui.show_errors
 def live(site: ui.Site) -> None:
     found = ui.live_snapshot(site, "queues")
@@ -172,10 +172,10 @@ if has_snapshot or not has_history:
     )
     live(site)
 else:
-    ui.renew(site)
+    ui.request_fresh_snapshot(site)
     ui.note("No live status yet. The reports below show the imported data.")
 st.subheader("Reports", anchor=False)
-with holding(site.engine):
+with shared_reading(site.engine):
     chosen_period = period_bar(site)
     if show_figures(site, chosen_period):
         show_lists(site, chosen_period)

@@ -7,7 +7,7 @@ import streamlit as st
 from pbx import ui
 from pbx.analytics.trunks import by_trunk
 from pbx.model.snapshot import Trunk
-from pbx.store.engine import holding, reading
+from pbx.store.engine import reading, shared_reading
 from pbx.store.snapshots import latest_snapshot
 from pbx.ui.drilldown import drilldown_list, show_drilldown
 from pbx.ui.drilldown_rows import SEIZURES, SeizureQuery
@@ -41,7 +41,7 @@ def show_now(trunks: tuple[Trunk, ...]) -> None:
     ui.table("Trunks", ["Trunk", "Status|", "Type", "Server", "Round trip>", "Channels in use>"], rows, key="trunks")
 
 
-@st.fragment(run_every=ui.live_s())
+@st.fragment(run_every=ui.live_interval_s())
 @ui.show_errors
 def live(site: ui.Site) -> None:
     found = ui.live_snapshot(site, "trunks")
@@ -88,7 +88,7 @@ with reading(site.engine) as reader:
 if has_snapshot:
     live(site)
 st.subheader("Reports", anchor=False)
-with holding(site.engine):
+with shared_reading(site.engine):
     bar = period_bar(site, queues=False)
     names = trunk_names(site, bar)
     with st.container(width=320):

@@ -8,13 +8,13 @@ import streamlit as st
 from pydantic import SecretStr
 
 from pbx import ui
-from pbx.alerts.delivery import EXAMPLES, alert_title, check_target, sample_message, send
+from pbx.alerts.delivery import ADDRESS_EXAMPLES, alert_title, check_target, sample_message, send
 from pbx.alerts.rules import MIN_CALLS, STALE_INTERVALS
 from pbx.errors import PbxError, SettingsError
 from pbx.formatting import ago_text, count_text, duration_text
 from pbx.store.alerts import (
-    KINDS,
-    PAUSES_S,
+    RETRY_PAUSES_S,
+    RULE_KINDS,
     AlertTarget,
     RuleKind,
     current_alerts,
@@ -156,7 +156,7 @@ def edit(site: ui.Site, rule: AlertRule | None) -> None:
     """The form of a rule, or of a new one if `rule` is None."""
     kind: RuleKind = rule.kind if rule else "longest_wait"  # type: ignore[assignment]
     if rule is None:
-        kind = st.selectbox("Alert when", KINDS, format_func=lambda one: OFFERED[one].name, key="kind") or kind
+        kind = st.selectbox("Alert when", RULE_KINDS, format_func=lambda one: OFFERED[one].name, key="kind") or kind
     about = OFFERED[kind]
     st.caption(f"{ui.plain(about.text.format(rule.threshold if rule else about.default))}. {ui.plain(about.help)}")
     subject, threshold = rule.subject if rule else ANY, float(about.default)
@@ -198,12 +198,12 @@ def choose_targets(site: ui.Site, rule: AlertRule | None) -> list[AlertTarget]:
     typed = st.text_area(
         "Notify: add one address per line",
         key="typed",
-        placeholder=EXAMPLES[0][1],
+        placeholder=ADDRESS_EXAMPLES[0][1],
         help="Addresses in Apprise’s format. They are stored encrypted and never shown again.",
         height=80,
     )
     with st.expander("Examples of addresses"):
-        st.code("\n".join(url for _, url in EXAMPLES), language=None, wrap_lines=True)
+        st.code("\n".join(url for _, url in ADDRESS_EXAMPLES), language=None, wrap_lines=True)
         ui.note("Replace the words in capitals. Without an address, the alert appears only on the page Today.")
     return selected + [AlertTarget(SecretStr(line.strip())) for line in typed.splitlines() if line.strip()]
 
@@ -387,8 +387,8 @@ if rules and not worker_alive(site.settings):
 st.button("Add an alert rule", type="primary", icon=":material/add_alert:", on_click=open_dialog, args=("edit", None))
 if rules:
     ui.note(
-        f"{count_text(len(rules), 'alert rule')}. A message that can’t be sent is retried {len(PAUSES_S)} times "
-        f"within {duration_text(sum(PAUSES_S))}."
+        f"{count_text(len(rules), 'alert rule')}. A message that can’t be sent is retried {len(RETRY_PAUSES_S)} times "
+        f"within {duration_text(sum(RETRY_PAUSES_S))}."
     )
     show_rules(site, rules)
 else:

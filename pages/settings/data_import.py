@@ -14,10 +14,10 @@ from pbx.imports.preview import TablePreview, preview_history
 from pbx.imports.uploads import delete_uploads, save_uploads
 from pbx.live.listener import listener_alive
 from pbx.store.engine import reading, writing
-from pbx.store.import_cursors import known_span, list_cursors
+from pbx.store.import_cursors import list_cursors, stored_span
 from pbx.store.import_source import (
-    Every,
     HistorySource,
+    ImportSchedule,
     forget_history_source,
     history_source,
     save_history_source,
@@ -31,7 +31,7 @@ COMMANDS = """\
 .venv/bin/python -m pbx import queue-log /var/log/asterisk/queue_log*
 .venv/bin/python -m pbx import cdr /var/log/asterisk/cdr-csv/Master.csv"""
 EXAMPLE = "mysql://user:password@pbx.example.com/asteriskcdrdb"
-EVERY: dict[Every, str] = {"": "Manually", "hour": "Every hour", "night": "Every night at 02:00 (PBX time)"}
+EVERY: dict[ImportSchedule, str] = {"": "Manually", "hour": "Every hour", "night": "Every night at 02:00 (PBX time)"}
 KINDS = {"queue_log": "queue_log", "cdr": "CDR", "cel": "CEL"}
 REQUESTED_BY = {"page": "from this page", "schedule": "automatically", "command line": "from the command line"}
 SOURCE_COLUMNS = "Source", "Rows>", "Queue calls>", "Missed rings>", "Agent events>", "Calls>", "Legs>", "Unreadable>"
@@ -47,8 +47,8 @@ def cache_contents(site: ui.Site) -> None:
     with reading(site.engine) as session:
         since = listening_since(session, site.active.id)
         spans = {
-            "Stored queue calls": known_span(session, site.active.id, "visits"),
-            "Stored calls": known_span(session, site.active.id, "calls"),
+            "Stored queue calls": stored_span(session, site.active.id, "visits"),
+            "Stored calls": stored_span(session, site.active.id, "calls"),
         }
     listening = "Not received now, so new calls appear only after an import"
     if listener_alive(site.settings):
@@ -126,7 +126,7 @@ def database_form(site: ui.Site, source: HistorySource) -> None:
         st.error(ui.plain(error.advice))
 
 
-def save_source(site: ui.Site, address: SecretStr, every: Every) -> None:
+def save_source(site: ui.Site, address: SecretStr, every: ImportSchedule) -> None:
     """Save the database and its schedule; an empty address keeps the saved one. Raises SettingsError."""
     entered = address.get_secret_value()
     if entered:

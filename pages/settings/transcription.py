@@ -32,7 +32,7 @@ def show_queue(site: ui.Site) -> None:
     """The queue: its counts, what blocks it, its progress, its buttons, and the next recordings."""
     with reading(site.engine) as session:
         found = transcriptions.overview(session, site.active.id)
-        waiting = transcriptions.next_up(session, site.active.id, NEXT_ROWS)
+        waiting = transcriptions.next_transcriptions(session, site.active.id, NEXT_ROWS)
     show_counts(found)
     show_blocked_reason(site, found)
     if found.queued or found.transcribing:
@@ -172,7 +172,7 @@ def show_failed(site: ui.Site) -> None:
     rows_container = st.container()
     offset = pager(total, FAILED_ROWS, of="failed")
     with reading(site.engine) as session:
-        rows = transcriptions.failed_ones(session, site.active.id, offset=offset, limit=FAILED_ROWS)
+        rows = transcriptions.failed_transcriptions(session, site.active.id, offset=offset, limit=FAILED_ROWS)
     for row, recording in rows:
         with (
             rows_container,

@@ -178,7 +178,7 @@ def show_latest(site: ui.Site) -> None:
         go_to_page(INTERACTIONS, {"call": picked})
 
 
-@st.fragment(run_every=ui.live_s())
+@st.fragment(run_every=ui.live_interval_s())
 @ui.show_errors
 def alerts(site: ui.Site) -> None:
     """The alerts that are active now; nothing if there are none."""
@@ -204,10 +204,10 @@ def alerts(site: ui.Site) -> None:
             st.page_link(ALERTS, label=f"and {len(found) - SHOWN_ALERTS:,} more")
 
 
-@st.fragment(run_every=ui.LIVE_S)
+@st.fragment(run_every=ui.LIVE_INTERVAL_S)
 @ui.show_errors
 def tiles(site: ui.Site) -> None:
-    ui.renew(site)
+    ui.request_fresh_snapshot(site)
     with reading(site.engine) as session:
         found = latest_snapshot(session, site.active.id)
     with st.container(horizontal=True, key="tiles"):

@@ -6,18 +6,18 @@ from datetime import datetime, tzinfo
 
 from sqlalchemy import Engine
 
-from pbx.alerts.rules import evaluate
+from pbx.alerts.rules import evaluate_rules
 from pbx.alerts.send_process import check_address, send_in_process
 from pbx.errors import PbxError
 from pbx.formatting import duration_text, moment_text, zone_of, zone_text
 from pbx.settings import Settings
 from pbx.store.alerts import (
-    PAUSES_S,
+    RETRY_PAUSES_S,
     AlertTarget,
-    Telling,
-    anything_to_tell,
-    claim_telling,
-    record_failure,
+    ClaimedMessage,
+    claim_message,
+    has_due_message,
+    record_send_error,
     record_sent,
     targets_of,
 )
@@ -25,7 +25,7 @@ from pbx.store.engine import reading, writing
 from pbx.store.models import Alert, AlertRule, PbxConnection, now
 from pbx.store.pbx_connections import ActiveConnection, active_connection
 
-EXAMPLES = (  # placeholders in capitals
+ADDRESS_EXAMPLES = (  # placeholders in capitals
     ("E-mail", "mailtos://USER:PASSWORD@smtp.example.com?from=pbx@example.com&to=you@example.com"),
     ("Webhook", "jsons://hooks.example.com/pbx"),
     ("Slack", "slack://TOKEN_A/TOKEN_B/TOKEN_C/#channel"),
@@ -33,7 +33,7 @@ EXAMPLES = (  # placeholders in capitals
     ("Telegram", "tgram://BOT_TOKEN/CHAT_ID"),
     ("ntfy", "ntfys://ntfy.example.com/TOPIC"),
 )
-TITLES = {
+ALERT_TITLES = {
     "longest_wait": "Long wait in queue {}",
     "service_level": "Low service level in queue {}",
     "trunk_down": "Trunk {} is down",
@@ -56,9 +56,9 @@ def update_and_send_alerts(engine: Engine, settings: Settings, stop: threading.E
     active = active_connection(engine, settings)
     if active is None:
         return False
-    changes = evaluate(engine, settings, active, now())
+    changes = evaluate_rules(engine, settings, active, now())
     for change in changes:
-        log.info("Alert %s (rule %d, %s).", change.what, change.rule_id, change.subject or "sync")
+        log.info("Alert %s (rule %d, %s).", change.event, change.rule_id, change.subject or "sync")
     return bool(send_due_messages(engine, settings, active, stop) + len(changes))
 
 
@@ -67,12 +67,12 @@ def send_due_messages(engine: Engine, settings: Settings, active: ActiveConnecti
     sent = 0
     while not stop.is_set():
         with reading(engine) as session:
-            if not anything_to_tell(session, active.id, now()):
+            if not has_due_message(session, active.id, now()):
                 break
         with writing(engine) as session:
-            telling = claim_telling(session, settings, active.id, now())
-        if telling is not None:
-            _send_claimed(engine, settings, active, telling)
+            claimed = claim_message(session, settings, active.id, now())
+        if claimed is not None:
+            _send_claimed(engine, settings, active, claimed)
             sent += 1
     return sent
 
@@ -99,10 +99,10 @@ def sample_message(host: str) -> tuple[str, str]:
 
 def alert_title(kind: str, subject: str) -> str:
     """Return an alert's title: Long wait in queue 400."""
-    return TITLES.get(kind, "Alert: {}").format(subject)
+    return ALERT_TITLES.get(kind, "Alert: {}").format(subject)
 
 
-def message(alert: Alert, rule: AlertRule, host: str, zone: tzinfo, at: datetime) -> tuple[str, str]:
+def alert_message(alert: Alert, rule: AlertRule, host: str, zone: tzinfo, at: datetime) -> tuple[str, str]:
     """Return the title and text of the message about an alert as it is at `at`, with times in the PBX's time zone."""
     title = alert_title(rule.kind, alert.subject)
     started = moment_text(alert.started_at, zone, at, seconds=True)
@@ -115,14 +115,14 @@ def message(alert: Alert, rule: AlertRule, host: str, zone: tzinfo, at: datetime
     return f"PBX Notebook: resolved: {title}", text
 
 
-def _send_claimed(engine: Engine, settings: Settings, active: ActiveConnection, telling: Telling) -> None:
+def _send_claimed(engine: Engine, settings: Settings, active: ActiveConnection, claimed: ClaimedMessage) -> None:
     with reading(engine) as session:
         row = session.get(PbxConnection, active.id)
     zone = zone_of(active.connection.timezone, row.utc_offset_s if row else None)
-    title, text = message(telling.alert, telling.rule, active.connection.host, zone, now())
+    title, text = alert_message(claimed.alert, claimed.rule, active.connection.host, zone, now())
     failures = []
-    for target in targets_of(settings, telling.rule):
-        if target.id not in telling.targets:
+    for target in targets_of(settings, claimed.rule):
+        if target.id not in claimed.targets:
             continue
         try:
             send(target, title, text)
@@ -130,10 +130,10 @@ def _send_claimed(engine: Engine, settings: Settings, active: ActiveConnection, 
             failures.append(str(error))
             continue
         with writing(engine) as session:
-            if not record_sent(session, telling, target.id, now()):
+            if not record_sent(session, claimed, target.id, now()):
                 return  # another worker has replaced the message
     if failures:
-        tries = f"Attempt {telling.attempt} of {len(PAUSES_S) + 1}."
+        tries = f"Attempt {claimed.attempt} of {len(RETRY_PAUSES_S) + 1}."
         log.warning("An alert could not be sent. %s %s", " ".join(failures), tries)
         with writing(engine) as session:
-            record_failure(session, telling, f"{' '.join(failures)} {tries}", now())
+            record_send_error(session, claimed, f"{' '.join(failures)} {tries}", now())

@@ -15,12 +15,12 @@ from pbx.analytics.queues import FigureFilter, by_queue, queue_targets
 from pbx.formatting import count_text, duration_text, start_of_day, zone_of
 from pbx.model.snapshot import PartName, Queue, QueueMember, Snapshot, Trunk
 from pbx.settings import Settings
-from pbx.store.alerts import Change, Seen, list_rules, settle, would_change
+from pbx.store.alerts import AlertChange, RuleCheck, list_rules, update_alerts, would_update_alerts
 from pbx.store.engine import reading, writing
 from pbx.store.listening_spans import listening_spans
 from pbx.store.models import AlertRule, Job, PbxConnection
 from pbx.store.pbx_connections import ActiveConnection
-from pbx.store.snapshots import TRUNKS, S, latest_snapshot, snapshot_gaps
+from pbx.store.snapshots import SUBJECT, TRUNKS, latest_snapshot, snapshot_gaps
 
 STALE_INTERVALS = 3  # a snapshot older than this many collect intervals is too old
 MIN_CALLS = 5  # a service level of fewer calls starts no alert
@@ -28,7 +28,7 @@ DOWN_STATES = {"unregistered", "rejected", "unreachable"}
 # Values of QueueMember's Status: 4 invalid, 5 unavailable. app_queue doesn't ring these (get_member_status).
 UNREACHABLE_STATUSES = {4, 5}
 
-Named = TypeVar("Named", Queue, Trunk)
+_QueueOrTrunk = TypeVar("_QueueOrTrunk", Queue, Trunk)
 
 
 @dataclass(frozen=True)
@@ -55,27 +55,28 @@ class AlertContext:
         return found is not None and found.state == "ok"
 
 
-def evaluate(engine: Engine, settings: Settings, active: ActiveConnection, now: datetime) -> list[Change]:
+def evaluate_rules(engine: Engine, settings: Settings, active: ActiveConnection, now: datetime) -> list[AlertChange]:
     """Evaluate the enabled rules of a PBX at `now`, and return the alerts that have started or ended.
 
     Raises DataError.
     """
-    changes: list[Change] = []
+    changes: list[AlertChange] = []
     with reading(engine) as session:
         rules = list_rules(session, active.id, enabled=True)
         if not rules:
             return changes
         context = _context(session, settings, active, now)
         found = [(rule, EVALUATORS[rule.kind](context, rule)) for rule in rules if rule.kind in EVALUATORS]
-        changed = [(rule.id, seen) for rule, seen in found if seen and rule.id and would_change(session, rule.id, seen)]
-    if changed:
+        checks = [(rule.id, check) for rule, check in found if check and rule.id]
+        checks = [(rule_id, check) for rule_id, check in checks if would_update_alerts(session, rule_id, check)]
+    if checks:
         with writing(engine) as session:
-            for rule_id, seen in changed:
-                changes += settle(session, rule_id, seen)
+            for rule_id, check in checks:
+                changes += update_alerts(session, rule_id, check)
     return changes
 
 
-def longest_wait(context: AlertContext, rule: AlertRule) -> Seen | None:
+def longest_wait(context: AlertContext, rule: AlertRule) -> RuleCheck | None:
     """A caller has been waiting for longer than `threshold` seconds."""
     queues = context.queues(rule.subject)
     if queues is None or context.snapshot is None:
@@ -86,10 +87,10 @@ def longest_wait(context: AlertContext, rule: AlertRule) -> Seen | None:
         for queue in queues
         if queue.calls and queue.longest_wait_s > rule.threshold
     }
-    return Seen(context.snapshot.taken_at, subjects)
+    return RuleCheck(context.snapshot.taken_at, subjects)
 
 
-def service_level(context: AlertContext, rule: AlertRule) -> Seen | None:
+def service_level(context: AlertContext, rule: AlertRule) -> RuleCheck | None:
     """Today's service level (`sl_inclusive`) is below `threshold` percent. Needs MIN_CALLS calls.
 
     Today starts at midnight in the PBX's time zone.
@@ -106,10 +107,10 @@ def service_level(context: AlertContext, rule: AlertRule) -> Seen | None:
                 f"Today’s service level is {level.percent_text()}, below {rule.threshold:g}%: "
                 f"{level.parts_text()} calls answered or abandoned within {targets.of(queue):g} s."
             )
-    return Seen(context.now, subjects)
+    return RuleCheck(context.now, subjects)
 
 
-def trunk_down(context: AlertContext, rule: AlertRule) -> Seen | None:
+def trunk_down(context: AlertContext, rule: AlertRule) -> RuleCheck | None:
     """A trunk has been unregistered or unreachable for at least `threshold` minutes of observed time."""
     trunks = context.trunks(rule.subject)
     if trunks is None or context.snapshot is None:
@@ -123,31 +124,31 @@ def trunk_down(context: AlertContext, rule: AlertRule) -> Seen | None:
             if context.snapshot.taken_at - since >= timedelta(minutes=rule.threshold):
                 down_s = (context.snapshot.taken_at - since).total_seconds()
                 subjects[trunk.name] = f"It has been {trunk.state} for {duration_text(down_s)}."
-    return Seen(context.snapshot.taken_at, subjects, frozenset(unknown))
+    return RuleCheck(context.snapshot.taken_at, subjects, frozenset(unknown))
 
 
-def no_agent(context: AlertContext, rule: AlertRule) -> Seen | None:
+def no_agent(context: AlertContext, rule: AlertRule) -> RuleCheck | None:
     """No agent of a queue can take calls: none is logged in, or all are paused or have unreachable phones."""
     queues = context.queues(rule.subject)
     if queues is None or context.snapshot is None:
         return None
     subjects = {queue.name: _no_agent_text(queue) for queue in queues if not any(map(_can_take_calls, queue.members))}
-    return Seen(context.snapshot.taken_at, subjects)
+    return RuleCheck(context.snapshot.taken_at, subjects)
 
 
-def sync_failing(context: AlertContext, rule: AlertRule) -> Seen | None:
+def sync_failing(context: AlertContext, rule: AlertRule) -> RuleCheck | None:
     """The last `threshold` syncs have all failed."""
     count = max(int(rule.threshold), 1)
     ended = col(Job.kind) == "sync", col(Job.connection_id) == context.connection_id, col(Job.ended_at).is_not(None)
     query = select(col(Job.state), col(Job.error)).where(*ended).order_by(col(Job.ended_at).desc(), col(Job.id).desc())
     last = context.session.connection().execute(query.limit(count)).all()
     if len(last) < count or any(state != "failed" for state, _ in last):
-        return Seen(context.now, {})
+        return RuleCheck(context.now, {})
     failed = "The last sync" if count == 1 else f"The last {count} syncs"
-    return Seen(context.now, {"": f"{failed} failed. {last[0].error}".strip()})
+    return RuleCheck(context.now, {"": f"{failed} failed. {last[0].error}".strip()})
 
 
-EVALUATORS: Mapping[str, Callable[[AlertContext, AlertRule], Seen | None]] = {
+EVALUATORS: Mapping[str, Callable[[AlertContext, AlertRule], RuleCheck | None]] = {
     "longest_wait": longest_wait,
     "service_level": service_level,
     "trunk_down": trunk_down,
@@ -166,7 +167,7 @@ def _context(session: Session, settings: Settings, active: ActiveConnection, now
     return AlertContext(session, active.id, interval_s, zone, now, found)
 
 
-def _named(items: tuple[Named, ...], name: str) -> tuple[Named, ...]:
+def _named(items: tuple[_QueueOrTrunk, ...], name: str) -> tuple[_QueueOrTrunk, ...]:
     return tuple(item for item in items if name in ("", item.name))
 
 
@@ -189,7 +190,12 @@ def _down_since(context: AlertContext, trunk: str) -> datetime:
     """Since when a trunk has been observed down without interruption, up to the latest snapshot."""
     at = context.snapshot.taken_at if context.snapshot else context.now
     sample = TRUNKS.c
-    mine = sample.subject_id == S.id, S.connection_id == context.connection_id, S.kind == "trunk", S.name == trunk
+    mine = (
+        sample.subject_id == SUBJECT.id,
+        SUBJECT.connection_id == context.connection_id,
+        SUBJECT.kind == "trunk",
+        SUBJECT.name == trunk,
+    )
     execute = context.session.connection().execute
     up = execute(select(func.max(case((sample.state.not_in(DOWN_STATES), sample.taken_at)))).where(*mine)).scalar()
     after = () if up is None else (sample.taken_at > up,)

@@ -19,21 +19,21 @@ from typing import Any
 from pbx.errors import PbxError, SettingsError
 from pbx.operating_system import limit_memory
 
-SEND_S = 20.0  # a server that is silent for longer counts as failed
-TOTAL_S = 60.0  # even if the server keeps sending
-MEMORY_BYTES = 1 << 30  # of the process
+READ_TIMEOUT_S = 20.0  # a server that is silent for longer counts as failed
+SEND_TIMEOUT_S = 60.0  # even if the server keeps sending
+MAX_MEMORY_BYTES = 1 << 30  # of the process
 
 
 def send_in_process(url: str, title: str, text: str) -> str:
-    """Send a message within TOTAL_S. Return the reason if that fails, otherwise "". Raises SettingsError."""
+    """Send a message within SEND_TIMEOUT_S. Return the reason if that fails, otherwise "". Raises SettingsError."""
     order = json.dumps({"url": url, "title": title, "text": text})
     command = [sys.executable, "-m", "pbx.alerts.send_process"]
     try:
         done = subprocess.run(  # noqa: S603 - this Python, this package
-            command, input=order, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, timeout=TOTAL_S
+            command, input=order, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, timeout=SEND_TIMEOUT_S
         )
     except subprocess.TimeoutExpired:
-        return f"it took longer than {TOTAL_S:.0f} s"
+        return f"it took longer than {SEND_TIMEOUT_S:.0f} s"
     except OSError as error:
         return f"no process could be started ({error.strerror})"
     try:
@@ -87,7 +87,7 @@ def _service(apprise: Any, url: str) -> Any:
         image_url_logo="",
         async_mode=False,
         http_redirects=False,
-        service_timeout=SEND_S,
+        service_timeout=READ_TIMEOUT_S,
     )
     service = apprise.Apprise.instantiate(url, asset=asset)
     if service is None:
@@ -130,7 +130,7 @@ def _quiet() -> Iterator[_AppriseLog]:
 
 def main() -> None:
     """Read a message from standard input, send it, and write the result to standard output."""
-    limit_memory(MEMORY_BYTES)
+    limit_memory(MAX_MEMORY_BYTES)
     unusable: list[str] = []
     reason = ""
     try:

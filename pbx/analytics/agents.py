@@ -9,11 +9,11 @@ from sqlmodel import Session
 from pbx.analytics.formulas.agents import AgentFigures, AgentSpans, PauseFigures, overlap_s, spans_of
 from pbx.analytics.formulas.intervals import Ints, epochs, interval_edges
 from pbx.analytics.formulas.queues import Flags
-from pbx.analytics.packed_days import Packed, load_columns, remembered
+from pbx.analytics.packed_days import PackedRows, cached_in_session, load_columns
 from pbx.analytics.queues import FigureFilter, by_agent
 
 _Sums = tuple[float | None, float, int, dict[str, PauseFigures]]
-BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +154,7 @@ def _by_day(spans: AgentSpans, edges: list[datetime], agents: int) -> AgentSpans
 
 def _presence(session: Session, wanted: FigureFilter) -> _Presence:
     """Agents' presence, from all events ever recorded: an agent who never logged out is still logged in."""
-    return remembered(session, ("presence", _presence_key(wanted)), lambda: _find_presence(session, wanted))
+    return cached_in_session(session, ("presence", _presence_key(wanted)), lambda: _find_presence(session, wanted))
 
 
 def _presence_key(wanted: FigureFilter) -> FigureFilter:
@@ -163,7 +163,7 @@ def _presence_key(wanted: FigureFilter) -> FigureFilter:
 
 def _find_presence(session: Session, wanted: FigureFilter) -> _Presence:
     until = min(wanted.until, datetime.now(UTC))
-    events = load_columns(session, "agent_events", wanted.connection_id, BEGINNING, until)
+    events = load_columns(session, "agent_events", wanted.connection_id, EPOCH, until)
     if wanted.queue is not None:
         queues = [events.code("queue", name) for name in (wanted.queue, "")]
         events = events.where(np.isin(events.columns["queue"], queues))
@@ -188,7 +188,7 @@ def _find_presence(session: Session, wanted: FigureFilter) -> _Presence:
     )
 
 
-def _pausing(events: Packed) -> Packed:
+def _pausing(events: PackedRows) -> PackedRows:
     """The events that start or end a pause; a logout ends it too.
 
     Asterisk writes PAUSEALL, without a queue, and then a PAUSE for each queue. PAUSEALL counts only for agents without
@@ -205,7 +205,7 @@ def _pausing(events: Packed) -> Packed:
 
 
 def _spans(
-    events: Packed, begins: str, until_s: float
+    events: PackedRows, begins: str, until_s: float
 ) -> tuple[AgentSpans, np.ndarray[tuple[int], np.dtype[np.int64]]]:
     """The spans of each agent and queue, owned by the agent, and the index of the change that started each."""
     of, queues = events.columns, max(len(events.names["queue"]), 1)
@@ -217,7 +217,9 @@ def _spans(
 
 def _presence_sums(session: Session, wanted: FigureFilter) -> dict[str, _Sums]:
     """By agent: seconds logged in (None: no login was recorded), seconds paused, sessions, pauses by reason."""
-    return remembered(session, ("sums", _presence_key(wanted)), lambda: _sum_presence(_presence(session, wanted)))
+    return cached_in_session(
+        session, ("sums", _presence_key(wanted)), lambda: _sum_presence(_presence(session, wanted))
+    )
 
 
 def _sum_presence(presence: _Presence) -> dict[str, _Sums]:

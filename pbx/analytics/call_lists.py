@@ -13,8 +13,8 @@ from sqlmodel import select as select_rows
 from pbx.analytics.calls import CallQuestion, load_calls
 from pbx.analytics.formulas.intervals import Ints, interval_edges, interval_of, week_cells
 from pbx.analytics.formulas.queues import Flags
-from pbx.analytics.packed_columns import UNKNOWN_S
-from pbx.analytics.packed_days import Packed, load_columns, number_key
+from pbx.analytics.packed_columns import UNKNOWN_DURATION_S
+from pbx.analytics.packed_days import PackedRows, load_columns, number_key
 from pbx.store.models import CallRow, Table
 
 _C = Table.metadata.tables["calls"].c
@@ -68,7 +68,7 @@ def selected_calls(
     if chosen.weekday is not None or chosen.hour is not None:
         found = found.where(_in_week(found.columns["at"], wanted, chosen, zone))
     ids = found.columns["id"]
-    page = [int(call) for call in ids[newest(found.columns["at"], ids, offset, limit)]]
+    page = [int(call) for call in ids[newest_indexes(found.columns["at"], ids, offset, limit)]]
     rows = {call.id: call for call in session.exec(select_rows(CallRow).where(col(CallRow.id).in_(page)))}
     return len(found), [rows[call] for call in page]
 
@@ -93,12 +93,12 @@ def selected_seizures(
     if chosen.cause is not None:
         found = found.where(found.columns["cause"] == chosen.cause)
     of = found.columns
-    page = newest(of["at"], of["call_id"], offset, limit)
+    page = newest_indexes(of["at"], of["call_id"], offset, limit)
     numbers = _numbers(session, [int(of["call_id"][i]) for i in page])
     return len(found), [_seizure(found, int(i), numbers) for i in page]
 
 
-def newest(at_s: Ints, ids: Ints, offset: int, limit: int) -> Ints:
+def newest_indexes(at_s: Ints, ids: Ints, offset: int, limit: int) -> Ints:
     """The indexes of one page of rows, newest first; of rows in the same second, the highest id first.
 
     Only the rows up to that page are sorted, so a page of millions of rows is quick.
@@ -113,7 +113,7 @@ def newest(at_s: Ints, ids: Ints, offset: int, limit: int) -> Ints:
     return page
 
 
-def _other_party(found: Packed) -> Ints:
+def _other_party(found: PackedRows) -> Ints:
     """The other party of each call, as in `call_counts` by number.
 
     It is the caller of an inbound call and the called party of an outbound one, 0 for internal calls.
@@ -143,12 +143,12 @@ def _numbers(session: Session, call_ids: Sequence[int]) -> dict[int, tuple[str, 
     return {row.id: (row.from_number, row.to_number) for row in session.connection().execute(query)}
 
 
-def _seizure(found: Packed, i: int, numbers: dict[int, tuple[str, str]]) -> Seizure:
+def _seizure(found: PackedRows, i: int, numbers: dict[int, tuple[str, str]]) -> Seizure:
     of, call_id = found.columns, int(found.columns["call_id"][i])
 
     def known(name: str) -> float | None:
         value: Any = of[name][i]
-        return None if np.isnan(value) or value == UNKNOWN_S else float(value)
+        return None if np.isnan(value) or value == UNKNOWN_DURATION_S else float(value)
 
     return Seizure(
         call_id,

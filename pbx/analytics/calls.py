@@ -16,7 +16,7 @@ from sqlmodel import Session
 
 from pbx.analytics.formulas.intervals import DAYS, HOURS, Ints, in_gap, interval_edges, interval_of, week_cells
 from pbx.analytics.formulas.ratio import Ratio
-from pbx.analytics.packed_days import Lazy, Packed, load_columns, remembered
+from pbx.analytics.packed_days import LazyColumns, PackedRows, cached_in_session, load_columns
 from pbx.model.call import CallDirection
 from pbx.store.models import Table
 from pbx.store.queues_of_calls import split_queues
@@ -116,7 +116,7 @@ def call_heat_map(
     return [counts[day * HOURS : (day + 1) * HOURS] for day in range(DAYS)]
 
 
-def _by_number(session: Session, found: Packed, limit: int) -> list[CallCount]:
+def _by_number(session: Session, found: PackedRows, limit: int) -> list[CallCount]:
     """Counts by number, whatever its notation (see `number_key`). The label is the notation of its first call."""
     of = found.columns
     outbound = of["direction"] == found.code("direction", "outbound")
@@ -139,18 +139,18 @@ def _by_number(session: Session, found: Packed, limit: int) -> list[CallCount]:
     return _counts(known.where(within), place[group][within], [written[call] for call in ids])
 
 
-def load_calls(session: Session, wanted: CallQuestion) -> Packed:
+def load_calls(session: Session, wanted: CallQuestion) -> PackedRows:
     """The selected calls as columns."""
 
-    def load() -> Packed:
+    def load() -> PackedRows:
         found = load_columns(session, "calls", wanted.connection_id, wanted.since, wanted.until)
         names = {"direction": wanted.direction, "queue": wanted.queue, "did": wanted.did, "agent": wanted.agent}
         return (found if wanted.queue is None else _in_each_queue(found)).narrowed(names)
 
-    return remembered(session, ("narrowed calls", wanted), load)
+    return cached_in_session(session, ("narrowed calls", wanted), load)
 
 
-def _in_each_queue(found: Packed) -> Packed:
+def _in_each_queue(found: PackedRows) -> PackedRows:
     """One row for each queue that a call was in, and one for a call without a queue, with its outcome there."""
     queues, answered_in, outcomes = (found.names[name] for name in ("queue", "answered_in", "disposition"))
     parts = [split_queues(name) for name in queues]
@@ -177,13 +177,13 @@ def _in_each_queue(found: Packed) -> Packed:
     if "" in names:
         outcome = np.where(queue == names[""], found.columns["disposition"][rows], outcome)
     changed = {"queue": queue, "disposition": outcome}
-    return Packed(
-        Lazy(found.columns, lambda name: changed[name] if name in changed else found.columns[name][rows]),
+    return PackedRows(
+        LazyColumns(found.columns, lambda name: changed[name] if name in changed else found.columns[name][rows]),
         found.names | {"queue": tuple(names), "disposition": outcomes},
     )
 
 
-def _counts(found: Packed, group: Ints, labels: Sequence[str | datetime]) -> list[CallCount]:
+def _counts(found: PackedRows, group: Ints, labels: Sequence[str | datetime]) -> list[CallCount]:
     """The counts of each group of calls. Its label is a name, or the moment when the interval starts."""
     of, groups = found.columns, len(labels)
     decided = of["disposition"] != found.code("disposition", "")

@@ -15,12 +15,12 @@ PackKind = Literal["visits", "rings", "agent_events", "calls", "conversations", 
 VISITS, RINGS, EVENTS, CALLS, LEGS = (
     Table.metadata.tables[name].c for name in ("queue_visits", "agent_rings", "agent_events", "calls", "call_legs")
 )
-UNKNOWN_S = -1.0  # duration of a seizure that is over but whose end was not recorded
+UNKNOWN_DURATION_S = -1.0  # duration of a seizure that is over but whose end was not recorded
 SAMPLES, SUBJECTS = (Table.metadata.tables[name].c for name in ("trunk_samples", "subjects"))
 
 
 @dataclass(frozen=True)
-class Shape:
+class PackLayout:
     """How rows of one kind are read and packed.
 
     `fields` maps each selected column to its type: "int" (of any size; a pack stores it as narrow as its day allows),
@@ -36,7 +36,7 @@ class Shape:
     begins: Callable[[int], Select[Any]] | None = None  # a faster query for the moment of a PBX's first row
 
 
-def seconds(column: ColumnElement[Any]) -> ColumnElement[int]:
+def epoch_seconds(column: ColumnElement[Any]) -> ColumnElement[int]:
     """A column of moments as the integer seconds that the database stores."""
     return type_coerce(column, BigInteger)
 
@@ -45,16 +45,16 @@ def _seizures() -> Select[Any]:
     """One row per channel on a trunk. Legs of a call that share the channel (a queue's ringing agents) are one seizure.
 
     A leg that came in by one trunk and continued on another seized both, and counts for each. The duration is NULL
-    while the seizure is in progress, and `UNKNOWN_S` when it is over but its end was not recorded.
+    while the seizure is in progress, and `UNKNOWN_DURATION_S` when it is over but its end was not recorded.
     """
     onward = union_all(select(literal(0).label("onward")), select(literal(1))).subquery().c.onward
     trunk = case((onward == 1, LEGS.onward_trunk), else_=LEGS.trunk)
     on_trunk = or_(*(LEGS.dst_channel.contains("/" + LEGS.trunk + end) for end in "-/"))  # DAHDI/i1/5550101-1a
     goes_out = (LEGS.onward_trunk == "") & on_trunk
     out = case(((onward == 1) | goes_out, 1), else_=0)
-    began, won = seconds(LEGS.started_at), (LEGS.disposition == "ANSWERED") | LEGS.answered_at.is_not(None)
+    began, won = epoch_seconds(LEGS.started_at), (LEGS.disposition == "ANSWERED") | LEGS.answered_at.is_not(None)
     ended = began + func.coalesce(LEGS.duration_s, 0)
-    picked_up = func.coalesce(seconds(LEGS.answered_at), ended - func.coalesce(LEGS.billsec_s, 0))
+    picked_up = func.coalesce(epoch_seconds(LEGS.answered_at), ended - func.coalesce(LEGS.billsec_s, 0))
     alone = func.count() == 1
     unended = func.count(LEGS.duration_s) < func.count()
     going_on = unended & (func.min(LEGS.disposition) == "")
@@ -68,7 +68,7 @@ def _seizures() -> Select[Any]:
             func.coalesce(func.max(LEGS.cause), -1),
             case(
                 (going_on, None),
-                (unended, UNKNOWN_S),
+                (unended, UNKNOWN_DURATION_S),
                 (alone, func.max(LEGS.duration_s)),
                 else_=func.max(ended) - func.min(began),
             ),
@@ -88,7 +88,7 @@ def _seizures() -> Select[Any]:
 
 def _first_sample(connection_id: int) -> Select[Any]:
     """The moment of a PBX's first trunk sample, by one index lookup per trunk."""
-    first = select(func.min(seconds(SAMPLES.taken_at))).where(SAMPLES.subject_id == SUBJECTS.id)
+    first = select(func.min(epoch_seconds(SAMPLES.taken_at))).where(SAMPLES.subject_id == SUBJECTS.id)
     first = first.correlate(SUBJECTS.id.table)
     firsts = select(first.scalar_subquery().label("at")).where(
         SUBJECTS.connection_id == connection_id, SUBJECTS.kind == "trunk"
@@ -99,11 +99,11 @@ def _first_sample(connection_id: int) -> Select[Any]:
 # Conversations are answered outbound calls, and inbound calls that an agent answered without a queue. For an inbound
 # call the CDR's ANSWERED isn't enough: a queue or a menu answers it before any agent does. Calls in queues have visits.
 _OUT = CALLS.direction == "outbound"
-SHAPES: dict[PackKind, Shape] = {
-    "visits": Shape(
+PACK_LAYOUTS: dict[PackKind, PackLayout] = {
+    "visits": PackLayout(
         select(
             VISITS.id,
-            seconds(VISITS.joined_at),
+            epoch_seconds(VISITS.joined_at),
             *(VISITS.queue, VISITS.agent, VISITS.did, VISITS.outcome),
             VISITS.connected_at.is_not(None) | VISITS.outcome.in_(("answered", "transferred")),
             *(VISITS.wait_s, VISITS.talk_s, VISITS.caller, VISITS.target),
@@ -113,22 +113,22 @@ SHAPES: dict[PackKind, Shape] = {
         {"id": "int", "at": "int", "queue": "name", "agent": "name", "did": "name", "outcome": "outcome"}
         | {"answered": "?", "wait_s": "f8", "talk_s": "f8", "caller": "key", "target": "name"},
     ),
-    "rings": Shape(
-        select(seconds(RINGS.rung_at), RINGS.agent, RINGS.queue, RINGS.ring_s),
+    "rings": PackLayout(
+        select(epoch_seconds(RINGS.rung_at), RINGS.agent, RINGS.queue, RINGS.ring_s),
         RINGS.rung_at,
         RINGS.connection_id,
         {"at": "int", "agent": "name", "queue": "name", "ring_s": "f8"},
     ),
-    "agent_events": Shape(
-        select(seconds(EVENTS.happened_at), EVENTS.agent, EVENTS.queue, EVENTS.kind, EVENTS.reason),
+    "agent_events": PackLayout(
+        select(epoch_seconds(EVENTS.happened_at), EVENTS.agent, EVENTS.queue, EVENTS.kind, EVENTS.reason),
         EVENTS.happened_at,
         EVENTS.connection_id,
         {"at": "int", "agent": "name", "queue": "name", "kind": "name", "reason": "name"},
     ),
-    "calls": Shape(
+    "calls": PackLayout(
         select(
             CALLS.id,
-            seconds(CALLS.started_at),
+            epoch_seconds(CALLS.started_at),
             *(CALLS.direction, CALLS.disposition, CALLS.did, CALLS.queue, CALLS.answered_in, CALLS.agent),
             *(CALLS.from_number, CALLS.to_number, CALLS.talk_s, CALLS.wait_s, CALLS.duration_s),
         ),
@@ -138,8 +138,8 @@ SHAPES: dict[PackKind, Shape] = {
         | dict.fromkeys(("direction", "disposition", "did", "queue", "answered_in", "agent"), "name")
         | {"from": "key", "to": "key", "talk_s": "f8", "wait_s": "f8", "duration_s": "f8"},
     ),
-    "conversations": Shape(
-        select(case((_OUT, CALLS.to_number), else_=CALLS.from_number), seconds(CALLS.started_at)).where(
+    "conversations": PackLayout(
+        select(case((_OUT, CALLS.to_number), else_=CALLS.from_number), epoch_seconds(CALLS.started_at)).where(
             CALLS.disposition == "ANSWERED",
             _OUT | ((CALLS.direction == "inbound") & (CALLS.agent > "") & (CALLS.queue == "")),
         ),
@@ -147,7 +147,7 @@ SHAPES: dict[PackKind, Shape] = {
         CALLS.connection_id,
         {"number": "key", "at": "int"},
     ),
-    "seizures": Shape(
+    "seizures": PackLayout(
         _seizures(),
         CALLS.started_at,
         CALLS.connection_id,
@@ -155,8 +155,8 @@ SHAPES: dict[PackKind, Shape] = {
         | {"duration_s": "f8", "billsec_s": "f8", "pdd_s": "f8"},
         earlier_days=1,  # a call of the day before may have seized a trunk after midnight
     ),
-    "trunk_samples": Shape(
-        select(seconds(SAMPLES.taken_at), SUBJECTS.name, SAMPLES.state, SAMPLES.channels, SAMPLES.roundtrip_ms)
+    "trunk_samples": PackLayout(
+        select(epoch_seconds(SAMPLES.taken_at), SUBJECTS.name, SAMPLES.state, SAMPLES.channels, SAMPLES.roundtrip_ms)
         .join_from(SUBJECTS.id.table, SAMPLES.taken_at.table, SAMPLES.subject_id == SUBJECTS.id)
         .where(SUBJECTS.kind == "trunk"),
         SAMPLES.taken_at,

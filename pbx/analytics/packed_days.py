@@ -24,13 +24,12 @@ from sqlalchemy.exc import DataError
 from sqlmodel import Session
 
 from pbx.analytics.formulas.queues import OUTCOMES, UNKNOWN
-from pbx.analytics.packed_columns import SHAPES, PackKind, Shape
-from pbx.analytics.packed_columns import seconds as seconds
+from pbx.analytics.packed_columns import PACK_LAYOUTS, PackKind, PackLayout, epoch_seconds
 from pbx.store.agent_names import agent_names
 from pbx.store.models import DayPack, Table
 
 ColumnArrays = dict[str, NDArray[Any]]
-Loaded = TypeVar("Loaded")
+_T = TypeVar("_T")
 DAY_S = 86_400
 _OF_MEMBERS: tuple[PackKind, ...] = ("visits", "rings", "agent_events")
 _NEVER = 2**31 - 1  # later than any day in the database
@@ -49,7 +48,7 @@ log = logging.getLogger(__name__)
 PACKS = Table.metadata.tables[str(DayPack.__tablename__)].c
 
 
-class Lazy(Mapping[str, NDArray[Any]]):
+class LazyColumns(Mapping[str, NDArray[Any]]):
     """Columns that are made when they are first used, because most figures need only a few of them."""
 
     def __init__(self, names: Iterable[str], make: Callable[[str], NDArray[Any]]) -> None:
@@ -69,43 +68,43 @@ class Lazy(Mapping[str, NDArray[Any]]):
 
 
 @dataclass(frozen=True)
-class Packed:
+class PackedRows:
     """Columns of equal length. Those in `names` hold indexes into their tuple of names."""
 
-    columns: Lazy
+    columns: LazyColumns
     names: dict[str, tuple[str, ...]]
 
     def __len__(self) -> int:
         return len(self.columns["at"])
 
-    def where(self, mask: NDArray[np.bool_]) -> "Packed":
+    def where(self, mask: NDArray[np.bool_]) -> "PackedRows":
         """The rows whose flag is set."""
         if mask.all():
             return self
         rows = np.flatnonzero(mask)
         adjacent = len(rows) and rows[-1] - rows[0] == len(rows) - 1
         which = slice(rows[0], rows[-1] + 1) if adjacent else rows  # a slice of adjacent rows copies nothing
-        return Packed(Lazy(self.columns, lambda name: self.columns[name][which]), self.names)
+        return PackedRows(LazyColumns(self.columns, lambda name: self.columns[name][which]), self.names)
 
     def code(self, column: str, name: str) -> int:
         """The index of a name in a column's names; -1 when no row has it."""
         return self.names[column].index(name) if name in self.names[column] else -1
 
-    def narrowed(self, required: Mapping[str, str | None]) -> "Packed":
+    def narrowed(self, required: Mapping[str, str | None]) -> "PackedRows":
         """The rows that have the required name in each column; None requires nothing."""
         masks = [
             self.columns[column] == self.code(column, name) for column, name in required.items() if name is not None
         ]
         return self.where(np.logical_and.reduce(masks)) if masks else self
 
-    def compact(self, column: str) -> "Packed":
+    def compact(self, column: str) -> "PackedRows":
         """The same rows, without the names of a column that no row has."""
         used, places = np.unique(self.columns[column], return_inverse=True)
         names = tuple(self.names[column][int(place)] for place in used)
-        columns = Lazy(self.columns, lambda name: places if name == column else self.columns[name])
-        return Packed(columns, self.names | {column: names})
+        columns = LazyColumns(self.columns, lambda name: places if name == column else self.columns[name])
+        return PackedRows(columns, self.names | {column: names})
 
-    def renamed(self, column: str, names: Mapping[str, str]) -> "Packed":
+    def renamed(self, column: str, names: Mapping[str, str]) -> "PackedRows":
         """The same rows with some names of a column replaced; names that become equal share one index."""
         if names.keys().isdisjoint(self.names[column]):
             return self
@@ -115,7 +114,7 @@ class Packed:
         def of(name: str) -> NDArray[Any]:
             return places[self.columns[name]] if name == column else self.columns[name]
 
-        return Packed(Lazy(self.columns, of), self.names | {column: tuple(known)})
+        return PackedRows(LazyColumns(self.columns, of), self.names | {column: tuple(known)})
 
 
 def number_key(number: str) -> int:
@@ -128,7 +127,7 @@ def number_key(number: str) -> int:
     return int("1" + digits[-_KEY_DIGITS:]) if digits else 0
 
 
-def load_columns(session: Session, kind: PackKind, connection_id: int, since: datetime, until: datetime) -> Packed:
+def load_columns(session: Session, kind: PackKind, connection_id: int, since: datetime, until: datetime) -> PackedRows:
     """The rows of one kind from `since` up to `until`, in no order. Agents have their names, see agent_names.
 
     A reading session always sees the same state of the cache, so within it a second call is answered from memory.
@@ -136,28 +135,28 @@ def load_columns(session: Session, kind: PackKind, connection_id: int, since: da
     since_s, until_s = int(since.timestamp()), int(until.timestamp())
     days = (since_s // DAY_S, -(-until_s // DAY_S))
 
-    def load() -> Packed:
+    def load() -> PackedRows:
         found = _load(session, kind, connection_id, *days)
         if kind not in _OF_MEMBERS or not len(found):
             return found
-        names = remembered(session, ("agent names", connection_id), lambda: agent_names(session, connection_id))
+        names = cached_in_session(session, ("agent names", connection_id), lambda: agent_names(session, connection_id))
         return found.renamed("agent", names)
 
-    def cut() -> Packed:
-        found = remembered(
+    def cut() -> PackedRows:
+        found = cached_in_session(
             session, (kind, connection_id, *days), load
         )  # complete days stay in memory while "now" moves on
         return found.where((found.columns["at"] >= since_s) & (found.columns["at"] < until_s))
 
-    return remembered(session, (kind, connection_id, since_s, until_s), cut)
+    return cached_in_session(session, (kind, connection_id, since_s, until_s), cut)
 
 
-def remembered(session: Session, key: Hashable, load: Callable[[], Loaded]) -> Loaded:
+def cached_in_session(session: Session, key: Hashable, load: Callable[[], _T]) -> _T:
     """The result of `load`, kept by key for the rest of a reading session; a writing session loads it every time."""
     memory: dict[Hashable, Any] = {} if _writes(session) else session.info.setdefault("figures", {})
     if key not in memory:
         memory[key] = load()
-    found: Loaded = memory[key]
+    found: _T = memory[key]
     return found
 
 
@@ -169,7 +168,7 @@ def pack_days(session: Session, connection_id: int, before: datetime | None = No
     """
     last = int((before or datetime.now(UTC)).timestamp()) // DAY_S
     packed = 0
-    for kind in SHAPES:
+    for kind in PACK_LAYOUTS:
         first = _first_day(session, kind, connection_id)
         known = set(_packed_days(session, kind, connection_id, first, last))
         for day in range(last - 1, first - 1, -1):
@@ -181,26 +180,26 @@ def pack_days(session: Session, connection_id: int, before: datetime | None = No
     return packed
 
 
-def forget_packs(session: Session, connection_id: int) -> None:
+def delete_packs(session: Session, connection_id: int) -> None:
     """Drop all packs of a PBX; they are packed again later."""
     session.connection().execute(delete(DayPack).where(PACKS.connection_id == connection_id))
 
 
-def _load(session: Session, kind: PackKind, connection_id: int, first: int, last: int) -> Packed:
+def _load(session: Session, kind: PackKind, connection_id: int, first: int, last: int) -> PackedRows:
     """The days from `first` up to `last`, in order, and earlier days whose rows may belong to these."""
-    shape = SHAPES[kind]
-    merger = _Merger(shape.fields)
-    first -= shape.earlier_days
+    layout = PACK_LAYOUTS[kind]
+    merger = _Merger(layout.fields)
+    first -= layout.earlier_days
     query = select(PACKS.day, PACKS.names, PACKS.types, PACKS.rows, PACKS.data).where(
         PACKS.connection_id == connection_id, PACKS.kind == kind, PACKS.day >= first, PACKS.day < last
     )
     known = set()
     for day, names, types, rows, data in session.connection().execute(query.order_by(PACKS.day)):
         known.add(day)
-        merger.add(_unpack(shape.fields, types.split(), rows, data), json.loads(names))
+        merger.add(_unpack(layout.fields, types.split(), rows, data), json.loads(names))
     begun = max(first, _first_day(session, kind, connection_id)) if len(known) < last - first else last
     for start, end in _runs(day for day in range(begun, last) if day not in known):
-        merger.add(*_read(session, shape, connection_id, start * DAY_S, end * DAY_S))
+        merger.add(*_read(session, layout, connection_id, start * DAY_S, end * DAY_S))
     return merger.merged()
 
 
@@ -223,8 +222,10 @@ class _Merger:
             places = [known.setdefault(text, len(known)) for text in names[name]]
             self.places[name].append(np.array(places, dtype=np.int64))
 
-    def merged(self) -> Packed:
-        return Packed(Lazy(self.fields, self._column), {name: tuple(known) for name, known in self.names.items()})
+    def merged(self) -> PackedRows:
+        return PackedRows(
+            LazyColumns(self.fields, self._column), {name: tuple(known) for name, known in self.names.items()}
+        )
 
     def _column(self, name: str) -> NDArray[Any]:
         parts = [columns[name] for columns in self.days]
@@ -238,19 +239,19 @@ def _loaded(type_: str) -> type[Any]:
 
 
 def _read(
-    session: Session, shape: Shape, connection_id: int, since_s: int, until_s: int
+    session: Session, layout: PackLayout, connection_id: int, since_s: int, until_s: int
 ) -> tuple[ColumnArrays, dict[str, list[str]]]:
     """Rows as columns, and the names of each column that holds names."""
-    at = seconds(shape.at)
-    query = shape.rows.where(shape.connection_id == connection_id, at >= since_s, at < until_s)
-    first, second = list(shape.rows.selected_columns)[:2]
+    at = epoch_seconds(layout.at)
+    query = layout.rows.where(layout.connection_id == connection_id, at >= since_s, at < until_s)
+    first, second = list(layout.rows.selected_columns)[:2]
     rows = (
         session.connection().execute(query.order_by(second, first)).all()
     )  # so that every database returns the same order
-    found: Iterable[Sequence[Any]] = list(zip(*rows, strict=True)) if rows else [()] * len(shape.fields)
+    found: Iterable[Sequence[Any]] = list(zip(*rows, strict=True)) if rows else [()] * len(layout.fields)
     columns: ColumnArrays = {}
     names: dict[str, list[str]] = {}
-    for (name, type_), values in zip(shape.fields.items(), found, strict=True):
+    for (name, type_), values in zip(layout.fields.items(), found, strict=True):
         if type_ == "name":
             known: dict[str, int] = {}
             columns[name] = np.array([known.setdefault(value, len(known)) for value in values], dtype=np.int64)
@@ -287,7 +288,7 @@ def _store(session: Session, kind: PackKind, connection_id: int, day: int) -> bo
 
 
 def _packed(session: Session, kind: PackKind, connection_id: int, day: int) -> dict[str, Any]:
-    columns, names = _read(session, SHAPES[kind], connection_id, day * DAY_S, (day + 1) * DAY_S)
+    columns, names = _read(session, PACK_LAYOUTS[kind], connection_id, day * DAY_S, (day + 1) * DAY_S)
     types = [_width(column) for column in columns.values()]
     data = b"".join(column.astype(type_).tobytes() for column, type_ in zip(columns.values(), types, strict=True))
     row = {"connection_id": connection_id, "kind": kind, "day": day, "rows": len(columns["at"]), "data": data}
@@ -311,9 +312,9 @@ def _packed_days(session: Session, kind: PackKind, connection_id: int, first: in
 
 def _first_day(session: Session, kind: PackKind, connection_id: int) -> int:
     """The day of the oldest row; `_NEVER` without any row."""
-    shape = SHAPES[kind]
-    mine = shape.connection_id == connection_id
-    query = shape.begins(connection_id) if shape.begins else select(func.min(seconds(shape.at))).where(mine)
+    layout = PACK_LAYOUTS[kind]
+    mine = layout.connection_id == connection_id
+    query = layout.begins(connection_id) if layout.begins else select(func.min(epoch_seconds(layout.at))).where(mine)
     first = session.connection().execute(query).scalar()
     return int(first) // DAY_S if first is not None else _NEVER
 

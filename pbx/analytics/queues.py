@@ -35,7 +35,7 @@ from pbx.analytics.formulas.queues import (
     tally,
     wait_buckets,
 )
-from pbx.analytics.packed_days import Packed, load_columns, remembered
+from pbx.analytics.packed_days import PackedRows, cached_in_session, load_columns
 from pbx.store.snapshots import latest_snapshot
 
 Dimension = Literal["queue", "agent", "did"]
@@ -190,7 +190,7 @@ def visit_names(session: Session, wanted: FigureFilter, of: Dimension) -> list[s
 
 def load_visits(session: Session, wanted: FigureFilter) -> VisitColumns:
     """The selected visits as columns."""
-    return remembered(session, ("visits", wanted), lambda: _load_visits(session, wanted))
+    return cached_in_session(session, ("visits", wanted), lambda: _load_visits(session, wanted))
 
 
 def _load_visits(session: Session, wanted: FigureFilter) -> VisitColumns:
@@ -201,7 +201,7 @@ def _load_visits(session: Session, wanted: FigureFilter) -> VisitColumns:
     return _columns(found)
 
 
-def _columns(found: Packed) -> VisitColumns:
+def _columns(found: PackedRows) -> VisitColumns:
     of = found.columns
     return VisitColumns(
         *(of["id"], of["at"], of["queue"], of["agent"], of["did"], of["outcome"]),

@@ -14,11 +14,11 @@ from sqlmodel import Session
 
 from pbx.analytics.formulas.intervals import Floats, Ints
 from pbx.analytics.formulas.registration import REGISTERED, Registration
-from pbx.analytics.packed_days import load_columns, remembered
+from pbx.analytics.packed_days import cached_in_session, load_columns
 from pbx.model.snapshot import TrunkState
-from pbx.store.snapshots import MISSED_LOOKS
+from pbx.store.snapshots import GAP_INTERVALS
 
-MARGIN = timedelta(days=1)  # samples before and after the range, for the state at its edges
+SAMPLE_MARGIN = timedelta(days=1)  # samples before and after the range, for the state at its edges
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def trunk_registration(
     if since >= reached:
         return Registration(0.0, 0.0, 0, 0.0)
     begin, end = int(since.timestamp()), int(reached.timestamp())
-    edge_s = int(interval_s * MISSED_LOOKS)
+    edge_s = int(interval_s * GAP_INTERVALS)
     found = _load(session, connection_id, trunk, since, until)
     found = found.where((found.at_s >= begin - edge_s) & (found.at_s < end + edge_s))
     at, then = found.at_s[:-1], found.at_s[1:]
@@ -101,11 +101,11 @@ def trunk_registration(
 
 def _load(session: Session, connection_id: int, trunk: str, since: datetime, until: datetime) -> _TrunkSamples:
     key = ("trunk samples", connection_id, trunk, since, until)
-    return remembered(session, key, lambda: _read(session, connection_id, trunk, since, until))
+    return cached_in_session(session, key, lambda: _read(session, connection_id, trunk, since, until))
 
 
 def _read(session: Session, connection_id: int, trunk: str, since: datetime, until: datetime) -> _TrunkSamples:
-    found = load_columns(session, "trunk_samples", connection_id, since - MARGIN, until + MARGIN)
+    found = load_columns(session, "trunk_samples", connection_id, since - SAMPLE_MARGIN, until + SAMPLE_MARGIN)
     found = found.narrowed({"trunk": trunk})
     of, order = found.columns, np.argsort(found.columns["at"], kind="stable")
     states = tuple(cast(TrunkState, name) for name in found.names["state"])

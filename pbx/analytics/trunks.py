@@ -11,18 +11,18 @@ from pbx.analytics.formulas.erlang import lines_needed
 from pbx.analytics.formulas.intervals import Interval, IntervalStep, epochs, interval_edges, interval_of, with_edges
 from pbx.analytics.formulas.queues import Flags
 from pbx.analytics.formulas.trunks import (
-    EFFECTIVE,
+    EFFECTIVE_DISPOSITIONS,
     CauseCount,
     SeizureColumns,
     TrunkFigures,
     tally_trunks,
 )
-from pbx.analytics.packed_days import Packed, load_columns, remembered
+from pbx.analytics.packed_days import PackedRows, cached_in_session, load_columns
 from pbx.model.hangup_causes import EFFECTIVE_CAUSES
 from pbx.store.models import Table
 
 LONGEST_CALL = timedelta(days=1)  # a call that began longer ago and has no end doesn't count as in progress
-UNDECIDED = ("", "UNKNOWN")  # still ringing, or ended without a record of how
+UNDECIDED_DISPOSITIONS = ("", "UNKNOWN")  # still ringing, or ended without a record of how
 TrunkInterval = Interval[TrunkFigures]  # of the seizures that began in it
 _Seizures = tuple[SeizureColumns, Levels]
 _SAMPLES, _SUBJECTS = (Table.metadata.tables[name].c for name in ("trunk_samples", "subjects"))
@@ -63,7 +63,7 @@ def trunk_intervals(
         figures = _tally(_load(session, connection_id, trunk, since, until), edges)
         return with_edges(edges, figures)
 
-    return remembered(session, ("intervals", connection_id, trunk, since, until, zone, step), count)
+    return cached_in_session(session, ("intervals", connection_id, trunk, since, until, zone, step), count)
 
 
 def by_trunk(session: Session, connection_id: int, since: datetime, until: datetime) -> dict[str, TrunkFigures]:
@@ -106,21 +106,21 @@ def busy_hour(
 
 def _load(session: Session, connection_id: int, trunk: str | None, since: datetime, until: datetime) -> _Seizures:
     key = ("trunk", connection_id, trunk, since, until)
-    return remembered(session, key, lambda: _found(_packed(session, connection_id, trunk, since, until)))
+    return cached_in_session(session, key, lambda: _found(_packed(session, connection_id, trunk, since, until)))
 
 
-def _found(packed: Packed) -> _Seizures:
+def _found(packed: PackedRows) -> _Seizures:
     seizures = _columns(packed)
     return seizures, levels(seizures.at_s.astype(np.float64), seizures.end_s)
 
 
-def _packed(session: Session, connection_id: int, trunk: str | None, since: datetime, until: datetime) -> Packed:
+def _packed(session: Session, connection_id: int, trunk: str | None, since: datetime, until: datetime) -> PackedRows:
     """The seizures of the period, and those of the day before, which may last into it."""
     found = load_columns(session, "seizures", connection_id, since - LONGEST_CALL, until)
     return found if trunk is None else found.where(found.columns["trunk"] == found.code("trunk", trunk))
 
 
-def _columns(found: Packed) -> SeizureColumns:
+def _columns(found: PackedRows) -> SeizureColumns:
     of, names = found.columns, found.names["disposition"]
 
     def ended(*wanted: str) -> Flags:
@@ -128,16 +128,16 @@ def _columns(found: Packed) -> SeizureColumns:
         return found
 
     lasting = ended("", "ANSWERED") & np.isnan(of["duration_s"])
-    ends = of["at"] + np.maximum(np.nan_to_num(of["duration_s"]), 0)  # UNKNOWN_S counts as no time
+    ends = of["at"] + np.maximum(np.nan_to_num(of["duration_s"]), 0)  # UNKNOWN_DURATION_S counts as no time
     now = datetime.now(UTC).timestamp()
-    uncaused = of["cause"] < 0
+    uncaused, undecided = of["cause"] < 0, ended(*UNDECIDED_DISPOSITIONS)
     return SeizureColumns(
         at_s=of["at"],
         trunk=of["trunk"],
         outbound=of["outbound"],
         answered=ended("ANSWERED"),
-        effective=ended(*EFFECTIVE) | (np.isin(of["cause"], EFFECTIVE_CAUSES) & ~ended(*UNDECIDED)),
-        open=ended(*UNDECIDED),
+        effective=ended(*EFFECTIVE_DISPOSITIONS) | (np.isin(of["cause"], EFFECTIVE_CAUSES) & ~undecided),
+        open=undecided,
         unsure=ended("FAILED") & uncaused,
         cause=of["cause"],
         end_s=np.where(lasting & (of["at"] > now - LONGEST_CALL.total_seconds()), np.maximum(now, of["at"]), ends),

@@ -11,7 +11,7 @@ from sqlmodel import Session
 from pbx.analytics.formulas.callbacks import CallbackFigures, callback_figures, next_answer
 from pbx.analytics.formulas.intervals import Floats, Ints
 from pbx.analytics.formulas.queues import ABANDONED, TRANSFERRED, Flags, VisitColumns
-from pbx.analytics.packed_days import load_columns, number_key, remembered
+from pbx.analytics.packed_days import cached_in_session, load_columns, number_key
 from pbx.analytics.queues import FigureFilter, Selection, chosen_visits, load_visits
 from pbx.store.models import Table
 
@@ -179,7 +179,7 @@ def _is_abandoned(visits: VisitColumns) -> Flags:
 
 def _abandoned(session: Session, wanted: FigureFilter) -> tuple[VisitColumns, Ints, Ints, Floats]:
     """All selected visits, the indexes of the abandoned ones, when these ended, and when each caller was reached."""
-    return remembered(session, ("abandoned", wanted), lambda: _find_abandoned(session, wanted))
+    return cached_in_session(session, ("abandoned", wanted), lambda: _find_abandoned(session, wanted))
 
 
 def _find_abandoned(session: Session, wanted: FigureFilter) -> tuple[VisitColumns, Ints, Ints, Floats]:

@@ -29,11 +29,11 @@ from pbx.charts.layout import (
 from pbx.formatting import DIRECTIONS, date_text, duration_text
 
 BAR_SHARE = 0.8  # of its interval
-WAYS = ("inbound", "outbound", "internal", "unknown")
+DIRECTION_ORDER = ("inbound", "outbound", "internal", "unknown")
 DAY_HOURS = 24
 
 
-class Named(NamedTuple):
+class NamedValue(NamedTuple):
     """A bar: the query string that selects its calls (`key`), its label, its length and its hover text."""
 
     key: str
@@ -55,7 +55,7 @@ class ActivitySpan(NamedTuple):
     calls_joined: tuple[datetime, datetime] | None = None
 
 
-def way_bars(
+def direction_bars(
     counts: Sequence[tuple[datetime, datetime, Mapping[str, int]]],
     frame: TimeFrame,
     *,
@@ -68,9 +68,9 @@ def way_bars(
     calls: from and until in epoch seconds, direction.
     """
     figure = new_figure(frame.palette, frame.zone, frame.span, LINE_HEIGHT_PX + 20)
-    shown = [way for way in WAYS if any(ways.get(way) for _, _, ways in counts)]
-    colours = dict(zip(WAYS, (*frame.palette.lines[:3], frame.palette.idle), strict=True))
-    for way, hatching in zip(WAYS, ("", "/", ".", "x"), strict=True):
+    shown = [way for way in DIRECTION_ORDER if any(ways.get(way) for _, _, ways in counts)]
+    colours = dict(zip(DIRECTION_ORDER, (*frame.palette.lines[:3], frame.palette.idle), strict=True))
+    for way, hatching in zip(DIRECTION_ORDER, ("", "/", ".", "x"), strict=True):
         of_way = [item for item in counts if item[2].get(way)]
         if way not in shown:
             continue
@@ -100,7 +100,7 @@ def way_bars(
 
 
 def named_bars(
-    bars: Sequence[Named], *, title: str, unit: str, palette: Palette, zone: tzinfo, durations: bool = False
+    bars: Sequence[NamedValue], *, title: str, unit: str, palette: Palette, zone: tzinfo, durations: bool = False
 ) -> go.Figure:
     """Draw a horizontal bar for each name, the first at the top; a bar's customdata begins with its key.
 
@@ -136,7 +136,7 @@ def named_bars(
     return figure
 
 
-def named_alt(title: str, bars: Sequence[Named], *, durations: bool = False) -> str:
+def named_alt(title: str, bars: Sequence[NamedValue], *, durations: bool = False) -> str:
     """Alternative text for `named_bars`; with `durations` the values are seconds."""
     values = ", ".join(
         f"{bar.label} {duration_text(bar.value) if durations else f'{bar.value:,.0f}'}" for bar in bars[:5]
@@ -144,8 +144,8 @@ def named_alt(title: str, bars: Sequence[Named], *, durations: bool = False) -> 
     return f"{title}: {values or 'no data'}."
 
 
-def way_alt(title: str, counts: Sequence[tuple[datetime, datetime, Mapping[str, int]]], zone: tzinfo) -> str:
-    """Alternative text for `way_bars`."""
+def direction_alt(title: str, counts: Sequence[tuple[datetime, datetime, Mapping[str, int]]], zone: tzinfo) -> str:
+    """Alternative text for `direction_bars`."""
     total = sum(sum(ways.values()) for _, _, ways in counts)
     if not total:
         return f"{title}: no calls."

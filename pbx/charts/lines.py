@@ -27,15 +27,15 @@ from pbx.charts.layout import (
 from pbx.formatting import count_text, duration_text, moment_text
 
 Series = Mapping[str, Sequence[tuple[datetime, float]]]
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 
-class HeldValue(NamedTuple, Generic[T]):
+class HeldValue(NamedTuple, Generic[_T]):
     """A value that held from one moment to another."""
 
     start: datetime
     end: datetime
-    value: T
+    value: _T
 
 
 def line_chart(
@@ -145,7 +145,7 @@ def band_alt(histories: Mapping[str, Sequence[tuple[datetime, str]]], gaps: Sequ
     return f"State of each trunk over time: {', '.join(last) or 'no data'}. {count_text(len(gaps), 'gap')}."
 
 
-def _pieces(points: Sequence[tuple[datetime, T]], frame: TimeFrame) -> Iterator[HeldValue[T]]:
+def _pieces(points: Sequence[tuple[datetime, _T]], frame: TimeFrame) -> Iterator[HeldValue[_T]]:
     """How long each value held: until the next snapshot, with any gaps cut out."""
     gaps = sorted(frame.gaps)
     ends = [at for at, _ in points[1:]] + [frame.span[1]]

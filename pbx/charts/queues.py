@@ -36,7 +36,7 @@ from pbx.charts.layout import (
 )
 from pbx.formatting import OUTCOMES, WEEKDAYS, count_text, zone_text
 
-KINDS = {"answered": "Answered", "abandoned": "Abandoned", "other": "Other outcomes"}
+OUTCOME_GROUPS = {"answered": "Answered", "abandoned": "Abandoned", "other": "Other outcomes"}
 SERVICE_LEVELS: dict[str, Callable[[QueueFigures], Ratio]] = {
     "Service level (answered calls)": lambda figures: figures.sl_answered,
     "Service level (answered + abandoned)": lambda figures: figures.sl_inclusive,
@@ -64,7 +64,7 @@ def volume_bars(
     figure = new_figure(frame.palette, frame.zone, frame.span, LINE_HEIGHT_PX + 30)
     observed = _with_data(intervals, frame.gaps, frame.now)
     unfinished = [is_unfinished(item.start_at, item.end_at, frame.now) for item in observed]
-    for kind, name in KINDS.items():
+    for kind, name in OUTCOME_GROUPS.items():
         figure.add_bar(
             x=[_middle(item, frame.zone) for item in observed],
             y=[_count(item.figures, kind) for item in observed],
@@ -144,7 +144,7 @@ def wait_bars(buckets: Sequence[WaitBucket], *, zone: tzinfo, palette: Palette) 
     figure = new_figure(palette, zone, (now, now), LINE_HEIGHT_PX + 50)
     names = [_bucket_text(bucket) for bucket in buckets]
     total = sum(bucket.answered + bucket.abandoned + bucket.other for bucket in buckets)
-    for kind, name in KINDS.items():
+    for kind, name in OUTCOME_GROUPS.items():
         counts = [int(getattr(bucket, kind)) for bucket in buckets]
         figure.add_bar(
             x=names,

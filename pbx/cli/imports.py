@@ -82,10 +82,10 @@ def _import(
         from pbx.imports.job import NothingImported
         from pbx.jobs.worker import run_inline
         from pbx.settings import require_real_data
-        from pbx.store.job_queue import needed_connection
+        from pbx.store.job_queue import required_connection
 
         require_real_data(settings)
-        needed_connection(engine, settings)
+        required_connection(engine, settings)
         options = {"kind": kind} | options | parse_time_range(since, until)
         for file in files:
             check_exists(file)

@@ -30,7 +30,7 @@ from pbx.operating_system import replace_file, stop_child
 from pbx.process_lock import try_process_lock
 from pbx.settings import DEMO_MARK, DEMO_PBX, Settings, demo_mark, demo_settings
 from pbx.store.engine import open_engine
-from pbx.store.job_queue import needed_connection
+from pbx.store.job_queue import required_connection
 from pbx.store.models import JobKind
 
 HISTORY = timedelta(days=30)
@@ -92,7 +92,7 @@ class _DemoProcess:
             try:
                 self._write_first_history(engine, settings)
                 ready(pbx.ami_port, pbx.ari_port)
-                self._keep_running(engine, needed_connection(engine, settings).id, pbx.recordings)
+                self._keep_running(engine, required_connection(engine, settings).id, pbx.recordings)
             finally:
                 self._stop_worker()
                 engine.dispose()
@@ -113,7 +113,7 @@ class _DemoProcess:
         """Write the missing history of the last days, then the mark. Earlier days follow while the demo runs."""
         gc.collect()
         gc.freeze()  # the collector needn't visit imported modules while the history is written
-        now, connection_id = datetime.now(UTC), needed_connection(engine, settings).id
+        now, connection_id = datetime.now(UTC), required_connection(engine, settings).id
         if self._mark:
             fill_gaps(engine, connection_id, now - HISTORY, now)
         else:

@@ -16,9 +16,9 @@ from sqlalchemy import Connection
 from pbx.asterisk.ami.client import AmiClient
 from pbx.asterisk.ami.queries import take_snapshot
 from pbx.asterisk.formats.cdr import Clock, UnreadableRow, learn_clock, local_moment, parse_cdr_row
-from pbx.asterisk.formats.master_csv import Layout, join_lines, layout_of, link_legs, parse_master_csv_line
+from pbx.asterisk.formats.master_csv import CsvLayout, join_lines, layout_of, link_legs, parse_master_csv_line
 from pbx.errors import PbxError
-from pbx.imports.cdr_database import ANY_ZONE, CdrTable, RowBatch, local_time, seconds_of
+from pbx.imports.cdr_database import MAX_UTC_OFFSET, CdrTable, RowBatch, local_time, seconds_of
 from pbx.imports.databases import open_source, source_url
 from pbx.imports.files import leave_out_blank, read_lines
 from pbx.imports.run import ImportRun, RowCounts, chunks
@@ -137,7 +137,7 @@ def import_cdr_file(run: ImportRun, path: Path) -> CdrResult:
 
 
 def _read_rows(
-    stream: BinaryIO, position: int, layout: Layout, *, to_the_end: bool
+    stream: BinaryIO, position: int, layout: CsvLayout, *, to_the_end: bool
 ) -> Iterator[tuple[list[bytes], int]]:
     """Blocks of complete rows without the header, each with the position after it."""
     unfinished: list[bytes] = []
@@ -151,7 +151,7 @@ def _read_rows(
 
 
 def _parse_lines(
-    lines: Sequence[bytes], layout: Layout, store: _LegStore, cursor: ImportCursor
+    lines: Sequence[bytes], layout: CsvLayout, store: _LegStore, cursor: ImportCursor
 ) -> tuple[list[Leg], set[str]]:
     """The legs of a file's rows, each row counted by the cursor, and the uniqueids of those that have a linkedid."""
     numbered: list[tuple[int, CdrRow]] = []
@@ -243,7 +243,10 @@ class _TableImport:
         since, until = within.since or datetime.fromtimestamp(0, UTC), within.until or datetime.now(UTC) + _OVERLAP
         # Wide enough for any zone: legs outside the range are left out once their time is understood.
         return self.table.batches(
-            *(at.astimezone(UTC).replace(tzinfo=None) + by for at, by in ((since, -ANY_ZONE), (until, ANY_ZONE)))
+            *(
+                at.astimezone(UTC).replace(tzinfo=None) + by
+                for at, by in ((since, -MAX_UTC_OFFSET), (until, MAX_UTC_OFFSET))
+            )
         )
 
     def _count_new(self, rows: Sequence[CdrRow]) -> list[tuple[int | None, CdrRow]]:

@@ -13,7 +13,7 @@ from pbx.errors import DataError
 from pbx.imports.databases import holds_latin1
 from pbx.text_encoding import repair
 
-ANY_ZONE = timedelta(hours=15)  # no time zone is further from UTC
+MAX_UTC_OFFSET = timedelta(hours=15)  # no time zone is further from UTC
 _WANTED_ROWS, _MAX_ROWS = 20_000, 50_000  # per statement; all of them are held in memory
 _MIN_STEP, _MAX_STEP = timedelta(minutes=1), timedelta(days=366)  # time range of one statement
 _SECOND = timedelta(seconds=1)

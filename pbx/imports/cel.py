@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 
 from pbx.asterisk.formats.cdr import UnreadableRow, local_moment
 from pbx.asterisk.formats.cel import CallEvents, add_row, with_events
-from pbx.imports.cdr_database import ANY_ZONE, CelTable, local_time, seconds_of
+from pbx.imports.cdr_database import MAX_UTC_OFFSET, CelTable, local_time, seconds_of
 from pbx.imports.databases import open_source, source_url
 from pbx.imports.run import ImportRun, RowCounts, chunks
 from pbx.imports.time_range import TimeRange
@@ -66,8 +66,8 @@ def _bounds(within: TimeRange, cursor: ImportCursor) -> tuple[datetime | None, d
     """The local times to read from and up to; those of a time range are wide enough for any zone."""
     if not within:
         return (local_time(cursor.position) - _OVERLAP if cursor.position else None), None
-    since = within.since.astimezone(UTC).replace(tzinfo=None) - ANY_ZONE if within.since else None
-    return since, within.until.astimezone(UTC).replace(tzinfo=None) + ANY_ZONE if within.until else None
+    since = within.since.astimezone(UTC).replace(tzinfo=None) - MAX_UTC_OFFSET if within.since else None
+    return since, within.until.astimezone(UTC).replace(tzinfo=None) + MAX_UTC_OFFSET if within.until else None
 
 
 def _events_by_call(

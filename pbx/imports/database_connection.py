@@ -50,7 +50,7 @@ _FIXES = (  # by the message of a server or driver
 )
 
 
-class Guard:
+class StatementGuard:
     """Shuts down a socket after a time limit, which ends whatever waits on it."""
 
     def __init__(self, line: socket.socket) -> None:
@@ -81,7 +81,7 @@ class Guard:
             self._line.shutdown(socket.SHUT_RDWR)
 
 
-def connect_mysql(label: str, options: dict[str, Any], limit_s: float) -> tuple[Any, Guard]:
+def connect_mysql(label: str, options: dict[str, Any], limit_s: float) -> tuple[Any, StatementGuard]:
     """A connection of PyMySQL, and its guard, which is still armed.
 
     Raises Unreachable when the server isn't MySQL, Deadline when the login takes too long, SettingsError when the user
@@ -98,7 +98,7 @@ def connect_mysql(label: str, options: dict[str, Any], limit_s: float) -> tuple[
         problem = f"A certificate or key in the database's address can't be used: {error.strerror or error}."
         raise SettingsError(problem, "Check the paths after the ? in the address.") from None
     line = _reach(label, connection, limit_s)
-    guard = Guard(line.dup())
+    guard = StatementGuard(line.dup())
     try:
         _check_hello(label, line, until)
         guard.arm(until - time.monotonic())
@@ -116,9 +116,9 @@ def connect_mysql(label: str, options: dict[str, Any], limit_s: float) -> tuple[
     return connection, guard
 
 
-def guard_of(connection: Any) -> Guard:
+def guard_of(connection: Any) -> StatementGuard:
     """The guard of an open connection of psycopg."""
-    return Guard(socket.fromfd(connection.fileno(), socket.AF_INET, socket.SOCK_STREAM))
+    return StatementGuard(socket.fromfd(connection.fileno(), socket.AF_INET, socket.SOCK_STREAM))
 
 
 def clear_error(label: str, url: URL, error: DBAPIError) -> PbxError:

@@ -15,7 +15,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 from sqlalchemy.pool import NullPool
 
 from pbx.errors import DataError, SettingsError
-from pbx.imports.database_connection import Guard, clear_error, connect_mysql, guard_of, too_slow
+from pbx.imports.database_connection import StatementGuard, clear_error, connect_mysql, guard_of, too_slow
 from pbx.store.engine import reading
 from pbx.store.import_cursors import ImportCursor, ImportKind, load_cursors
 from pbx.text_encoding import decode
@@ -28,7 +28,7 @@ _DRIVERS = {
     "sqlite": "sqlite",
 }
 QUEUE_LOGS = ("queue_log", "queuelog")
-STATEMENT_S = 600  # limit of one statement
+STATEMENT_TIMEOUT_S = 600  # limit of one statement
 _CONNECT_S = 10
 _INVALID = (
     TypeError,
@@ -92,7 +92,7 @@ def history_tables(connection: Connection) -> set[str]:
 
 
 @contextmanager
-def open_source(url: URL, statement_s: int = STATEMENT_S) -> Iterator[Engine]:
+def open_source(url: URL, statement_s: int = STATEMENT_TIMEOUT_S) -> Iterator[Engine]:
     """Open a database for reading. Each statement is a transaction of its own, so no lock is held in between.
 
     The login may take 10 s and each statement `statement_s`. Raises SettingsError for a host or an option
@@ -121,10 +121,10 @@ def open_source(url: URL, statement_s: int = STATEMENT_S) -> Iterator[Engine]:
         ) from None
     except _INVALID:
         raise _invalid_address() from None
-    guards: list[Guard] = []
+    guards: list[StatementGuard] = []
 
     def connect(dialect: Any, _record: object, arguments: Any, options: Any) -> Any:
-        guard: Guard | None
+        guard: StatementGuard | None
         try:
             if kind == "mysql":
                 connection, guard = connect_mysql(label, options, connect_s)

@@ -17,9 +17,9 @@ from pbx.imports.databases import QUEUE_LOGS, history_tables, open_source, sourc
 from pbx.imports.file_types import FileKind, check_not_empty, is_empty, kind_of
 from pbx.imports.queue_log_database import import_queue_log_database
 from pbx.imports.queue_log_files import import_queue_log_files
-from pbx.imports.run import ImportRun, SourceResult, failure_of
+from pbx.imports.run import ImportRun, SourceResult, failure_text
 from pbx.imports.time_range import TimeRange
-from pbx.imports.uploads import delete_uploads, sweep_uploads
+from pbx.imports.uploads import delete_orphaned_uploads, delete_uploads
 from pbx.progress import Progress
 from pbx.settings import Settings, require_real_data
 from pbx.store.engine import reading
@@ -76,7 +76,7 @@ def import_history(
     finally:
         if files and not stop.is_set():  # a stopped job runs again and needs its files
             delete_uploads(settings, files)
-            sweep_uploads(settings, _files_of_jobs(engine))
+            delete_orphaned_uploads(settings, _files_of_jobs(engine))
     pack_history(engine, active.id, stop)
     sources = [result.model_dump() for result in results]
     if sources and all(source["failure"] for source in sources):
@@ -136,7 +136,7 @@ def _read_schema(address: str, read: Callable[[Connection], set[str]]) -> set[st
 
 
 def _failed(path: Path, kind: FileKind | Literal[""], error: DataError) -> SourceResult:
-    return SourceResult(kind=kind, source=path.name, failure=failure_of(path, error))
+    return SourceResult(kind=kind, source=path.name, failure=failure_text(path, error))
 
 
 def _address(engine: Engine, settings: Settings, active: ActiveConnection, label: str | None) -> str:

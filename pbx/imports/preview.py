@@ -20,12 +20,15 @@ from pbx.imports.databases import QUEUE_LOGS, history_tables, open_source, sourc
 from pbx.imports.queue_log_database import count_queue_log
 from pbx.store.pbx_connections import ActiveConnection
 
-ANSWER_S = 3  # limit for the database to answer at all
-STATEMENT_S = 0.5  # limit for counting rows, and for finding the newest call
-_STATEMENT_MS = int(STATEMENT_S * 1000)
-_FEW = 200_000  # rows that any database can count within STATEMENT_S
+CONNECT_TIMEOUT_S = 3  # limit for the database to answer at all
+STATEMENT_TIMEOUT_S = 0.5  # limit for counting rows, and for finding the newest call
+_STATEMENT_MS = int(STATEMENT_TIMEOUT_S * 1000)
+_FEW = 200_000  # rows that any database can count within STATEMENT_TIMEOUT_S
 _LIMITS = {  # MariaDB from 10.1, or MySQL from 5.7; older ones have no limit
-    "mysql": (f"SET SESSION max_statement_time = {STATEMENT_S}", f"SET SESSION max_execution_time = {_STATEMENT_MS}"),
+    "mysql": (
+        f"SET SESSION max_statement_time = {STATEMENT_TIMEOUT_S}",
+        f"SET SESSION max_execution_time = {_STATEMENT_MS}",
+    ),
     "postgresql": (f"SET statement_timeout = {_STATEMENT_MS}",),
 }
 _ESTIMATES = {
@@ -59,7 +62,7 @@ def preview_history(engine: Engine, active: ActiveConnection, address: str) -> d
     """
     url = source_url(address)
     cursor_of = partial(table_cursor, engine, active.id)
-    with open_source(url, ANSWER_S) as source, source.connect() as connection:
+    with open_source(url, CONNECT_TIMEOUT_S) as source, source.connect() as connection:
         tables = history_tables(connection)
         previews, statements = {}, _LimitedStatements(connection)
         if "cdr" in tables:
@@ -74,7 +77,7 @@ def preview_history(engine: Engine, active: ActiveConnection, address: str) -> d
 
 
 class _LimitedStatements:
-    """Runs statements and cancels those that take the database longer than STATEMENT_S."""
+    """Runs statements and cancels those that take the database longer than STATEMENT_TIMEOUT_S."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection, self._kind = connection, connection.dialect.name
@@ -112,7 +115,7 @@ class _LimitedStatements:
     def _try(self, statement: Callable[[], Any]) -> Any:
         """The result of a statement; None when it takes too long."""
         raw: Any = self._connection.connection.driver_connection
-        until = time.monotonic() + STATEMENT_S
+        until = time.monotonic() + STATEMENT_TIMEOUT_S
         if self._kind == "sqlite":  # which has no limit of its own
             raw.set_progress_handler(lambda: time.monotonic() > until, _STEPS)
         elif self._limit:

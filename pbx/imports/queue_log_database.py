@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Integer, MetaData, Select, Table, func, selec
 from sqlalchemy.dialects import mysql
 from sqlalchemy.types import Date, DateTime, Numeric
 
-from pbx.asterisk.formats.queue_log import QueueEvent, UnreadableLine, ordered, parse_queue_log_row
+from pbx.asterisk.formats.queue_log import QueueEvent, UnreadableLine, in_order, parse_queue_log_row
 from pbx.errors import DataError
 from pbx.imports.databases import QUEUE_LOGS, holds_latin1, open_source, source_url, tables_of
 from pbx.imports.queue_log_writer import QueueLogResult, QueueLogWriter
@@ -135,7 +135,7 @@ def _fold_rows(
         events.append(event)
         if not read_until_s - _OVERLAP_S <= event.at_s <= read_until_s:
             cursor.rows, result.rows = cursor.rows + 1, result.rows + 1
-    for event in events if table.id is not None else ordered(events):
+    for event in events if table.id is not None else in_order(events):
         writer.fold.add(event)
     now_s = datetime.now(UTC).timestamp() + 86_400  # a row from the future must not hide rows written before then
     return max((event.at_s for event in events if event.at_s < now_s), default=0)

@@ -14,7 +14,7 @@ from pbx.asterisk.formats.queue_log import UnreadableLine, parse_queue_log_line
 from pbx.errors import UnreadableFile
 from pbx.imports.files import open_history, read_lines
 from pbx.imports.queue_log_writer import QueueLogResult, QueueLogWriter
-from pbx.imports.run import ImportRun, failure_of
+from pbx.imports.run import ImportRun, failure_text
 from pbx.imports.visits_from_queue_log import QueueLogFold
 from pbx.store.engine import reading
 from pbx.store.visits import open_visits
@@ -53,7 +53,7 @@ def _import_file(run: ImportRun, fold: QueueLogFold, path: Path) -> QueueLogResu
                 if run.stopped:
                     break
     except UnreadableFile as error:
-        failure = failure_of(path, error)
+        failure = failure_text(path, error)
     result = writer.finish() if writer else QueueLogResult(source=path.name)
     result.failure = failure
     return result

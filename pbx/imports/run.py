@@ -24,7 +24,7 @@ from pbx.store.import_cursors import ImportCursor, ImportKind, load_cursors, mov
 from pbx.store.pbx_connections import ActiveConnection
 from pbx.store.recordings import utc_offset_s
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 
 class SourceResult(BaseModel):
@@ -150,11 +150,11 @@ class ImportRun:
             return load_cursors(session, self.connection_id, kind)
 
 
-def failure_of(path: Path, error: DataError) -> str:
+def failure_text(path: Path, error: DataError) -> str:
     """Why a file could not be read and what to do, with the file's name instead of its full path."""
     return error.advice.replace(str(path), path.name)
 
 
-def chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+def chunks(items: Sequence[_T], size: int) -> Iterator[Sequence[_T]]:
     """The items in runs of `size`, the last one shorter. Each run is stored in a transaction of its own."""
     return (items[start : start + size] for start in range(0, len(items), size))

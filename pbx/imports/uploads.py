@@ -51,7 +51,7 @@ def delete_uploads(settings: Settings, paths: Sequence[Path]) -> None:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def sweep_uploads(settings: Settings, needed: set[Path]) -> None:
+def delete_orphaned_uploads(settings: Settings, needed: set[Path]) -> None:
     """Delete folders of data/imports that are older than a day and that no job needs."""
     needed_folders = {path.parent.parent for path in needed}
     for folder in settings.imports_dir.resolve().glob("*"):

@@ -10,8 +10,8 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
-from pbx.asterisk.formats.queue_log import NOBODY, QueueEvent, number, numbers
-from pbx.asterisk.formats.transfers import handed_over, made_before
+from pbx.asterisk.formats.queue_log import NO_NAMES, QueueEvent, number, numbers
+from pbx.asterisk.formats.transfers import is_older_channel, with_caller_of
 from pbx.model.history import AgentEvent, AgentEventKind, Ring, Visit, VisitOutcome
 
 LOST_AFTER_S = 86_400  # a visit without any event for this long has ended unrecorded
@@ -39,7 +39,7 @@ _EXITS: dict[str, VisitOutcome] = {
 }
 
 
-class Folded(NamedTuple):
+class FoldedHistory(NamedTuple):
     """The results of folding a part of queue_log. `visits` includes visits in progress with their state so far."""
 
     visits: list[Visit]
@@ -110,7 +110,7 @@ class QueueLogFold:
         self._now_s = event.at_s
         handler(event)
 
-    def take(self, *, at_end: bool = False) -> Folded:
+    def take(self, *, at_end: bool = False) -> FoldedHistory:
         """The results since the last call. `at_end`: no events follow, so results that were held back are included."""
         if at_end:
             self._settle_pause_all()
@@ -119,13 +119,13 @@ class QueueLogFold:
             if current.changed:
                 current.changed = False
                 self._visits.append(current.visit)
-        results = Folded(self._visits, self._rings, self._changes)
+        results = FoldedHistory(self._visits, self._rings, self._changes)
         self._visits, self._rings, self._changes = [], [], []
         return results
 
     def _enter(self, event: QueueEvent) -> None:
         """ENTERQUEUE url|callerid|position; the URL may hold anything, releases before 1.6 wrote no position."""
-        if event.callid in NOBODY:
+        if event.callid in NO_NAMES:
             return
         key = (event.callid, event.queue)
         joined_at = _moment(event.at_s)
@@ -210,7 +210,7 @@ class QueueLogFold:
             ended_at=_moment_after(event.at_s, connected_at, talk),
             wait_s=hold,
             talk_s=talk,
-            agent=event.agent if event.agent not in NOBODY else visit.agent,
+            agent=event.agent if event.agent not in NO_NAMES else visit.agent,
             original_position=_int(position) or visit.original_position,
             ended_by=ended_by,
             target=target,
@@ -249,10 +249,10 @@ class QueueLogFold:
 
     def _change(self, event: QueueEvent) -> None:
         """ADDMEMBER [PAUSED], PAUSE reason …; the reason keeps every |. A queue of NONE is all of them."""
-        if event.agent in NOBODY:
+        if event.agent in NO_NAMES:
             return
         kind = _CHANGES[event.name]
-        queue = "" if event.queue in NOBODY else event.queue
+        queue = "" if event.queue in NO_NAMES else event.queue
         reason = event.data if kind in ("pause", "unpause") else ""
         change = AgentEvent(_moment(event.at_s), event.agent, queue, kind, reason)
         if event.name in ("PAUSEALL", "UNPAUSEALL"):
@@ -276,7 +276,7 @@ class QueueLogFold:
 
     def _did(self, event: QueueEvent) -> None:
         """DID number, which a dialplan writes before or after the caller joins; it applies to the entire call."""
-        if event.callid in NOBODY or not event.data:
+        if event.callid in NO_NAMES or not event.data:
             return
         for (callid, _), current in self._open.items():
             if callid == event.callid and current.visit.did != event.data:
@@ -312,7 +312,7 @@ class QueueLogFold:
 
         `connected`: whether the event belongs to a visit with an agent. `hold_s`: the wait of that visit.
         """
-        if event.callid in NOBODY:
+        if event.callid in NO_NAMES:
             return None
         key = (event.callid, event.queue)
         current = self._open.get(key)
@@ -345,7 +345,7 @@ class QueueLogFold:
             and (
                 (current.visit.agent, current.visit.wait_s) == (event.agent, hold_s)
                 if connected
-                else since_s is not None and made_before(event.callid, current.key[0])
+                else since_s is not None and is_older_channel(event.callid, current.key[0])
             )
         ]
         if len(found) != 1:
@@ -364,7 +364,7 @@ class QueueLogFold:
             current.key = (swapped[current.key[0]], current.key[1])
             self._open[current.key] = current
             if talked is not None and not current.connected:
-                current.visit = handed_over(current.visit, talked)
+                current.visit = with_caller_of(current.visit, talked)
                 current.changed = True
 
     def _close(self, current: _UnfinishedVisit, outcome: VisitOutcome) -> None:

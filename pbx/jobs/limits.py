@@ -17,7 +17,7 @@ from pbx.progress import Progress, Stop
 from pbx.store.models import JobKind
 
 POLL_S = 0.1
-END_S = 5.0  # how long a stopped job can take to clean up
+STOP_TIMEOUT_S = 5.0  # how long a stopped job can take to clean up
 
 log = logging.getLogger("pbx.worker")
 
@@ -80,7 +80,7 @@ def run_limited(
     finally:  # ended, stopped, past its limit, or interrupted by Ctrl-C
         if thread.is_alive():
             own.set()
-            thread.join(END_S)
+            thread.join(STOP_TIMEOUT_S)
     if failure and not own.is_set():
         raise failure[0]
     if own.is_set() and not stop.is_set():

@@ -29,15 +29,15 @@ from pbx.store.engine import open_engine, reading, writing
 from pbx.store.job_rows import end_job, fail_job, report_progress
 from pbx.store.models import Job, JobKind, RecordingRow, now
 from pbx.store.pbx_connections import ActiveConnection, active_connection
-from pbx.transcription.supervisor import TranscriberSupervisor, ask_language_server
+from pbx.transcription.supervisor import TranscriberSupervisor, summarise_waiting
 
 POLL_S = 1.0  # how often the worker looks for work
 PROGRESS_S = 1.0  # minimum time between two stored progress reports
-END_S = 8.0  # how long a stopping worker waits for its jobs to stop
-SUMMARY_POLL_S = 20.0  # how often the worker looks for transcripts without a summary from the language server
-PACK_POLL_S = 60.0  # how often past days are packed for the figures
-ALERTS_LOOK_S = 15.0  # how often alerts are updated and sent
-LISTED_FAILURES = 100  # maximum number of failed recordings in a job's result
+STOP_TIMEOUT_S = 8.0  # how long a stopping worker waits for its jobs to stop
+SUMMARY_INTERVAL_S = 20.0  # how often the worker looks for transcripts without a summary from the language server
+PACKING_INTERVAL_S = 60.0  # how often past days are packed for the figures
+ALERTS_INTERVAL_S = 15.0  # how often alerts are updated and sent
+MAX_LISTED_FAILURES = 100  # maximum number of failed recordings in a job's result
 
 log = logging.getLogger("pbx.worker")
 
@@ -127,7 +127,7 @@ def run_inline(
     Raises SettingsError if no PBX is set up, DataError if a job of this kind is already running, and any exception that
     the job raises.
     """
-    active = queue.needed_connection(engine, settings)
+    active = queue.required_connection(engine, settings)
     if options.get("dry_run"):  # a dry run changes nothing, so no job is recorded
         return JOBS[kind](JobRun(engine, settings, active, options, progress, Stop()))
     with take_process_lock(settings.pbx_data_dir, "here") as slot:
@@ -207,9 +207,9 @@ class Worker:
         acts: dict[str, tuple[Callable[[], bool], float]] = {
             kind: (partial(self._run_next, kind), POLL_S) for kind in JOBS
         } | {
-            "summaries": (lambda: ask_language_server(self._engine, self._settings), SUMMARY_POLL_S),
-            "packs": (self._pack_past_days, PACK_POLL_S),
-            "alerts": (self._update_alerts, ALERTS_LOOK_S),
+            "summaries": (lambda: summarise_waiting(self._engine, self._settings), SUMMARY_INTERVAL_S),
+            "packs": (self._pack_past_days, PACKING_INTERVAL_S),
+            "alerts": (self._update_alerts, ALERTS_INTERVAL_S),
         }
         if self._settings.freepbx_watch:
             acts["watch"] = (self._listen, POLL_S)
@@ -225,7 +225,7 @@ class Worker:
         finally:
             self._stop.set()
             self._guarded(self._stop_transcriber)
-            deadline = time.monotonic() + END_S
+            deadline = time.monotonic() + STOP_TIMEOUT_S
             for thread in threads:
                 thread.join(max(0.0, deadline - time.monotonic()))
         if self._slot.lost:  # in a new directory, another worker can have this name
@@ -243,7 +243,7 @@ class Worker:
             if active is not None:
                 self._transcriber.run_all(active, self._stop)
                 pack_history(self._engine, active.id, self._stop)
-            while not self._stop.is_set() and ask_language_server(self._engine, self._settings):
+            while not self._stop.is_set() and summarise_waiting(self._engine, self._settings):
                 pass
             self._guarded(self._update_alerts)
         finally:
@@ -383,7 +383,7 @@ def record_end(
             fail_job(session, worker, job_id, error)
         else:
             stored = {
-                key: value[:LISTED_FAILURES] if key == "failed" else value for key, value in (result or {}).items()
+                key: value[:MAX_LISTED_FAILURES] if key == "failed" else value for key, value in (result or {}).items()
             }
             end_job(session, worker, job_id, stored)
     return True

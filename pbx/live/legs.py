@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from pbx.asterisk.ami.protocol import Message
-from pbx.asterisk.ami.values import integer, known, seconds, unescape
+from pbx.asterisk.ami.values import integer, seconds, unescape, without_placeholder
 from pbx.model.channels import is_from_outside, is_local, is_to_outside, peer_of, trunks_of
 from pbx.model.hangup_causes import CAUSE_DISPOSITIONS
 from pbx.model.history import Leg
@@ -144,7 +144,7 @@ class LiveLegs:
         name, dst_name = message.get("Channel"), message.get("DestChannel")
         queue = self._queue_of(src)
         exten = message.get("Exten")
-        context, caller = message.get("Context"), known(message.get("CallerIDNum"))
+        context, caller = message.get("Context"), without_placeholder(message.get("CallerIDNum"))
         goes_out = is_to_outside(context)  # FreePBX has replaced the caller's number with the one that the call shows
         trunk, onward_trunk = trunks_of(
             name, dst_name, root.context if root is channel else "", self.trunks, to_outside=goes_out
@@ -162,7 +162,7 @@ class LiveLegs:
             last_app="Queue" if queue else "Dial",
             started_at=at if channel.dials else min(channel.began_at, at),
             recording_file=channel.recording_file,
-            from_name=unescape(known(message.get("CallerIDName"))) or channel.caller_name,
+            from_name=unescape(without_placeholder(message.get("CallerIDName"))) or channel.caller_name,
             onward_trunk=onward_trunk,
             outbound_number=caller if goes_out else "",
         )
@@ -275,8 +275,8 @@ def _channel(message: Message, at: datetime, *, complete: bool = True) -> _Chann
         linkedid=message.get("Linkedid") or message.get("Uniqueid"),
         exten=message.get("Exten"),
         context=message.get("Context"),
-        caller=known(message.get("CallerIDNum")),
-        caller_name=unescape(known(message.get("CallerIDName"))),
+        caller=without_placeholder(message.get("CallerIDNum")),
+        caller_name=unescape(without_placeholder(message.get("CallerIDName"))),
         began_at=at,
         complete=complete,
         up_at=at if message.get("ChannelState") == _UP else None,

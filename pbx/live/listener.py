@@ -42,16 +42,16 @@ from pbx.store.listening_spans import end_spans, open_legs
 from pbx.store.pbx_connections import ActiveConnection, active_connection
 from pbx.store.visits import open_visits
 
-ROLE = "watch"
-SLOT = "watch-0"
+LISTENER_ROLE = "watch"
+LISTENER_SLOT = "watch-0"
 EVENTS_LIMIT = 50_000  # events that may wait for this thread; more are dropped, and cause a gap
 HAND_OVER_S = 0.25  # how often updates go to the writer
 KEEPALIVE_S = 5.0
 SYNC_AFTER_S = 3.0  # a recording is complete a moment after the call
 SYNC_EVERY_S, MAX_SYNC_EVERY_S = 10.0, 300.0
 MISSED_AFTER_S = 5  # a call or visit this old without any event was missed
-CLOCK_SET_S = 5.0  # a larger change of the offset means that the PBX's clock was set, not that its reply was late
-CHECK_S = 2.0  # how often to check whether another PBX was set up
+CLOCK_CHANGE_S = 5.0  # a larger change of the offset means that the PBX's clock was set, not that its reply was late
+CONNECTION_CHECK_S = 2.0  # how often to check whether another PBX was set up
 RETRY_S, MAX_RETRY_S = 2.0, 60.0
 
 log = logging.getLogger("pbx.watch")
@@ -59,7 +59,7 @@ log = logging.getLogger("pbx.watch")
 
 def listener_alive(settings: Settings) -> bool:
     """Whether a listener runs for this data directory. Cheap: it checks one lock."""
-    return anyone_alive(settings.pbx_data_dir, ROLE)
+    return anyone_alive(settings.pbx_data_dir, LISTENER_ROLE)
 
 
 def keep_listening(
@@ -79,11 +79,11 @@ def keep_listening(
         try:
             active = active_connection(engine, settings)
             if active is None or not active.connection.ami_username:
-                stop.wait(CHECK_S)
+                stop.wait(CONNECTION_CHECK_S)
                 continue
-            held = slot or try_process_lock(settings.pbx_data_dir, SLOT)
+            held = slot or try_process_lock(settings.pbx_data_dir, LISTENER_SLOT)
             if held is None:
-                stop.wait(CHECK_S)
+                stop.wait(CONNECTION_CHECK_S)
                 continue
             try:
                 Listener(engine, settings, active).run(stop, started)
@@ -171,7 +171,7 @@ class Listener:
             if item is None or now - handed_at >= HAND_OVER_S:
                 handed_at = now
                 self._hand_over(events)
-            if now - checked_at >= CHECK_S:
+            if now - checked_at >= CONNECTION_CHECK_S:
                 checked_at = now
                 if self._replaced():
                     return
@@ -216,7 +216,7 @@ class Listener:
         elif self.writer.dropped > self._unstored:
             self._unstored = self.writer.dropped
             self._lose("Some updates could not be stored; the log shows why.")
-        elif abs(set_by_s) > CLOCK_SET_S:
+        elif abs(set_by_s) > CLOCK_CHANGE_S:
             self._adjust_clock(updates, set_by_s)
         elif not self.writer.add(updates, self._complete_until):
             self._lose(f"The database was unavailable for too long. {self.writer.fault}".strip())
@@ -343,7 +343,7 @@ class Listener:
 
 def listen_inline(settings: Settings, engine: Engine, stop: threading.Event) -> None:
     """Listen in this process until `stop` is set. Raises DataError when a listener is already running."""
-    slot = try_process_lock(settings.pbx_data_dir, SLOT)
+    slot = try_process_lock(settings.pbx_data_dir, LISTENER_SLOT)
     if slot is None:
         raise DataError(
             "Another process already listens to the PBX: a worker, or `python -m pbx watch`.",

@@ -20,11 +20,11 @@ from pbx.model.snapshot import Snapshot, Trunk
 from pbx.store.engine import writing
 from pbx.store.snapshots import store_latest, store_trunk_changes
 
-GATHER_S = 0.1  # wait for events that follow immediately, so that one snapshot shows them all
-EVERY_S = 1.0  # shortest time between two snapshots
-BUSY_S = 2.0  # time between snapshots while callers wait or talk
-QUIET_S = 10.0  # time between snapshots while nothing happens
-CLOCK_S = 30.0  # how often the PBX's clock is read
+GATHERING_S = 0.1  # wait for events that follow immediately, so that one snapshot shows them all
+MIN_INTERVAL_S = 1.0  # shortest time between two snapshots
+BUSY_INTERVAL_S = 2.0  # time between snapshots while callers wait or talk
+QUIET_INTERVAL_S = 10.0  # time between snapshots while nothing happens
+CLOCK_INTERVAL_S = 30.0  # how often the PBX's clock is read
 REST_FACTOR = 10  # snapshots may take at most one part in this many of the PBX's time
 
 log = logging.getLogger("pbx.watch")
@@ -43,7 +43,7 @@ class SnapshotPoller:
         self._changed = threading.Event()
         self._stop = threading.Event()
         self._device_at: datetime | None = None
-        self._clock_due_at = time.monotonic() + CLOCK_S
+        self._clock_due_at = time.monotonic() + CLOCK_INTERVAL_S
         self._logged = ""
         self._thread = threading.Thread(target=self._run, name="snapshots", daemon=True)
 
@@ -91,7 +91,7 @@ class SnapshotPoller:
         wait_s = 0.0
         while not self._stop.is_set():
             if self._changed.wait(wait_s):
-                self._stop.wait(GATHER_S)
+                self._stop.wait(GATHERING_S)
                 self._changed.clear()
             if self._stop.is_set():
                 return
@@ -101,22 +101,22 @@ class SnapshotPoller:
                 self._read_clock()
             except PbxError as error:
                 self._log_once(error.advice)
-                wait_s, rest_s = QUIET_S, EVERY_S
+                wait_s, rest_s = QUIET_INTERVAL_S, MIN_INTERVAL_S
             except Exception as error:  # a bug must not freeze what the pages show
                 self._log_once(f"An unexpected error: {error!r}", traceback=True)
-                wait_s, rest_s = QUIET_S, EVERY_S
+                wait_s, rest_s = QUIET_INTERVAL_S, MIN_INTERVAL_S
             else:
                 self._log_once("")
                 busy = snapshot.active_calls or any(queue.calls for queue in snapshot.queues)
-                wait_s = BUSY_S if busy else QUIET_S
-                rest_s = max(EVERY_S - (time.monotonic() - begun), REST_FACTOR * snapshot.took_ms / 1000)
+                wait_s = BUSY_INTERVAL_S if busy else QUIET_INTERVAL_S
+                rest_s = max(MIN_INTERVAL_S - (time.monotonic() - begun), REST_FACTOR * snapshot.took_ms / 1000)
             self._stop.wait(rest_s)
             wait_s = max(wait_s - rest_s, 0.0)
 
     def _read_clock(self) -> None:
         if time.monotonic() >= self._clock_due_at:
             self.clock_ahead_s = pbx_clock_s(self._client)
-            self._clock_due_at = time.monotonic() + CLOCK_S
+            self._clock_due_at = time.monotonic() + CLOCK_INTERVAL_S
 
     def _log_once(self, text: str, *, traceback: bool = False) -> None:
         if text and text != self._logged:

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import TypeVar
 
 from pbx.asterisk.ami.protocol import Message
-from pbx.asterisk.ami.values import known, span_s, unescape
+from pbx.asterisk.ami.values import duration_s, unescape, without_placeholder
 from pbx.model.history import Visit
 
 _K = TypeVar("_K")
@@ -46,8 +46,8 @@ def visit_of(message: Message, joined_at: datetime, original_position: int | Non
         uniqueid=message.get("Uniqueid"),
         queue=message.get("Queue"),
         joined_at=joined_at,
-        caller=known(message.get("CallerIDNum")),
-        caller_name=unescape(known(message.get("CallerIDName"))),
+        caller=without_placeholder(message.get("CallerIDNum")),
+        caller_name=unescape(without_placeholder(message.get("CallerIDName"))),
         original_position=original_position,
     )
 
@@ -56,8 +56,8 @@ def with_agent(visit: Visit, message: Message) -> Visit:
     """The visit with the agent who took the call, the wait and the ring time."""
     return replace(
         visit,
-        wait_s=span_s(message.get("HoldTime")),
-        ring_s=span_s(message.get("RingTime")) if message.get("RingTime") else visit.ring_s,
+        wait_s=duration_s(message.get("HoldTime")),
+        ring_s=duration_s(message.get("RingTime")) if message.get("RingTime") else visit.ring_s,
         agent=message.get("MemberName"),
         interface=message.get("Interface"),
     )

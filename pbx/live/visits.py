@@ -12,8 +12,8 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from pbx.asterisk.ami.protocol import Message
-from pbx.asterisk.ami.values import integer, known, span_s
-from pbx.asterisk.formats.transfers import handed_over
+from pbx.asterisk.ami.values import duration_s, integer, without_placeholder
+from pbx.asterisk.formats.transfers import with_caller_of
 from pbx.live.legs import began_before
 from pbx.live.visit_in_progress import OpenVisit, not_before, remember, visit_of, with_agent
 from pbx.model.history import AgentEvent, Ring, Visit, VisitOutcome
@@ -98,7 +98,7 @@ class LiveVisits:
                 self._close(current, replace(visit, outcome="unknown"))
         for (uniqueid, queue), entry in waiting.items():
             if queue not in self._open.get(uniqueid, {}) and (uniqueid, queue) not in self._ended:
-                joined_at = requested_at - timedelta(seconds=span_s(entry.get("Wait")) or 0.0)
+                joined_at = requested_at - timedelta(seconds=duration_s(entry.get("Wait")) or 0.0)
                 self._begin(visit_of(entry, joined_at))
 
     def close_absent(self, queues: Collection[str], there: Collection[tuple[str, str]], before: datetime) -> None:
@@ -155,7 +155,7 @@ class LiveVisits:
             self._settle(current)
 
     def _abandon(self, message: Message, at: datetime) -> None:
-        current = self._current_visit(message, began_before_s=span_s(message.get("HoldTime")) or 0.0, at=at)
+        current = self._current_visit(message, began_before_s=duration_s(message.get("HoldTime")) or 0.0, at=at)
         if current is None or current.abandoned:
             return
         current.abandoned = True
@@ -165,13 +165,13 @@ class LiveVisits:
                 current.visit,
                 position=integer(message.get("Position")) or None,
                 original_position=integer(message.get("OriginalPosition")) or current.visit.original_position,
-                wait_s=span_s(message.get("HoldTime")),
+                wait_s=duration_s(message.get("HoldTime")),
             ),
         )
 
     def _connect(self, message: Message, at: datetime) -> None:
         """AgentConnect: HoldTime and RingTime in seconds (app_queue.c, 13 to 22)."""
-        current = self._current_visit(message, began_before_s=span_s(message.get("HoldTime")) or 0.0, at=at)
+        current = self._current_visit(message, began_before_s=duration_s(message.get("HoldTime")) or 0.0, at=at)
         if current is None or current.connected:
             return
         current.left_at = None
@@ -184,8 +184,8 @@ class LiveVisits:
 
         Asterisk 16 names no channel when the caller's is already gone; then queue and agent identify the visit.
         """
-        talk_s = span_s(message.get("TalkTime"))
-        before_s = (span_s(message.get("HoldTime")) or 0.0) + (talk_s or 0.0)
+        talk_s = duration_s(message.get("TalkTime"))
+        before_s = (duration_s(message.get("HoldTime")) or 0.0) + (talk_s or 0.0)
         current = self._served(message)
         if current is None and message.get("Uniqueid"):
             current = self._current_visit(message, began_before_s=before_s, at=at)
@@ -266,7 +266,7 @@ class LiveVisits:
         uniqueid, target = message.get("TransfereeUniqueid"), message.get("Extension")
         if message.event == "AttendedTransfer":
             self._swap_channels(message)
-            target = message.get("DestApp") or known(
+            target = message.get("DestApp") or without_placeholder(
                 message.get("SecondTransfererConnectedLineNum") or message.get("TransferTargetCallerIDNum")
             )
         elif target and message.get("Context"):
@@ -318,7 +318,7 @@ class LiveVisits:
             if current.connected and (current.visit.queue, current.visit.interface) == (queue, message.get("Interface"))
         ]
         if uniqueid:
-            found = [current for current in found if current.visit.wait_s == span_s(message.get("HoldTime"))]
+            found = [current for current in found if current.visit.wait_s == duration_s(message.get("HoldTime"))]
         else:
             found = [current for current in found if current.left_at is not None]
         return found[0] if found else None
@@ -350,7 +350,7 @@ class LiveVisits:
                 elif not current.connected:
                     current.left_at, current.hanging_up = None, False
                     if talked is not None:
-                        self._update(current, handed_over(current.visit, talked))
+                        self._update(current, with_caller_of(current.visit, talked))
             if queues:
                 self._open[uniqueid] = queues
 

@@ -21,10 +21,10 @@ from pbx.store.legs import store_legs
 from pbx.store.listening_spans import begin_span, end_spans, prolong_span
 from pbx.store.visits import store_agent_events, store_rings, store_visits
 
-COMMIT_S = 1.0
-BATCH = 500  # this many updates are committed before COMMIT_S is over
-LIMIT = 50_000  # updates that may wait for the database
-PROLONG_S = 5.0  # how far a stored span may lag behind while nothing happens
+COMMIT_INTERVAL_S = 1.0
+MAX_BATCH = 500  # this many updates are committed before COMMIT_INTERVAL_S is over
+MAX_WAITING = 50_000  # updates that may wait for the database
+PROLONG_INTERVAL_S = 5.0  # how far a stored span may lag behind while nothing happens
 
 log = logging.getLogger("pbx.watch")
 
@@ -42,7 +42,9 @@ class _Span:
     @property
     def due(self) -> bool:
         """Whether the stored span needs an update."""
-        outdated = self.stored_until is None or (self.until_at - self.stored_until).total_seconds() >= PROLONG_S
+        outdated = (
+            self.stored_until is None or (self.until_at - self.stored_until).total_seconds() >= PROLONG_INTERVAL_S
+        )
         return outdated or bool(self.ended_by)
 
 
@@ -76,8 +78,8 @@ class _PendingWrites:
 class EventWriter:
     """Stores the updates and listening spans of one PBX. Closing it commits everything.
 
-    `after_commit` is called on the writer's thread after each commit, and about once in COMMIT_S. With the first span,
-    the spans of listeners that were killed are ended.
+    `after_commit` is called on the writer's thread after each commit, and about once in COMMIT_INTERVAL_S. With the
+    first span, the spans of listeners that were killed are ended.
     """
 
     def __init__(
@@ -85,7 +87,7 @@ class EventWriter:
         engine: Engine,
         connection_id: int,
         *,
-        limit: int = LIMIT,
+        limit: int = MAX_WAITING,
         after_commit: Callable[[], None] = lambda: None,
     ) -> None:
         self.fault = ""  # why the database can't be written; "" while it can
@@ -114,7 +116,7 @@ class EventWriter:
             self._batch.add(updates)
             if self._spans and not self._spans[-1].ended_by:
                 self._spans[-1].until_at = max(complete_until, self._spans[-1].until_at)
-            if len(self._batch) >= BATCH:
+            if len(self._batch) >= MAX_BATCH:
                 self._changed.notify_all()
             return True
 
@@ -147,7 +149,7 @@ class EventWriter:
     def _run(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._closing or len(self._batch) >= BATCH, COMMIT_S)
+                self._changed.wait_for(lambda: self._closing or len(self._batch) >= MAX_BATCH, COMMIT_INTERVAL_S)
                 closing = self._closing
                 batch, self._batch = self._batch, _PendingWrites()
                 self._writing = len(batch)
@@ -159,7 +161,7 @@ class EventWriter:
                 return
             if not stored:
                 with self._changed:
-                    self._changed.wait_for(lambda: self._closing, COMMIT_S)
+                    self._changed.wait_for(lambda: self._closing, COMMIT_INTERVAL_S)
             try:
                 self._each_time()
             except PbxError as error:

@@ -17,7 +17,7 @@ from pathlib import Path
 from sqlalchemy import Engine
 
 from pbx.asterisk.ari.client import AriClient, removed_on_error, storage_error
-from pbx.asterisk.formats.recording_files import FileCheck, examine, stored_path
+from pbx.asterisk.formats.recording_files import FileCheck, check_recording, stored_path
 from pbx.errors import AriError, AriLoginError, DataError, PbxError, StorageFull, Unreachable
 from pbx.formatting import size_text
 from pbx.operating_system import replace_file
@@ -210,7 +210,7 @@ class Download:
                 with self._expecting(item), part.open("w+b") as file:
                     size_bytes = self._client.fetch(item.name, file, partial(self._accept, item))
                     file.seek(0)
-                    finding = examine(file, size_bytes, item.format)
+                    finding = check_recording(file, size_bytes, item.format)
                 finding = _decoded(part, finding, item)
                 if finding.state == "downloaded":
                     path = stored_path(self._connection_id, item.name, finding.suffix)

@@ -36,7 +36,7 @@ _SOUND_NAMED = re.compile(
 )  # "[Music]", "(applause)"
 
 
-def judge(
+def hallucination_flags(
     text: str,
     *,
     voiced_share: float,

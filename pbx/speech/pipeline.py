@@ -12,7 +12,7 @@ import numpy as np
 from pbx.model.segment import Segment
 from pbx.speech.audio import has_separate_speakers, read_sound
 from pbx.speech.audio_windows import RATE_HZ, Window, WindowPacker, WindowSamples
-from pbx.speech.tones import Tone, ToneDetector, settle_claims
+from pbx.speech.tones import Tone, ToneDetector, resolve_overlaps
 from pbx.speech.transcriber import TranscriptionSource, TranscriptPart
 from pbx.speech.vad import SpeechSpan, VoiceDetector
 
@@ -68,7 +68,7 @@ class Track:
         self._waiting = self._waiting[len(ready) :]
         open_s = min([voice_s, *(span.start_s for span in self._waiting)])
         self._tones.sort(key=lambda tone: tone.start_s)
-        _, spoken = settle_claims(self._tones, ready)
+        _, spoken = resolve_overlaps(self._tones, ready)
         self._spoken += spoken
         self._add_tone_segments(open_s)
         spans = [(span.start_s, span.end_s) for span in spoken]
@@ -80,7 +80,7 @@ class Track:
         """Turn tones into segments where no later speech, which begins at `open_s` at the earliest, can affect them."""
         over = [tone for tone in self._tones if tone.end_s + _REACH_S <= open_s]
         self._tones = [tone for tone in self._tones if tone.end_s + _REACH_S > open_s]
-        left, _ = settle_claims(over, self._spoken)
+        left, _ = resolve_overlaps(over, self._spoken)
         self.tone_segments += [
             Segment(tone.start_s, tone.end_s, self._channel, "", flags=(tone.kind,)) for tone in left
         ]

@@ -6,7 +6,7 @@ from typing import Protocol
 from pbx.model.segment import Segment, Word
 from pbx.speech.alignment import TimedPhrase, TimedWord
 from pbx.speech.audio_windows import Window
-from pbx.speech.hallucination_guard import judge
+from pbx.speech.hallucination_guard import hallucination_flags
 
 _PAUSE_S = 1.0  # spans further apart become separate segments
 
@@ -32,7 +32,7 @@ def to_segments(window: Window, phrases: Sequence[TimedPhrase], decoded: Decodin
             )
             start_s, end_s = words[0].start_s, max(word.end_s for word in words)
             text = "".join(word.text for _, word in run).strip()
-            flags = judge(
+            flags = hallucination_flags(
                 text,
                 voiced_share=_voiced_share(window, start_s, end_s),
                 compression_ratio=decoded.compression_ratio,

@@ -8,7 +8,7 @@ comes twice for 0.4 s), as in ITU-T E.180; engaged tones are shorter or never pa
 
 Limits: music is only reported when it is certain. Drums, rap, and music shorter than 6 s are missed; edges are exact to
 a second or two; music softer than -55 dBFS counts as silence; speech codecs (GSM, G.729) distort pitches, so more music
-is missed. For speech over music see settle_claims. Ring-back of other pitches, or that is music, is not detected.
+is missed. For speech over music see `resolve_overlaps`. Ring-back of other pitches, or that is music, is not detected.
 """
 
 from collections import Counter, deque
@@ -311,7 +311,7 @@ def find_tones(sound: VadSamples) -> list[Tone]:
     return sorted(detector.feed(sound) + detector.finish(), key=lambda tone: (tone.start_s, tone.end_s))
 
 
-def settle_claims(tones: Sequence[Tone], voice: Sequence[SpeechSpan]) -> tuple[list[Tone], list[SpeechSpan]]:
+def resolve_overlaps(tones: Sequence[Tone], voice: Sequence[SpeechSpan]) -> tuple[list[Tone], list[SpeechSpan]]:
     """Resolve overlaps of the tones and the speech of one channel, each in order; return what remains of both.
 
     A ring discards speech within it, because the voice detector sometimes takes pure tones for speech. Speech splits

@@ -23,11 +23,11 @@ from pbx.store.models import Alert, AlertRule
 from pbx.store.vault import Vault
 
 RuleKind = Literal["longest_wait", "service_level", "trunk_down", "no_agent", "sync_failing"]
-KINDS: tuple[RuleKind, ...] = get_args(RuleKind)
+RULE_KINDS: tuple[RuleKind, ...] = get_args(RuleKind)
 
-CLEAR_S = 30  # an alert ends when its rule's condition has not been met for this long, at two checks or more
-LEASE_S = 600  # a worker that reports nothing on its claim for this long counts as dead
-PAUSES_S = (60, 300, 900, 3600)  # seconds before each further attempt to send
+CLEAR_AFTER_S = 30  # an alert ends when its rule's condition has not been met for this long, at two checks or more
+CLAIM_TIMEOUT_S = 600  # a worker that reports nothing on its claim for this long counts as dead
+RETRY_PAUSES_S = (60, 300, 900, 3600)  # seconds before each further attempt to send
 _SERVICES = {  # display names of URL schemes, if not the capitalized scheme
     "mailto": "E-mail",
     "mailtos": "E-mail",
@@ -63,30 +63,30 @@ class AlertTarget:
 
 
 @dataclass(frozen=True)
-class Seen:
+class RuleCheck:
     """The result of checking a rule.
 
-    `holds` is {subject: description} of the subjects that meet the rule's condition. There is no data for the subjects
-    in `unknown`; no other subject meets it. `at` is the time of the data.
+    `matches` is {subject: description} of the subjects that meet the rule's condition. There is no data for the
+    subjects in `unknown`; no other subject meets it. `at` is the time of the data.
     """
 
     at: datetime
-    holds: Mapping[str, str]
+    matches: Mapping[str, str]
     unknown: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
-class Change:
+class AlertChange:
     """An alert that began or ended."""
 
     alert_id: int
     rule_id: int
     subject: str
-    what: Literal["begun", "ended"]
+    event: Literal["started", "ended"]
 
 
 @dataclass(frozen=True)
-class Telling:
+class ClaimedMessage:
     """A claimed message: an alert and its rule, the ids of the targets to notify, and the attempt number, from 1."""
 
     alert: Alert
@@ -163,55 +163,55 @@ def past_alerts(session: Session, connection_id: int, limit: int, *, offset: int
     return [(alert, rule) for alert, rule in session.exec(mine.limit(limit).offset(offset)).all()]
 
 
-def would_change(session: Session, rule_id: int, seen: Seen) -> bool:
-    """Return whether `settle` would change anything. Calling this first spares most checks the write lock."""
-    going_on = {alert.subject: alert for alert in _open_alerts(session, rule_id)}
-    if seen.holds.keys() - going_on.keys():
+def would_update_alerts(session: Session, rule_id: int, check: RuleCheck) -> bool:
+    """Return whether `update_alerts` would change anything. Calling this first spares most checks the write lock."""
+    active = {alert.subject: alert for alert in _open_alerts(session, rule_id)}
+    if check.matches.keys() - active.keys():
         return True
-    return any(_step(alert, seen) != "none" for alert in going_on.values())
+    return any(_step(alert, check) != "none" for alert in active.values())
 
 
-def settle(session: Session, rule_id: int, seen: Seen) -> list[Change]:
+def update_alerts(session: Session, rule_id: int, check: RuleCheck) -> list[AlertChange]:
     """Start and end alerts according to a check of their rule, and return the changes.
 
     An alert starts with the first check at which a subject meets the rule's condition. It ends with the first check at
-    which the subject no longer meets it, once a check at least `CLEAR_S` seconds later confirms this.
+    which the subject no longer meets it, once a check at least `CLEAR_AFTER_S` seconds later confirms this.
     """
     if session.get(AlertRule, rule_id) is None:  # deleted meanwhile
         return []
-    going_on = {alert.subject: alert for alert in _open_alerts(session, rule_id)}
+    active = {alert.subject: alert for alert in _open_alerts(session, rule_id)}
     changes = []
-    for alert in going_on.values():
-        step = _step(alert, seen)
+    for alert in active.values():
+        step = _step(alert, check)
         if step == "clear":
-            alert.cleared_at = seen.at
+            alert.cleared_at = check.at
         elif step == "hold":
             alert.cleared_at = None
         elif step == "end":
             alert.ended_at = alert.cleared_at
-            changes.append(Change(cast(int, alert.id), rule_id, alert.subject, "ended"))
+            changes.append(AlertChange(cast(int, alert.id), rule_id, alert.subject, "ended"))
         session.add(alert)
-    for subject, about in seen.holds.items():
-        if subject not in going_on:
-            alert = Alert(rule_id=rule_id, subject=subject, started_at=seen.at, description=about)
+    for subject, about in check.matches.items():
+        if subject not in active:
+            alert = Alert(rule_id=rule_id, subject=subject, started_at=check.at, description=about)
             session.add(alert)
             session.flush()
-            changes.append(Change(cast(int, alert.id), rule_id, subject, "begun"))
+            changes.append(AlertChange(cast(int, alert.id), rule_id, subject, "started"))
     return changes
 
 
-def anything_to_tell(session: Session, connection_id: int, at: datetime) -> bool:
-    """Return whether `claim_telling` would return a message."""
-    return session.exec(_to_tell(connection_id, at)).first() is not None
+def has_due_message(session: Session, connection_id: int, at: datetime) -> bool:
+    """Return whether `claim_message` would return a message."""
+    return session.exec(_due_messages(connection_id, at)).first() is not None
 
 
-def claim_telling(session: Session, settings: Settings, connection_id: int, at: datetime) -> Telling | None:
+def claim_message(session: Session, settings: Settings, connection_id: int, at: datetime) -> ClaimedMessage | None:
     """Claim the next message to send, so that no other worker sends it. Returns None if there is nothing to send.
 
     An alert that ended before its first message was sent gets only one message: that it ended. If its addresses can't
     be decrypted, the reason is stored with the alert and the message is dropped.
     """
-    row = session.exec(_to_tell(connection_id, at)).first()
+    row = session.exec(_due_messages(connection_id, at)).first()
     if row is None:
         return None
     alert, rule = row
@@ -230,37 +230,37 @@ def claim_telling(session: Session, settings: Settings, connection_id: int, at: 
             "end_sent": over,
             "pending_targets": targets,
             "attempts": 1 if is_new else alert.attempts + 1,
-            "retry_at": at + timedelta(seconds=LEASE_S) if targets else None,
+            "retry_at": at + timedelta(seconds=CLAIM_TIMEOUT_S) if targets else None,
             "send_error": "" if is_new else alert.send_error,
         }
     )
     session.add(alert)
     session.flush()
-    return Telling(alert, rule, tuple(targets), alert.attempts)
+    return ClaimedMessage(alert, rule, tuple(targets), alert.attempts)
 
 
-def record_sent(session: Session, telling: Telling, target_id: str, at: datetime) -> bool:
+def record_sent(session: Session, claimed: ClaimedMessage, target_id: str, at: datetime) -> bool:
     """Note that a target was reached. Returns False if another worker has claimed the message since."""
-    alert = _claimed(session, telling)
+    alert = _claimed(session, claimed)
     if alert is None:
         return False
     alert.pending_targets = [id_ for id_ in alert.pending_targets if id_ != target_id]
-    alert.retry_at = at + timedelta(seconds=LEASE_S) if alert.pending_targets else None
+    alert.retry_at = at + timedelta(seconds=CLAIM_TIMEOUT_S) if alert.pending_targets else None
     if not alert.pending_targets:
         alert.send_error = ""
     session.add(alert)
     return True
 
 
-def record_failure(session: Session, telling: Telling, why: str, at: datetime) -> None:
-    """Note why some targets could not be reached, and schedule the next attempt, if any (`PAUSES_S`).
+def record_send_error(session: Session, claimed: ClaimedMessage, why: str, at: datetime) -> None:
+    """Note why some targets could not be reached, and schedule the next attempt, if any (`RETRY_PAUSES_S`).
 
     `why` must not contain a secret.
     """
-    alert = _claimed(session, telling)
+    alert = _claimed(session, claimed)
     if alert is None:
         return
-    pause_s = PAUSES_S[telling.attempt - 1] if telling.attempt <= len(PAUSES_S) else None
+    pause_s = RETRY_PAUSES_S[claimed.attempt - 1] if claimed.attempt <= len(RETRY_PAUSES_S) else None
     alert.send_error = why
     if pause_s is None:
         alert.pending_targets, alert.retry_at = [], None
@@ -269,15 +269,15 @@ def record_failure(session: Session, telling: Telling, why: str, at: datetime) -
     session.add(alert)
 
 
-def _step(alert: Alert, seen: Seen) -> Literal["none", "hold", "clear", "end"]:
+def _step(alert: Alert, check: RuleCheck) -> Literal["none", "hold", "clear", "end"]:
     """Return what a check does to an active alert."""
-    if alert.subject in seen.unknown:
+    if alert.subject in check.unknown:
         return "none"
-    if alert.subject in seen.holds:
+    if alert.subject in check.matches:
         return "hold" if alert.cleared_at else "none"
     if alert.cleared_at is None:
         return "clear"
-    return "end" if (seen.at - alert.cleared_at).total_seconds() >= CLEAR_S else "none"
+    return "end" if (check.at - alert.cleared_at).total_seconds() >= CLEAR_AFTER_S else "none"
 
 
 def _note_unsent(alert: Alert, at: datetime, why: str, *, over: bool) -> None:
@@ -291,10 +291,10 @@ def _open_alerts(session: Session, rule_id: int) -> list[Alert]:
     return list(session.exec(select(Alert).where(Alert.rule_id == rule_id, col(Alert.ended_at).is_(None))).all())
 
 
-def _claimed(session: Session, telling: Telling) -> Alert | None:
+def _claimed(session: Session, claimed: ClaimedMessage) -> Alert | None:
     """Return the alert of a claim; None if it was claimed again since, or its message has changed."""
-    alert = session.get(Alert, telling.alert.id, populate_existing=True)
-    same = alert and (alert.attempts, alert.end_sent) == (telling.attempt, telling.alert.end_sent)
+    alert = session.get(Alert, claimed.alert.id, populate_existing=True)
+    same = alert and (alert.attempts, alert.end_sent) == (claimed.attempt, claimed.alert.end_sent)
     return alert if same else None
 
 
@@ -302,7 +302,7 @@ def _of_connection(connection_id: int) -> "Select[Alert, AlertRule]":
     return select(Alert, AlertRule).join(AlertRule).where(AlertRule.connection_id == connection_id)
 
 
-def _to_tell(connection_id: int, at: datetime) -> "Select[Alert, AlertRule]":
+def _due_messages(connection_id: int, at: datetime) -> "Select[Alert, AlertRule]":
     """Select the oldest alert that has a message to send now and that no worker is sending.
 
     The end of an alert is sent immediately, even if the message of its start is waiting for another attempt.

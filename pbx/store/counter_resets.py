@@ -11,7 +11,7 @@ from pbx.model.snapshot import Snapshot
 from pbx.store.models import CounterReset, Table
 
 RESTARTED = "Asterisk restarted"
-ALL_AGAIN = "The counters of all queues were reset"
+ALL_RESET = "The counters of all queues were reset"
 _TOLERANCE = timedelta(seconds=5)  # uptime has a resolution of one second, and taking a snapshot takes some time
 _resets = Table.metadata.tables[str(CounterReset.__tablename__)]
 _R = _resets.c
@@ -38,7 +38,7 @@ def resets_of(
     return [Reset(*row) for row in session.connection().execute(query.order_by(_R.happened_at, _R.id))]
 
 
-def note_resets(session: Session, connection_id: int, before: Snapshot, after: Snapshot) -> None:
+def store_resets(session: Session, connection_id: int, before: Snapshot, after: Snapshot) -> None:
     """Store the resets between two snapshots, except those already stored for the same moment."""
     for reset in resets_between(before, after):
         known = select(_R.id).where(
@@ -68,7 +68,7 @@ def resets_between(before: Snapshot, after: Snapshot) -> list[Reset]:
         return [Reset(now, RESTARTED)]
     fallen = list(_queues_with_lower_counters(before, after))
     if len(fallen) > 1 and len(fallen) == sum(bool(queue.completed or queue.abandoned) for queue in before.queues):
-        return [Reset(after.taken_at, ALL_AGAIN)]
+        return [Reset(after.taken_at, ALL_RESET)]
     return [Reset(after.taken_at, f"The counters of {name} were reset", name) for name in fallen]
 
 

@@ -88,7 +88,7 @@ def close_idle_connections(folder: Path) -> None:
 def reading(engine: Engine) -> Iterator[Session]:
     """Provide a session that reads the database as it is now and never waits for a writer.
 
-    Within `holding`, it is the shared session. Raises DataError or StorageFull.
+    Within `shared_reading`, it is the shared session. Raises DataError or StorageFull.
     """
     held = _held.get()
     with _readable_errors(engine):
@@ -100,7 +100,7 @@ def reading(engine: Engine) -> Iterator[Session]:
 
 
 @contextmanager
-def holding(engine: Engine) -> Iterator[None]:
+def shared_reading(engine: Engine) -> Iterator[None]:
     """Let all reads of this thread in the `with` block share one session, and so the same state of the database.
 
     For pages with many figures: the session also caches figures that several reads need. Changes written in the

@@ -59,7 +59,7 @@ def list_cursors(session: Session, connection_id: int, limit: int) -> list[Impor
     )
 
 
-def known_span(
+def stored_span(
     session: Session, connection_id: int, kind: Literal["visits", "calls"]
 ) -> tuple[datetime, datetime] | None:
     """Return when the first and the last stored queue visit or call began; None if there is none."""

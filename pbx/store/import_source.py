@@ -14,7 +14,7 @@ from pbx.settings import Settings
 from pbx.store.models import PbxConnection
 from pbx.store.vault import Vault
 
-Every = Literal["", "hour", "night"]
+ImportSchedule = Literal["", "hour", "night"]
 _NIGHT = timedelta(hours=2)  # when the nightly import is due, in the PBX's own time
 
 
@@ -28,7 +28,7 @@ class HistorySource:
 
     address: SecretStr
     saved: bool
-    every: Every
+    every: ImportSchedule
 
     def __bool__(self) -> bool:
         return bool(self.address.get_secret_value())
@@ -42,12 +42,12 @@ def history_source(session: Session, settings: Settings, connection_id: int) -> 
     row = session.get_one(PbxConnection, connection_id)
     saved = Vault(settings).unseal(row.import_url_encrypted)
     given = settings.pbx_import_url or SecretStr("")
-    every = cast(Every, row.import_schedule)
+    every = cast(ImportSchedule, row.import_schedule)
     return HistorySource(saved if row.import_url_encrypted else given, bool(row.import_url_encrypted), every)
 
 
 def save_history_source(
-    session: Session, settings: Settings, connection_id: int, *, address: SecretStr | None, every: Every
+    session: Session, settings: Settings, connection_id: int, *, address: SecretStr | None, every: ImportSchedule
 ) -> None:
     """Save how often history is imported, and from where. With `address` None, the saved address stays.
 
@@ -67,7 +67,7 @@ def forget_history_source(session: Session, connection_id: int) -> None:
     session.add(row)
 
 
-def slot_of(every: str, at: datetime, zone: tzinfo) -> str:
+def schedule_slot(every: str, at: datetime, zone: tzinfo) -> str:
     """Return the id of the hour or night of a moment: one import is due in each. `zone` is the PBX's time zone."""
     if every == "hour":
         return str(int(at.timestamp()) // 3600)

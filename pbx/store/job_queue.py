@@ -20,7 +20,7 @@ from pbx.operating_system import start_command
 from pbx.process_lock import anyone_alive, start_process
 from pbx.settings import Settings
 from pbx.store.engine import reading, writing
-from pbx.store.import_source import slot_of
+from pbx.store.import_source import schedule_slot
 from pbx.store.job_rows import JOBS, add_job, start_job
 from pbx.store.models import Job, JobKind, PbxConnection
 from pbx.store.pbx_connections import ActiveConnection, active_connection
@@ -30,7 +30,7 @@ SHORT_RETENTION_DAYS = 1  # because pages request a snapshot every few seconds, 
 LOG_LIMIT_BYTES = 1_000_000
 
 
-def needed_connection(engine: Engine, settings: Settings) -> ActiveConnection:
+def required_connection(engine: Engine, settings: Settings) -> ActiveConnection:
     """Return the active PBX. Raises SettingsError if none is set up."""
     active = active_connection(engine, settings)
     if active is None:
@@ -48,7 +48,7 @@ def request_job(
 
     "make_playable" has one job per recording, "import" one per source. Raises SettingsError if no PBX is set up.
     """
-    active = needed_connection(engine, settings)
+    active = required_connection(engine, settings)
     with writing(engine) as session:
         job = _unfinished(session, kind, active.id, options=_distinguishing_options(kind, options))
         if job is None:
@@ -185,7 +185,7 @@ def _history_slot(engine: Engine, settings: Settings, active: ActiveConnection, 
         row = session.get_one(PbxConnection, active.id)
     if row.import_schedule not in ("hour", "night") or not (row.import_url_encrypted or settings.pbx_import_url):
         return ""
-    return slot_of(row.import_schedule, at, zone_of(active.connection.timezone, row.utc_offset_s))
+    return schedule_slot(row.import_schedule, at, zone_of(active.connection.timezone, row.utc_offset_s))
 
 
 def _delete_old_jobs(session: Session, at: datetime) -> None:

@@ -12,7 +12,7 @@ from pbx.asterisk.formats.recording_names import parse_name, without_format
 from pbx.model.call import Call
 from pbx.model.call_from_legs import LegSource, fold_legs, merge_legs
 from pbx.model.history import Leg
-from pbx.store.merge_calls import delete_empty, merge_calls
+from pbx.store.merge_calls import delete_empty_calls, merge_calls
 from pbx.store.models import LegRow, SubjectKind, Table
 from pbx.store.queues_of_calls import update_call_queues
 from pbx.store.safe_values import bounded
@@ -27,7 +27,7 @@ _KEPT = ("queue",)  # not overwritten once set, because visits and recording nam
 _LegKey = tuple[str, str, str]
 
 
-class Stored(NamedTuple):
+class StoredCounts(NamedTuple):
     """The numbers of new legs and new calls."""
 
     legs: int
@@ -55,7 +55,7 @@ class _Known:
     left: set[int] = field(default_factory=set)  # ids of calls that lost legs to another call
 
 
-def store_legs(session: Session, connection_id: int, legs: Sequence[Leg], source: LegSource) -> Stored:
+def store_legs(session: Session, connection_id: int, legs: Sequence[Leg], source: LegSource) -> StoredCounts:
     """Store legs, update the calls they belong to, and return how many legs and calls are new.
 
     Linkedid, channel and dst_channel identify a leg. If live events and the CDR contain the same leg, the CDR wins, and
@@ -70,7 +70,7 @@ def store_legs(session: Session, connection_id: int, legs: Sequence[Leg], source
         _store_chunk(session, connection_id, legs[start : start + _CHUNK], source)
         for start in range(0, len(legs), _CHUNK)
     ]
-    return Stored(sum(chunk.legs for chunk in chunks), sum(chunk.calls for chunk in chunks))
+    return StoredCounts(sum(chunk.legs for chunk in chunks), sum(chunk.calls for chunk in chunks))
 
 
 def known_trunks(session: Session, connection_id: int) -> frozenset[str]:
@@ -97,7 +97,7 @@ def legs_of_linkedids(session: Session, connection_id: int, linkedids: Sequence[
     return found
 
 
-def _store_chunk(session: Session, connection_id: int, legs: Sequence[Leg], source: LegSource) -> Stored:
+def _store_chunk(session: Session, connection_id: int, legs: Sequence[Leg], source: LegSource) -> StoredCounts:
     known = _known(session, connection_id, legs)
     touched = set(order := [_merge_into_known(known, leg, source).leg.linkedid for leg in legs])
     fresh = dict.fromkeys(linkedid for linkedid in order if linkedid not in known.calls)
@@ -109,7 +109,7 @@ def _store_chunk(session: Session, connection_id: int, legs: Sequence[Leg], sour
     call_ids = {known.calls[linkedid]["id"] for linkedid in joined} | known.left
     call_ids |= {row.call_id for row in known.rows.values() if row.changed and row.call_id is not None}
     update_call_queues(session, connection_id, call_ids)
-    return Stored(count, len(fresh))
+    return StoredCounts(count, len(fresh))
 
 
 def _known(session: Session, connection_id: int, legs: Sequence[Leg]) -> _Known:
@@ -291,7 +291,7 @@ def _calls_by_file(session: Session, connection_id: int, of_file: Mapping[str, i
 
 def _update_calls_that_lost_legs(session: Session, call_ids: set[int]) -> None:
     """Update calls that lost legs from their remaining ones. Delete calls without legs, recordings, notes or tags."""
-    for call_id in delete_empty(session, call_ids) if call_ids else ():
+    for call_id in delete_empty_calls(session, call_ids) if call_ids else ():
         found = session.connection().execute(select(_legs).where(_legs.c.call_id == call_id)).mappings()
         legs = [Leg(**{name: row[name] for name in _COLUMNS}) for row in found]
         if legs:

@@ -10,8 +10,8 @@ from sqlmodel import Session
 from pbx.model.history import Leg
 from pbx.store.models import LegRow, ListeningSpan, Table
 
-OPEN_DAYS = 2  # an older leg has ended, even if no event reported its end
-CUT_OFF = "The process that listened ended unexpectedly."
+MAX_OPEN_DAYS = 2  # an older leg has ended, even if no event reported its end
+CUT_OFF_REASON = "The process that listened ended unexpectedly."
 _legs = Table.metadata.tables[str(LegRow.__tablename__)]
 _spans = Table.metadata.tables[str(ListeningSpan.__tablename__)]
 _LEG = tuple(name for name in Leg.__dataclass_fields__ if name in _legs.c)
@@ -39,7 +39,7 @@ def prolong_span(session: Session, span_id: int, listened_until: datetime, end_r
 def end_spans(session: Session, connection_id: int) -> int:
     """Mark the spans of dead listeners as ended; returns how many. Call this before beginning a new span."""
     mine = _spans.c.connection_id == connection_id, _spans.c.end_reason == ""
-    return session.connection().execute(update(_spans).where(*mine).values(end_reason=CUT_OFF)).rowcount
+    return session.connection().execute(update(_spans).where(*mine).values(end_reason=CUT_OFF_REASON)).rowcount
 
 
 def listening_since(session: Session, connection_id: int) -> datetime | None:
@@ -64,7 +64,7 @@ def open_legs(session: Session, connection_id: int, at: datetime) -> Sequence[Le
     """Return the legs that were still in progress at their last live event."""
     query = select(*(_legs.c[name] for name in _LEG)).where(
         _legs.c.connection_id == connection_id,
-        _legs.c.started_at > at - timedelta(days=OPEN_DAYS),
+        _legs.c.started_at > at - timedelta(days=MAX_OPEN_DAYS),
         _legs.c.source == "live",
         _legs.c.disposition == "",
         _legs.c.ended_at.is_(None),

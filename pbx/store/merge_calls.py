@@ -33,7 +33,7 @@ def merge_calls(session: Session, into: Mapping[int, int]) -> None:
         connection.execute(delete(_calls).where(_calls.c.id == from_id))
 
 
-def delete_empty(session: Session, call_ids: set[int]) -> set[int]:
+def delete_empty_calls(session: Session, call_ids: set[int]) -> set[int]:
     """Delete the calls that no longer have any legs, recordings, notes or tags; returns the ids of the others."""
     holds = or_(*(exists().where(table.c.call_id == _calls.c.id) for table in (_legs, _recordings, _notes, _tags)))
     kept = set(session.connection().scalars(select(_calls.c.id).where(_calls.c.id.in_(call_ids), holds)))

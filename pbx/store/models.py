@@ -23,8 +23,8 @@ JobKind = Literal["sync", "collect", "make_playable", "import"]
 JobState = Literal["queued", "running", "done", "failed"]
 SubjectKind = Literal["queue", "member", "trunk", "extension"]
 # Conditions of partial indexes. A query must repeat a condition exactly for the database to use the index.
-FELL_BACK = "fallback_reason <> ''"  # analyses
-AT_WORK = "state = 'transcribing'"  # transcriptions
+IS_FALLBACK = "fallback_reason <> ''"  # analyses
+IS_TRANSCRIBING = "state = 'transcribing'"  # transcriptions
 
 
 # Columns derived from the classes of pbx.model, except those that are stored differently.
@@ -115,7 +115,12 @@ class Transcription(Table, table=True):
     __table_args__ = (
         Index("ix_transcriptions_state", "connection_id", "state", "urgent", "recorded_at"),
         Index("ix_transcriptions_ended", "connection_id", "ended_at"),
-        Index("ix_transcriptions_running", "worker", sqlite_where=text(AT_WORK), postgresql_where=text(AT_WORK)),
+        Index(
+            "ix_transcriptions_running",
+            "worker",
+            sqlite_where=text(IS_TRANSCRIBING),
+            postgresql_where=text(IS_TRANSCRIBING),
+        ),
     )
 
     recording_id: int = Field(primary_key=True, foreign_key="recordings.id")
@@ -197,7 +202,7 @@ class AnalysisRow(Table, table=True):
 
     __tablename__ = "analyses"
     __table_args__ = (  # finds the few summaries to request again
-        Index("ix_analyses_fallback", "created_at", sqlite_where=text(FELL_BACK), postgresql_where=text(FELL_BACK)),
+        Index("ix_analyses_fallback", "created_at", sqlite_where=text(IS_FALLBACK), postgresql_where=text(IS_FALLBACK)),
     )
 
     transcript_id: int = Field(primary_key=True, foreign_key="transcripts.id")

@@ -9,7 +9,7 @@ from pbx.errors import PbxError
 from pbx.store.models import CallNote, CallRow, CallTag, Topic, now
 
 RATINGS = range(1, 6)
-LONGEST_NOTE = 20_000  # characters
+MAX_NOTE_CHARACTERS = 20_000  # characters
 _LONGEST_TAG = 60  # characters
 
 
@@ -22,11 +22,11 @@ def save_note(session: Session, call_id: int, text: str, base: str | None = None
     """Save a call's note, replacing the previous one; returns the text that was saved.
 
     `base`: the saved note that the user started editing, if known. If a different note was saved in the meantime, its
-    new lines are added below the text. Raises PbxError for a text longer than LONGEST_NOTE.
+    new lines are added below the text. Raises PbxError for a text longer than MAX_NOTE_CHARACTERS.
     """
     text = clean_text(text)
-    if len(text) > LONGEST_NOTE:
-        raise PbxError(f"A note holds {LONGEST_NOTE:,} characters; this one has {len(text):,}.", "Shorten it.")
+    if len(text) > MAX_NOTE_CHARACTERS:
+        raise PbxError(f"A note holds {MAX_NOTE_CHARACTERS:,} characters; this one has {len(text):,}.", "Shorten it.")
     row = session.get(CallNote, call_id)
     saved = row.note if row else ""
     if base is not None and saved != base:

@@ -30,7 +30,7 @@ from pbx.store.models import LegRow, Table, VisitRow
 
 _T = TypeVar("_T")
 SEPARATOR = ", "  # Queue() splits its arguments at commas, so no queue name contains one
-LONGEST = 500  # characters stored of a call's queues; the column is indexed
+MAX_CHARACTERS = 500  # characters stored of a call's queues; the column is indexed
 _calls = Table.metadata.tables["calls"]
 _L, _V = (Table.metadata.tables[str(one.__tablename__)].c for one in (LegRow, VisitRow))
 
@@ -46,9 +46,13 @@ def split_queues(text: str) -> tuple[str, ...]:
 
 
 def join_queues(names: Iterable[str]) -> str:
-    """Return queue names as one text, as calls store them: each once, and only as many as fit into `LONGEST`."""
+    """Return queue names as one text, as calls store them: each once, and only as many as fit into `MAX_CHARACTERS`."""
     text = SEPARATOR.join(dict.fromkeys(names))
-    return text if len(text) <= LONGEST else text[: LONGEST + 1].rpartition(SEPARATOR)[0] or text[:LONGEST]
+    return (
+        text
+        if len(text) <= MAX_CHARACTERS
+        else text[: MAX_CHARACTERS + 1].rpartition(SEPARATOR)[0] or text[:MAX_CHARACTERS]
+    )
 
 
 def calls_of_uniqueids(session: Session, connection_id: int, uniqueids: Collection[str]) -> set[int]:

@@ -18,9 +18,9 @@ from pbx.store.models import LegRow, Table, now
 from pbx.store.queues_of_calls import update_call_queues
 
 _T = TypeVar("_T")
-YOUNG = timedelta(days=1)  # an empty or unreadable file younger than this is possibly unfinished
-UNSETTLED = ("listed", "downloading", "waiting", "failed")  # tried again at every sync
-AT_FIRST = ("empty", "unreadable")  # tried again only while young
+UNFINISHED_FOR = timedelta(days=1)  # an empty or unreadable file younger than this is possibly unfinished
+RETRIED_STATES = ("listed", "downloading", "waiting", "failed")  # tried again at every sync
+RETRIED_WHILE_YOUNG = ("empty", "unreadable")  # tried again only while young
 _LEFT_OUT = ("unreadable", "too_large", "empty", "missing")
 _BY_PRECEDENCE = ("downloaded", "waiting", "downloading", "listed", "failed", *_LEFT_OUT)
 _FACTS = ("direction", "from_number", "to_number", "queue", "started_at", "uniqueid")
@@ -88,12 +88,12 @@ def open_recordings(
     """
     table = _recordings.c
     seen_at = func.coalesce(table.started_at, table.listed_at)
-    young = type_coerce(seen_at, BigInteger) > int((now() - YOUNG).timestamp())
+    young = type_coerce(seen_at, BigInteger) > int((now() - UNFINISHED_FOR).timestamp())
     fits_now = (table.state == "too_large") & (table.size_bytes <= largest_bytes)
     wanted = (
         select(table.id, table.name, table.format, table.uniqueid, table.state, young)
         .where(table.connection_id == connection_id, table.gone_at.is_(None))
-        .where(or_(table.state.in_(UNSETTLED), table.state.in_(AT_FIRST) & young, fits_now))
+        .where(or_(table.state.in_(RETRIED_STATES), table.state.in_(RETRIED_WHILE_YOUNG) & young, fits_now))
         .order_by(seen_at.desc(), table.id)
     )
     if since is not None:
@@ -206,7 +206,7 @@ def mark_gone(session: Session, connection_id: int, names: Sequence[str]) -> int
     lost: list[int] = []
     for chunk in chunks(names):
         these = (table.connection_id == connection_id) & table.name.in_(chunk)
-        lost += session.connection().scalars(select(table.id).where(these, table.state.in_(UNSETTLED)))
+        lost += session.connection().scalars(select(table.id).where(these, table.state.in_(RETRIED_STATES)))
         session.connection().execute(update(_recordings).where(these).values(gone_at=now()))
     reason = "The PBX deleted it before it was downloaded."
     store_outcomes(session, [DownloadResult(id_, "missing", reason) for id_ in lost])

@@ -29,11 +29,11 @@ from sqlalchemy.sql.base import ReadOnlyColumnCollection
 from sqlmodel import Session
 
 from pbx.model.snapshot import Queue, Snapshot, Trunk
-from pbx.store.counter_resets import note_resets
+from pbx.store.counter_resets import store_resets
 from pbx.store.models import LatestSnapshot, SnapshotRow, SubjectKind, Table, UtcSeconds, now
 from pbx.store.safe_values import bounded_text
 
-MISSED_LOOKS = 2.5  # intervals without a snapshot that make a gap; a single missed snapshot doesn't
+GAP_INTERVALS = 2.5  # intervals without a snapshot that make a gap; a single missed snapshot doesn't
 
 Values = dict[str, Any]
 TableColumns = ReadOnlyColumnCollection[str, Column[Any]]
@@ -43,7 +43,7 @@ SUBJECTS, QUEUES, TRUNKS, MEMBERS, EXTENSIONS = (
     Table.metadata.tables[name]
     for name in ("subjects", "queue_samples", "trunk_samples", "member_samples", "extension_samples")
 )
-S = SUBJECTS.c
+SUBJECT = SUBJECTS.c
 _GONE_MEMBER: Values = {"status": None, "paused": False, "pause_reason": "", "in_call": False}
 
 
@@ -114,7 +114,7 @@ def store_latest(session: Session, connection_id: int, snapshot: Snapshot) -> No
     latest = session.get(LatestSnapshot, connection_id)
     if latest is None or latest.taken_at <= at or latest.taken_at > now():
         if latest is not None and (before := _parse(latest)) is not None:
-            note_resets(session, connection_id, before, snapshot)
+            store_resets(session, connection_id, before, snapshot)
         session.merge(LatestSnapshot(connection_id=connection_id, taken_at=at, document=snapshot.model_dump_json()))
 
 
@@ -189,7 +189,7 @@ def snapshot_gaps(
     last = execute(select(func.min(row.taken_at)).where(mine, row.taken_at >= until)).scalar() or until
     before = func.lag(row.taken_at, 1, literal(first, UtcSeconds()), type_=UtcSeconds()).over(order_by=row.taken_at)
     looks = select(row.taken_at, before.label("before")).where(mine, row.taken_at.between(first, last)).subquery().c
-    tolerance_s = interval_s * MISSED_LOOKS
+    tolerance_s = interval_s * GAP_INTERVALS
     missed = _seconds(looks.taken_at) - _seconds(looks.before) > tolerance_s
     gaps = [tuple(gap) for gap in execute(select(looks.before, looks.taken_at).where(missed).order_by(looks.before))]
     newest = execute(select(func.max(row.taken_at)).where(mine, row.taken_at <= last)).scalar() or first
@@ -254,7 +254,7 @@ class _Writer:
         """Add samples that differ from the last stored ones. Subjects that no longer exist get the values `gone`."""
         ids = self._ids(kind, found)
         older = table.alias().c
-        newest = select(func.max(older.taken_at)).where(older.subject_id == S.id, older.taken_at < self.taken_at)
+        newest = select(func.max(older.taken_at)).where(older.subject_id == SUBJECT.id, older.taken_at < self.taken_at)
         query = select(table).where(
             *_samples_of(table.c, self.connection_id, kind),
             table.c.taken_at == newest.correlate(SUBJECTS).scalar_subquery(),
@@ -267,15 +267,19 @@ class _Writer:
     def name_subjects(self, kind: SubjectKind, labels: dict[SubjectKey, str]) -> None:
         """Store the labels that have changed."""
         ids = self._ids(kind, labels)
-        mine = select(S.id, S.label).where(S.connection_id == self.connection_id, S.kind == kind)
+        mine = select(SUBJECT.id, SUBJECT.label).where(
+            SUBJECT.connection_id == self.connection_id, SUBJECT.kind == kind
+        )
         stored = {row.id: row.label for row in self.connection.execute(mine)}
         for key, label in labels.items():
             if stored[ids[key]] != label:
-                self.connection.execute(update(SUBJECTS).where(S.id == ids[key]).values(label=label))
+                self.connection.execute(update(SUBJECTS).where(SUBJECT.id == ids[key]).values(label=label))
 
     def _ids(self, kind: SubjectKind, keys: Iterable[SubjectKey]) -> dict[SubjectKey, int]:
         """Add the subjects in `keys` that are new, and return the ids of all subjects of this kind."""
-        query = select(S.id, S.name, S.tech, S.parent).where(S.connection_id == self.connection_id, S.kind == kind)
+        query = select(SUBJECT.id, SUBJECT.name, SUBJECT.tech, SUBJECT.parent).where(
+            SUBJECT.connection_id == self.connection_id, SUBJECT.kind == kind
+        )
         ids = {SubjectKey(kind, *key): id_ for id_, *key in self.connection.execute(query)}
         new = [key._asdict() | {"connection_id": self.connection_id, "label": ""} for key in keys if key not in ids]
         if not new:
@@ -290,8 +294,8 @@ class _Writer:
 
 
 def _samples_of(sample: TableColumns, connection_id: int, kind: SubjectKind, name: str | None = None) -> Conditions:
-    conditions = [sample.subject_id == S.id, S.connection_id == connection_id, S.kind == kind]
-    return conditions if name is None else [*conditions, S.name == name]
+    conditions = [sample.subject_id == SUBJECT.id, SUBJECT.connection_id == connection_id, SUBJECT.kind == kind]
+    return conditions if name is None else [*conditions, SUBJECT.name == name]
 
 
 def _within(column: ColumnElement[Any], since: datetime, until: datetime) -> Conditions:

@@ -11,7 +11,7 @@ from sqlmodel import Session
 
 from pbx.formatting import count_text
 from pbx.store.models import Table, now
-from pbx.store.transcription_queue import first_come, update_transcription_states
+from pbx.store.transcription_queue import queue_order, update_transcription_states
 from pbx.store.work_queue import WorkQueue
 
 _queue = Table.metadata.tables["transcriptions"]
@@ -51,7 +51,7 @@ class Claim:
 
 def next_model(session: Session, connection_id: int, among: Sequence[int] | None = None) -> str | None:
     """Return the model that the next recording requests ("": the model in the settings); None if the queue is empty."""
-    first = select(_queue.c.model).where(_queued(connection_id, among)).order_by(*first_come()).limit(1)
+    first = select(_queue.c.model).where(_queued(connection_id, among)).order_by(*queue_order()).limit(1)
     return session.connection().scalar(first)
 
 
@@ -69,7 +69,7 @@ def claim_recordings(
         .join(_recordings, _recordings.c.id == table.recording_id)
         .join(_calls, _calls.c.id == _recordings.c.call_id)
         .where(_queued(connection_id, among), table.model == model)
-        .order_by(*first_come())
+        .order_by(*queue_order())
         .limit(limit)
     )
     found = [Claim(*row[:-1], row[-1] + 1) for row in session.connection().execute(query)]
@@ -81,7 +81,7 @@ def claim_recordings(
     return found
 
 
-def still_claimed(session: Session, worker: str) -> set[int]:
+def claimed_ids(session: Session, worker: str) -> set[int]:
     """Return the ids of the recordings that a worker has claimed, except cancelled ones."""
     return set(session.connection().scalars(select(_queue.c.recording_id).where(TRANSCRIPTIONS.claimed_by(worker))))
 
@@ -97,7 +97,7 @@ def progress_of(session: Session, worker: str) -> list[tuple[int, float | None, 
     return [(recording_id, done_s, attempts) for recording_id, done_s, attempts in rows]
 
 
-def report_done(session: Session, worker: str, recording_id: int, done_s: float, took_s: float) -> bool:
+def report_progress(session: Session, worker: str, recording_id: int, done_s: float, took_s: float) -> bool:
     """Store how many seconds of a recording are transcribed, and add `took_s` to the time it has taken.
 
     Returns False if the recording is no longer claimed by this worker.

@@ -136,7 +136,7 @@ def recordings_in(session: Session, connection_id: int, state: Literal["new", "f
     found = select(table.id).outerjoin(_queue, _queue.c.recording_id == table.id)
     found = found.where(table.connection_id == connection_id, table.state == "downloaded")
     found = found.where(func.coalesce(_queue.c.state, "new") == state)
-    order = first_come() if state == "queued" else (table.started_at.desc().nulls_last(), table.id.desc())
+    order = queue_order() if state == "queued" else (table.started_at.desc().nulls_last(), table.id.desc())
     return list(session.connection().scalars(found.order_by(*order)))
 
 
@@ -186,7 +186,7 @@ def state_of(session: Session, recording_id: int) -> Transcription | None:
     return session.get(Transcription, recording_id)
 
 
-def failed_ones(
+def failed_transcriptions(
     session: Session, connection_id: int, *, offset: int, limit: int
 ) -> list[tuple[Transcription, RecordingRow]]:
     """Return a page of the failed recordings, latest failure first."""
@@ -194,9 +194,9 @@ def failed_ones(
     return list(session.exec(mine.offset(offset).limit(limit)).all())
 
 
-def next_up(session: Session, connection_id: int, limit: int) -> list[tuple[Transcription, RecordingRow]]:
+def next_transcriptions(session: Session, connection_id: int, limit: int) -> list[tuple[Transcription, RecordingRow]]:
     """Return the next recordings to transcribe, in order."""
-    return list(session.exec(_with_recording(connection_id, "queued").order_by(*first_come()).limit(limit)).all())
+    return list(session.exec(_with_recording(connection_id, "queued").order_by(*queue_order()).limit(limit)).all())
 
 
 def _with_recording(connection_id: int, state: TranscriptionState) -> Select[Transcription, RecordingRow]:
@@ -206,7 +206,7 @@ def _with_recording(connection_id: int, state: TranscriptionState) -> Select[Tra
     return both.where(Transcription.connection_id == connection_id, Transcription.state == state)
 
 
-def first_come() -> tuple[ColumnElement[Any], ...]:
+def queue_order() -> tuple[ColumnElement[Any], ...]:
     """Return the queue's order: urgent recordings first, then the newest."""
     table = _queue.c
     return table.urgent.desc(), table.recorded_at.desc().nulls_last(), table.recording_id.desc()
@@ -250,7 +250,7 @@ def _running(session: Session, connection_id: int) -> tuple[RunningTranscription
     columns = (_queue.c.recording_id, _recordings.c.call_id, _recordings.c.name, _queue.c.done_s, _queue.c.total_s)
     query = select(*columns, _queue.c.started_at).join(_recordings, _recordings.c.id == _queue.c.recording_id)
     mine = query.where(_queue.c.connection_id == connection_id, _queue.c.state == "transcribing")
-    return tuple(RunningTranscription(*row) for row in session.connection().execute(mine.order_by(*first_come())))
+    return tuple(RunningTranscription(*row) for row in session.connection().execute(mine.order_by(*queue_order())))
 
 
 def _speed(session: Session, connection_id: int) -> float | None:

@@ -1,7 +1,7 @@
 """Stores queue visits, missed rings and agent events, in bulk: a site's history has millions of events.
 
 An event that was seen live and is also in queue_log is one row. The two sources read the clock at slightly different
-moments, so times within `SAME_S` seconds of each other count as the same.
+moments, so times within `SAME_MOMENT_S` seconds of each other count as the same.
 """
 
 from collections import defaultdict
@@ -22,7 +22,7 @@ from pbx.store.safe_values import bounded
 
 _T = TypeVar("_T")
 VisitSource = Literal["live", "queue_log"]
-SAME_S = 2
+SAME_MOMENT_S = 2
 _TIMES = ("joined_at", "connected_at", "ended_at")
 _MISSING: tuple[object, ...] = (None, "")
 _WHO = ("caller", "caller_name", "did", "interface", "original_position")  # independent of how the visit ended
@@ -156,7 +156,7 @@ def _find_stored(visit: Visit, rows: list[_VisitRecord], source: VisitSource) ->
     A caller who left the queue and rejoined it has two visits; the end of the first one distinguishes them.
     """
     best: _VisitRecord | None = None
-    best_s: float = SAME_S + 1
+    best_s: float = SAME_MOMENT_S + 1
     for row in rows:
         apart_s = abs((row.visit.joined_at - visit.joined_at).total_seconds())
         over = row.source == source and row.visit.ended_at is not None and row.visit.ended_at <= visit.joined_at
@@ -206,14 +206,14 @@ def _in_seconds(visit: Visit) -> Visit:
 def _same_ring(ring: Ring, other_at: datetime, other_s: float) -> bool:
     """Return whether a ring is already stored: a second ring would end at least its own length later."""
     apart_s = abs((ring.rung_at - other_at).total_seconds())
-    return apart_s == 0 or (apart_s <= SAME_S and apart_s + 1 <= min(ring.ring_s, other_s))
+    return apart_s == 0 or (apart_s <= SAME_MOMENT_S and apart_s + 1 <= min(ring.ring_s, other_s))
 
 
 def _same_change(at: datetime, other: datetime, undone: Iterable[datetime]) -> bool:
     first, last = min(at, other), max(at, other)
-    return (last - first).total_seconds() <= SAME_S and not any(first < moment < last for moment in undone)
+    return (last - first).total_seconds() <= SAME_MOMENT_S and not any(first < moment < last for moment in undone)
 
 
 def _around(times: Iterable[datetime]) -> tuple[datetime, datetime]:
     found = sorted(times)
-    return found[0] - timedelta(seconds=SAME_S), found[-1] + timedelta(seconds=SAME_S)
+    return found[0] - timedelta(seconds=SAME_MOMENT_S), found[-1] + timedelta(seconds=SAME_MOMENT_S)

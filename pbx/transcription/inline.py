@@ -15,7 +15,7 @@ from pbx.process_lock import take_process_lock
 from pbx.settings import Settings
 from pbx.store import transcription_claims as claims
 from pbx.store.engine import reading, writing
-from pbx.store.job_queue import needed_connection
+from pbx.store.job_queue import required_connection
 from pbx.store.models import RecordingRow, Transcription
 from pbx.store.transcription_queue import queue_recordings, recordings_in
 from pbx.transcription.supervisor import requeue_orphaned_transcriptions
@@ -48,7 +48,7 @@ def transcribe_inline(
     DataError for an unknown name or a recording that isn't downloaded, and ModelError if the model can't be loaded; the
     recordings then stay queued.
     """
-    active = needed_connection(engine, settings)
+    active = required_connection(engine, settings)
     with reading(engine) as session:
         ids = _selected_ids(session, active.id, wanted)[: wanted.limit]
     started_at = time.monotonic()

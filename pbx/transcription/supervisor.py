@@ -19,16 +19,16 @@ from pbx.settings import Settings
 from pbx.store import transcription_claims as claims
 from pbx.store import transcription_queue as transcriptions
 from pbx.store.engine import reading, writing
-from pbx.store.models import FELL_BACK, AnalysisRow, Job, Transcript, TranscriptionRules, now
+from pbx.store.models import IS_FALLBACK, AnalysisRow, Job, Transcript, TranscriptionRules, now
 from pbx.store.pbx_connections import ActiveConnection
 from pbx.store.transcripts import save_analysis, segments_of
 from pbx.transcription.analysis.run import SpokenSegment, analyse_call
-from pbx.transcription.transcriber_process import RETRY, SLOT, limit_threads
+from pbx.transcription.transcriber_process import RETRY, TRANSCRIBER_SLOT, limit_threads
 
-COMMAND: Sequence[str] = (sys.executable, "-m", "pbx", "transcriber")
+TRANSCRIBER_COMMAND: Sequence[str] = (sys.executable, "-m", "pbx", "transcriber")
 RESCAN_S = 15.0  # time between two searches for new recordings while a sync runs
 CHUNK = 2000  # recordings queued in one commit
-END_S = 8.0  # how long a stopping transcriber can take
+STOP_TIMEOUT_S = 8.0  # how long a stopping transcriber can take
 STUCK_S = 3600.0  # a transcriber without progress for this long is killed
 PROGRESS_CHECK_S = 5.0  # time between two checks of its progress
 SUMMARY_ATTEMPTS = 3  # requests to the language server for one summary
@@ -94,15 +94,15 @@ class TranscriberSupervisor:
         """Stop the transcriber and requeue its unfinished recordings."""
         if self._child is None:
             return
-        stop_child(self._child, END_S)
+        stop_child(self._child, STOP_TIMEOUT_S)
         self._child = None
         self._requeue()
 
     def _requeue(self) -> None:
-        slot = try_process_lock(self._settings.pbx_data_dir, SLOT)
+        slot = try_process_lock(self._settings.pbx_data_dir, TRANSCRIBER_SLOT)
         if slot is not None:
             with slot, writing(self._engine) as session:
-                claims.requeue_transcription(session, SLOT, died=False)
+                claims.requeue_transcription(session, TRANSCRIBER_SLOT, died=False)
 
     def queue_new(self, active: ActiveConnection) -> int:
         """Queue recordings by rule after a sync or a change of the rules; returns how many were queued."""
@@ -132,7 +132,9 @@ class TranscriberSupervisor:
             return  # started by another worker
         environment = limit_threads(dict(os.environ)) | {"PBX_DATA_DIR": str(self._settings.pbx_data_dir.resolve())}
         self._child = subprocess.Popen(  # noqa: S603 - this Python, this package
-            [*COMMAND, "--with-parent", *(["--once"] if once else [])], stdin=subprocess.PIPE, env=environment
+            [*TRANSCRIBER_COMMAND, "--with-parent", *(["--once"] if once else [])],
+            stdin=subprocess.PIPE,
+            env=environment,
         )
 
     def _end_stuck(self, active: ActiveConnection) -> None:
@@ -144,7 +146,7 @@ class TranscriberSupervisor:
             # The blocked reason shows the progress while a model is downloaded.
             progress = (
                 self._child.pid,
-                claims.progress_of(session, SLOT),
+                claims.progress_of(session, TRANSCRIBER_SLOT),
                 transcriptions.rules_of(session, active.id).blocked_reason,
             )
         if progress != self._progress:
@@ -172,7 +174,7 @@ class TranscriberSupervisor:
                 transcriptions.set_blocked_reason(session, active.id, reason, now() + RETRY)
             return
         with reading(self._engine) as session:
-            if SLOT in claims.TRANSCRIPTIONS.workers(session):
+            if TRANSCRIBER_SLOT in claims.TRANSCRIPTIONS.workers(session):
                 return
         reason = (
             f"The transcriber was ended while it was loading its model ({ending}), probably because memory ran out. "
@@ -194,7 +196,7 @@ def requeue_orphaned_transcriptions(engine: Engine, settings: Settings) -> None:
                 log.warning("The transcriber of recording %d died; the recording is %s.", recording_id, state)
 
 
-def ask_language_server(engine: Engine, settings: Settings) -> bool:
+def summarise_waiting(engine: Engine, settings: Settings) -> bool:
     """Request the next missing summary from the language server.
 
     Returns False if no summary is missing, the server failed, or no server is set up.
@@ -222,7 +224,7 @@ def _next_summary(session: Session) -> AnalysisRow | None:
         (col(AnalysisRow.attempts) == attempts) & (col(AnalysisRow.created_at) <= now() - SUMMARY_RETRY * attempts)
         for attempts in range(SUMMARY_ATTEMPTS)
     ]
-    waiting = select(AnalysisRow).where(text(FELL_BACK), or_(*due))
+    waiting = select(AnalysisRow).where(text(IS_FALLBACK), or_(*due))
     return session.exec(
         waiting.order_by(col(AnalysisRow.attempts), col(AnalysisRow.created_at).desc()).limit(1)
     ).first()

@@ -27,7 +27,7 @@ from pbx.store.pbx_connections import ActiveConnection, active_connection
 from pbx.store.transcription_queue import rules_of, set_blocked_reason
 from pbx.transcription.batch import transcribe_queued
 
-SLOT = "transcriber-0"
+TRANSCRIBER_SLOT = "transcriber-0"
 BATCH = 4  # recordings decoded together, to fill the model's batches
 POLL_S = 1.0
 IDLE_S = 60.0  # how long to keep the model in memory and wait for more recordings
@@ -44,7 +44,7 @@ class StoppedLoading(Exception):
     """The process was stopped while it was downloading a model."""
 
 
-def load(settings: Settings, model: str, progress: ByteProgress | None) -> Transcriber:
+def load_model(settings: Settings, model: str, progress: ByteProgress | None) -> Transcriber:
     """Load a model with the speech engine in the settings. Raises ModelError, StorageFull or DataError."""
     from pbx.speech.engine import load_transcriber  # imports torch
 
@@ -67,7 +67,7 @@ def run_transcriber(settings: Settings, stop: threading.Event, *, once: bool = F
 
     Returns immediately if another transcriber is running. Raises DataError if the cache can't be used.
     """
-    lock = try_process_lock(settings.pbx_data_dir, SLOT)
+    lock = try_process_lock(settings.pbx_data_dir, TRANSCRIBER_SLOT)
     if lock is None:
         return
     with lock:
@@ -175,7 +175,7 @@ class QueueWorker:
         log.info("loading the model %s", name)
         self._set_blocked_reason(active, f"The model {name} is being loaded.")
         try:
-            self._loaded = (name, load(self._settings, model, self._show_download(active, name)))
+            self._loaded = (name, load_model(self._settings, model, self._show_download(active, name)))
         except StoppedLoading:
             self._set_blocked_reason(active, "")
             raise ModelError("Transcribing was stopped.") from None

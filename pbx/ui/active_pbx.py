@@ -32,8 +32,8 @@ from pbx.ui.page_elements import SETTINGS_PAGE as SETTINGS_PAGE
 from pbx.ui.page_elements import empty, note, plain
 
 DATA_IMPORT_PAGE = "pages/settings/data_import.py"
-LIVE_S = 5  # how often a live page reads the cache
-LISTENING_S = 1  # ... while the listener runs, whose data is about a second old
+LIVE_INTERVAL_S = 5  # how often a live page reads the cache
+LISTENING_INTERVAL_S = 1  # ... while the listener runs, whose data is about a second old
 FRESH_S = 15  # a snapshot older than this is renewed while a live page is open
 RETRY_S = 60  # ... or older than this, if the last attempt failed
 
@@ -117,7 +117,7 @@ def site() -> Site:
 
 def snapshot(site: Site) -> Snapshot:
     """The newest snapshot, renewed in the background; without one the page shows what to do and ends."""
-    renew(site)
+    request_fresh_snapshot(site)
     with reading(site.engine) as session:
         found = latest_snapshot(session, site.active.id)
         last = last_job(session, "collect", connection_id=site.active.id)
@@ -130,15 +130,15 @@ def snapshot(site: Site) -> Snapshot:
     return found
 
 
-def live_s() -> int:
+def live_interval_s() -> int:
     """How often a live page reads the cache, in seconds."""
     try:
-        return LISTENING_S if listener_alive(load_settings()) else LIVE_S
+        return LISTENING_INTERVAL_S if listener_alive(load_settings()) else LIVE_INTERVAL_S
     except PbxError:  # the page shows the error
-        return LIVE_S
+        return LIVE_INTERVAL_S
 
 
-def renew(site: Site) -> None:
+def request_fresh_snapshot(site: Site) -> None:
     """Request a snapshot if the newest is old: not while one is requested, and rarely after a failure.
 
     A running listener keeps the snapshot fresh; one is requested only if the listener has lost the PBX.

@@ -24,8 +24,8 @@ _QUEUES = "pages/live/queues.py"
 POLL_S = 1.0  # how often a page that waits for the demo checks whether it is ready
 _DEMO_ID = "demo_id"  # in the session: the demo that it showed last, "" for real data
 
-TRY = "Try with a demo PBX"
-ABOUT = (
+TRY_LABEL = "Try with a demo PBX"
+ABOUT_TEXT = (
     f"{COMPANY} is a made-up company that handles calls day and night with three queues, twelve agents and two trunks, "
     "one of them unreliable. A process on this machine simulates its PBX, including AMI and ARI. "
     "Nothing leaves this machine."
@@ -99,7 +99,7 @@ def _offer(settings: Settings, state: DemoState) -> None:
 
 def try_button(settings: Settings, key: str) -> None:
     """A button that starts the demo."""
-    if st.button(TRY, key=key, icon=":material/phone_in_talk:"):
+    if st.button(TRY_LABEL, key=key, icon=":material/phone_in_talk:"):
         start_demo(settings)
         st.rerun()
 
@@ -123,7 +123,7 @@ def fixed_connection_page(settings: Settings) -> None:
     head("FreePBX integration", "The app shows the demo PBX")
     with st.container(border=True, key="demo_about"):
         st.subheader("Demo PBX · made-up calls", anchor=False)
-        st.html(f"<p>{html.escape(ABOUT)}</p>")
+        st.html(f"<p>{html.escape(ABOUT_TEXT)}</p>")
         st.html(
             "<p>All calls, names and numbers are invented. Twelve calls have transcripts and recordings in "
             "synthetic voices.</p>"

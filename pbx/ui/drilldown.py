@@ -14,7 +14,7 @@ from pbx.export.tables import CellValue
 from pbx.formatting import count_text
 from pbx.store.engine import reading
 from pbx.ui.active_pbx import DATA_IMPORT_PAGE, Site
-from pbx.ui.exports import MOST_EXPORTED, table_export
+from pbx.ui.exports import MAX_EXPORTED_ROWS, table_export
 from pbx.ui.links import CALL_PAGE, go_to_page
 from pbx.ui.page_elements import chart, empty, note, show_errors
 from pbx.ui.pager import pager
@@ -82,7 +82,7 @@ class Drilldown(Generic[Query, Row]):
 
     def _exported(self, site: Site, query: Query) -> Iterator[Sequence[CellValue]]:
         with reading(site.engine) as session:
-            for offset in range(0, MOST_EXPORTED, EXPORT_STEP):
+            for offset in range(0, MAX_EXPORTED_ROWS, EXPORT_STEP):
                 _, found = self.load(session, site, query, offset, EXPORT_STEP)
                 yield from map(self.export_values, found)
                 if len(found) < EXPORT_STEP:

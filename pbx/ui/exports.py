@@ -13,7 +13,7 @@ from pbx.ui.active_pbx import Site
 from pbx.ui.page_elements import note
 
 MAX_CALLS = 500
-MOST_EXPORTED = 100_000  # rows of a table
+MAX_EXPORTED_ROWS = 100_000  # rows of a table
 MAX_AUDIO_BYTES = 500_000_000  # the server holds a download in memory
 
 
@@ -73,13 +73,15 @@ def table_export(
 ) -> None:
     """Draw a menu that downloads a table as CSV or Excel, with times in the PBX's zone.
 
-    `rows` is called on download. `total`: the number of rows that exist; if it is over MOST_EXPORTED, the menu says
+    `rows` is called on download. `total`: the number of rows that exist; if it is over MAX_EXPORTED_ROWS, the menu says
     that the file contains only the newest.
     """
     name = safe_name(_marked_stem(site, f"{stem} {datetime.now(site.zone):%Y-%m-%d}"))
     with st.popover(label, icon=":material/download:", key=f"{key}_export"):
-        if total > MOST_EXPORTED:
-            note(f"Exports the newest {MOST_EXPORTED:,} of {total:,} rows. For older rows, select an earlier period.")
+        if total > MAX_EXPORTED_ROWS:
+            note(
+                f"Exports the newest {MAX_EXPORTED_ROWS:,} of {total:,} rows. For older rows, select an earlier period."
+            )
         st.download_button(
             "CSV",
             lambda: to_csv(columns, rows(), site.zone),

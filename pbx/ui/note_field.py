@@ -15,14 +15,14 @@ from pbx.errors import PbxError
 from pbx.store.calls import find_call
 from pbx.store.engine import reading, writing
 from pbx.store.models import CallRow
-from pbx.store.notes import LONGEST_NOTE, get_note, save_note
+from pbx.store.notes import MAX_NOTE_CHARACTERS, get_note, save_note
 from pbx.ui.active_pbx import Site
-from pbx.ui.page_elements import HERE, component, show_errors
+from pbx.ui.page_elements import UI_DIR, component, show_errors
 
 _MAX_ID_CHARACTERS = 1_000
 
 _component = component(
-    "pbx_note", (HERE / "note_field.html").read_text(encoding="utf-8"), "note_field.css", "note_field.js"
+    "pbx_note", (UI_DIR / "note_field.html").read_text(encoding="utf-8"), "note_field.css", "note_field.js"
 )
 
 
@@ -70,7 +70,7 @@ def note_field(site: Site, call: CallRow) -> None:
             "call": call.linkedid,
             "saved": saved.note if saved else "",
             "answer": asdict(answer) if answer else None,
-            "longest": LONGEST_NOTE,
+            "longest": MAX_NOTE_CHARACTERS,
         },
         on_draft_change=save,
     )

@@ -21,18 +21,18 @@ from pbx.errors import PbxError
 from pbx.settings import load_settings
 from pbx.ui.links import go_to_page
 
-MOST_NAME = 80  # characters of a file name, without its dates
-HERE = Path(__file__).parent
-MARK = HERE / "mark.svg"
+MAX_NAME_CHARACTERS = 80  # characters of a file name, without its dates
+UI_DIR = Path(__file__).parent
+LOGO_MARK = UI_DIR / "mark.svg"
 SETTINGS_PAGE = "pages/settings/freepbx.py"
 # Runs when the title changes. Otherwise a new page would keep the scroll position of the previous one.
-FROM_THE_TOP = "<script>document.querySelector('[data-testid=stMain]')?.scrollTo(0, 0)</script>"
-SPANS = {"15 min": 0.25, "1 h": 1, "6 h": 6, "24 h": 24, "7 d": 24 * 7, "30 d": 24 * 30}
+SCROLL_TO_TOP = "<script>document.querySelector('[data-testid=stMain]')?.scrollTo(0, 0)</script>"
+HISTORY_SPANS = {"15 min": 0.25, "1 h": 1, "6 h": 6, "24 h": 24, "7 d": 24 * 7, "30 d": 24 * 30}
 
 
 def component(name: str, html: str, css_file: str, *js_files: str) -> ComponentRenderer:
     """Register a component of the app, with a style and scripts from this folder."""
-    css, *scripts = ((HERE / file).read_text(encoding="utf-8") for file in (css_file, *js_files))
+    css, *scripts = ((UI_DIR / file).read_text(encoding="utf-8") for file in (css_file, *js_files))
     return st.components.v2.component(name, html=html, css=css, js="".join(scripts))
 
 
@@ -68,7 +68,8 @@ def head(title: str, about: str) -> None:
     """A page's title with one line that describes it, and the label of data that isn't real."""
     _freeze_imports(len(sys.modules))
     st.container(key="page_head").html(
-        f'<div class="page-head"><h1>{html.escape(title)}</h1>{_pill()}<p>{html.escape(about)}</p></div>{FROM_THE_TOP}',
+        f'<div class="page-head"><h1>{html.escape(title)}</h1>{_pill()}<p>{html.escape(about)}</p></div>'
+        f"{SCROLL_TO_TOP}",
         unsafe_allow_javascript=True,
     )
 
@@ -160,7 +161,7 @@ def picture_name(what: str, since: datetime | None, until: datetime | None, zone
     now = datetime.now(UTC)
     last = (min(until or now, now) - timedelta(microseconds=1)).astimezone(zone).date()
     first = since.astimezone(zone).date() if since else None
-    words = re.sub(r"[\W_]+", "-", what.lower())[:MOST_NAME].strip("-")
+    words = re.sub(r"[\W_]+", "-", what.lower())[:MAX_NAME_CHARACTERS].strip("-")
     days = f"until-{last}" if first is None else f"{first}-to-{last}" if first < last else f"{first}"
     return "-".join(filter(None, (words, days, load_settings().data_label.lower())))
 
@@ -205,16 +206,16 @@ def select_one(label: str, options: Sequence[str], default: str, key: str, **mor
     return chosen or default
 
 
-def span(key: str) -> tuple[datetime, datetime]:
+def history_span(key: str) -> tuple[datetime, datetime]:
     """A choice of how much history to show, kept in the URL: the time range in UTC, up to now."""
-    chosen = select_one("History", list(SPANS), "24 h", key, bind="query-params")
+    chosen = select_one("History", list(HISTORY_SPANS), "24 h", key, bind="query-params")
     now = datetime.now(UTC)
-    return now - timedelta(hours=SPANS[chosen]), now
+    return now - timedelta(hours=HISTORY_SPANS[chosen]), now
 
 
 def style() -> None:
     """Show the app's logo in the sidebar."""
-    st.logo(str(HERE / "logo.svg"), icon_image=str(MARK), size="large")
+    st.logo(str(UI_DIR / "logo.svg"), icon_image=str(LOGO_MARK), size="large")
 
 
 def pending_toast() -> None:

@@ -21,7 +21,7 @@ from pbx.ui.page_elements import note, palette, picture_name
 from pbx.ui.streamlit_patches import opened_by_address
 
 BAR_PERIODS = ("Today", "Yesterday", "Last 7 days", "Last 30 days", "Custom range")
-HOURLY = timedelta(days=3)  # charts show periods up to this length by hour, longer ones by day
+MAX_HOURLY_PERIOD = timedelta(days=3)  # charts show periods up to this length by hour, longer ones by day
 _CARRIED = ("period", "days", "queue")
 _CARRY, _PAGE = "bar_carried", "bar_page"
 
@@ -71,7 +71,7 @@ class Period:
     @property
     def step(self) -> IntervalStep:
         """The interval of charts of this period."""
-        return "hour" if self.until - self.since <= HOURLY else "day"
+        return "hour" if self.until - self.since <= MAX_HOURLY_PERIOD else "day"
 
 
 def period_bar(site: Site, *, queues: bool = True, default: str = "Last 7 days") -> Period:

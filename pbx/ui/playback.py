@@ -17,7 +17,7 @@ from pbx.store.models import RecordingRow
 from pbx.ui.active_pbx import Site
 from pbx.ui.page_elements import plain, show_errors
 
-LONG_S = 600  # longer recordings are prepared by the worker, so that the page doesn't wait
+MAX_INLINE_S = 600  # longer recordings are prepared by the worker, so that the page doesn't wait
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def load_sound(site: Site, recording: RecordingRow) -> PlayableSound | None:
         return None
     try:
         ready = is_prepared(path, site.settings.playable_dir)
-        if not ready and (recording.duration_s or 0) > LONG_S:
+        if not ready and (recording.duration_s or 0) > MAX_INLINE_S:
             _show_preparation(site, recording, path)
             return None
         with st.spinner("Preparing the audio", show_time=False):

@@ -11,7 +11,7 @@ from typing import Any
 
 from pbx.formatting import FLAGS, SOUNDS, SPEAKERS
 from pbx.store.models import SegmentRow
-from pbx.ui.page_elements import HERE, component
+from pbx.ui.page_elements import UI_DIR, component
 
 MAX_EDIT_CHARACTERS = 20_000
 _TONES = ("caller", "agent")
@@ -19,7 +19,7 @@ _MERGE_PERCENT = 0.4  # of the waveform: marks closer than this become one
 
 _component = component(
     "pbx_player",
-    (HERE / "player.html").read_text(encoding="utf-8"),
+    (UI_DIR / "player.html").read_text(encoding="utf-8"),
     "player.css",
     "elements.js",
     "player.js",

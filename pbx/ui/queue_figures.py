@@ -28,7 +28,7 @@ from pbx.ui.period_bar import Period
 from pbx.ui.tiles import figure_tile, figure_tiles
 
 GOAL_PERCENT = 80
-HOW_TO = (
+RECORDING_HINT = (
     "The worker records queue calls while it runs, and so does python -m pbx watch. Import earlier calls from the "
     "PBX’s queue_log under Settings ▸ Data import, or with python -m pbx import queue-log."
 )
@@ -39,9 +39,9 @@ def show_figures(site: Site, period: Period) -> bool:
     with reading(site.engine) as session:  # one for all, so that the period's calls are read once
         covered = queue_coverage(session, site.active.id, period.since, period.seen_until)
         if covered.begins_at is None:
-            empty("No queue calls yet", HOW_TO, icon="history", link=(DATA_IMPORT_PAGE, "Import data"))
+            empty("No queue calls yet", RECORDING_HINT, icon="history", link=(DATA_IMPORT_PAGE, "Import data"))
             return False
-        coverage_notes(site, period, covered, HOW_TO)
+        coverage_notes(site, period, covered, RECORDING_HINT)
         targets = queue_targets(session, site.active.id)
         totals = queue_totals(session, period.wanted, targets)
         if not totals.offered:

@@ -26,7 +26,7 @@ from pbx.store.engine import reading
 from pbx.ui.active_pbx import Site
 from pbx.ui.drilldown import drilldown_from_url, follow, list_heading, open_call, scroll_to, was_clicked
 from pbx.ui.drilldown_rows import VISITS, caller_cell, transfer_text
-from pbx.ui.exports import MOST_EXPORTED, table_export
+from pbx.ui.exports import MAX_EXPORTED_ROWS, table_export
 from pbx.ui.filters import IN_URL
 from pbx.ui.links import CALL_PAGE, go_to_page
 from pbx.ui.page_elements import note, show_errors
@@ -36,9 +36,9 @@ from pbx.ui.table import TableCell, table
 from pbx.ui.tiles import figure_tile, figure_tiles
 
 CALLS = "Calls"
-MOST_ROWS = 50
+MAX_ROWS = 50
 PAGE_ROWS = 12
-BACK = "back "  # before the id of a picked row: open the call that called the caller back, not the row's own
+CALLBACK_PREFIX = "back "  # before the id of a picked row: open the call that called the caller back, not the row's own
 
 
 @st.fragment  # so that a change of list or page doesn't redraw the charts
@@ -90,7 +90,7 @@ def _show_by(site: Site, query: FigureFilter, selection: str, by: Dimension, lab
             of.att.duration_text(),
             duration_text(of.max_wait_s),
         ]
-        for name, of in list(found.items())[:MOST_ROWS]
+        for name, of in list(found.items())[:MAX_ROWS]
     }
     exported = [
         *(label, "Offered", "Answered", "Abandoned", "Answered within target"),
@@ -131,7 +131,7 @@ def show_agents(site: Site, query: FigureFilter, selection: str) -> None:
     if query.chosen != Selection():
         note("Missed rings, times logged in and pauses are not limited to the selected calls.")
     picked = table(
-        "Agents", columns, {agent.agent: _agent_cells(agent) for agent in found[:MOST_ROWS]}, key="agents", pick=True
+        "Agents", columns, {agent.agent: _agent_cells(agent) for agent in found[:MAX_ROWS]}, key="agents", pick=True
     )
     if picked is not None:
         follow(drilldown_from_url(), agent=picked)
@@ -192,7 +192,7 @@ def show_abandoned(site: Site, query: FigureFilter, selection: str) -> None:
     total = owed.abandoned
     with reading(site.engine) as session:
         if owed_only:
-            total = len(abandoned_calls(session, query, offset=0, limit=MOST_EXPORTED, owed_only=True))
+            total = len(abandoned_calls(session, query, offset=0, limit=MAX_EXPORTED_ROWS, owed_only=True))
         with list_heading(f"{count_text(total, 'abandoned call')}, newest first", selection):
             columns = (
                 *("Joined", "Caller", "Caller name", "Queue", "Wait time (s)"),
@@ -213,9 +213,9 @@ def show_abandoned(site: Site, query: FigureFilter, selection: str) -> None:
             key="abandoned",
             pick=True,
         )
-    if picked and picked.startswith(BACK):
+    if picked and picked.startswith(CALLBACK_PREFIX):
         with reading(site.engine) as session:
-            open_call(answering_call(session, site.active.id, by_id[picked.removeprefix(BACK)]))
+            open_call(answering_call(session, site.active.id, by_id[picked.removeprefix(CALLBACK_PREFIX)]))
     elif picked:
         open_call(by_id[picked].visit.call_id)
 
@@ -227,7 +227,7 @@ def _abandoned_cells(site: Site, item: AbandonedCall) -> list[TableCell]:
             "text": f"Called back after {duration_text(item.time_to_call_back_s or 0)}",
             "tone": "good",
             "sub": site.local(item.reached_at),
-            "pick": f"{BACK}{item.visit.visit_id}",
+            "pick": f"{CALLBACK_PREFIX}{item.visit.visit_id}",
         }
     elif item.can_be_called:
         since = ago_text(item.visit.joined_at, datetime.now(UTC))
@@ -245,7 +245,7 @@ def _abandoned_cells(site: Site, item: AbandonedCall) -> list[TableCell]:
 
 def _abandoned_values(site: Site, query: FigureFilter, owed_only: bool) -> list[Sequence[CellValue]]:
     with reading(site.engine) as session:
-        found = abandoned_calls(session, query, offset=0, limit=MOST_EXPORTED, owed_only=owed_only)
+        found = abandoned_calls(session, query, offset=0, limit=MAX_EXPORTED_ROWS, owed_only=owed_only)
     return [
         (
             *(item.visit.joined_at, item.visit.caller, item.visit.caller_name, item.visit.queue, item.visit.wait_s),
@@ -258,7 +258,7 @@ def _abandoned_values(site: Site, query: FigureFilter, owed_only: bool) -> list[
 def show_repeated(site: Site, query: FigureFilter, selection: str) -> None:
     """Callers with two or more calls."""
     with reading(site.engine) as session:
-        found = repeated_callers(session, query, MOST_ROWS)
+        found = repeated_callers(session, query, MAX_ROWS)
     if not found:
         with list_heading("No caller called more than once in this period", selection):
             return
@@ -275,7 +275,7 @@ def show_repeated(site: Site, query: FigureFilter, selection: str) -> None:
     }
     columns = ("Caller", "Calls>", "Answered>", "Abandoned>", "First call|", "Last call|")
     counted = f"{count_text(len(found), 'number')} with two or more calls, most calls first"
-    with list_heading(f"Top {counted}" if len(found) == MOST_ROWS else counted, selection):
+    with list_heading(f"Top {counted}" if len(found) == MAX_ROWS else counted, selection):
         values: list[Sequence[CellValue]] = [
             (item.caller, item.caller_name, item.visits, item.answered, item.abandoned, item.first_at, item.last_at)
             for item in found
@@ -289,7 +289,7 @@ def show_repeated(site: Site, query: FigureFilter, selection: str) -> None:
 def show_transfers(site: Site, query: FigureFilter, selection: str) -> None:
     """Where agents transferred calls to."""
     with reading(site.engine) as session:
-        found = transfer_targets(session, query, MOST_ROWS)
+        found = transfer_targets(session, query, MAX_ROWS)
     if not found:
         with list_heading("No transferred calls", selection):
             return

@@ -11,7 +11,7 @@ import streamlit as st
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from pbx.ui.page_elements import HERE
+from pbx.ui.page_elements import UI_DIR
 
 # Elements at the top of pages: the browser loads their code while the page's script runs. (Charts have a height.)
 PRELOADED: tuple[str, ...] = ("BidiComponent", "Button", "ButtonGroup", "Checkbox", "DateInput", "Html", "Metric")
@@ -49,8 +49,8 @@ def additions() -> dict[bytes, bytes]:
             left += _IMPORTED.findall((scripts / name).read_text(encoding="utf-8"))
     links = "".join(f'<link rel="modulepreload" crossorigin href="/static/js/{name}">' for name in chunks)
     links += "".join(f'<script type="module" crossorigin src="/static/js/{name}"></script>' for name in entries)
-    style = "".join((HERE / name).read_text(encoding="utf-8") for name in ("ui.css", "shell.css"))
-    script = f"<script>{_SCRIPT}{(HERE / 'browser_history.js').read_text(encoding='utf-8')}</script>"
+    style = "".join((UI_DIR / name).read_text(encoding="utf-8") for name in ("ui.css", "shell.css"))
+    script = f"<script>{_SCRIPT}{(UI_DIR / 'browser_history.js').read_text(encoding='utf-8')}</script>"
     return {b"</head>": f"{script}{links}".encode(), b"</body>": f"<style>{style}</style>".encode()}
 
 

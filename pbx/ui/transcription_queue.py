@@ -108,7 +108,7 @@ def _progress(state: str, done_s: float, total_s: float | None) -> tuple[float, 
     return share, f"Transcribing: {duration_text(done_s)} of {duration_text(total_s)}"
 
 
-ONLY: dict[QueueScope, tuple[str, tuple[TranscriptionState, ...]]] = {
+QUEUE_SCOPES: dict[QueueScope, tuple[str, tuple[TranscriptionState, ...]]] = {
     "new": ("Without a transcript", ("new",)),
     "failed": ("Failed", ("failed",)),
     "all": ("All (re-transcribe existing)", ("new", "failed", "completed")),
@@ -126,12 +126,12 @@ def transcribe_many(site: Site, chosen: CallFilter) -> None:
             else count_calls(session, replace(recorded, transcription=state))
             for state in get_args(TranscriptionState)
         }
-    numbers = {only: sum(counts[state] for state in states) for only, (_, states) in ONLY.items()}
+    numbers = {only: sum(counts[state] for state in states) for only, (_, states) in QUEUE_SCOPES.items()}
     st.write(f"Recorded calls that match the filters: {sum(counts.values()):,}")
     only = st.radio(
         "Calls",
         [name for name in get_args(QueueScope) if numbers[name]] or ["new"],
-        format_func=lambda name: f"{ONLY[name][0]}: {numbers[name]:,}",
+        format_func=lambda name: f"{QUEUE_SCOPES[name][0]}: {numbers[name]:,}",
     )
     model = model_choice(site, "model_of_many")
     number = numbers[only]

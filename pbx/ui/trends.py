@@ -18,9 +18,9 @@ from pbx.ui.page_elements import chart, note, palette, picture_name
 from pbx.ui.table import table
 from pbx.ui.transcript_search import NONE_LABELS, check_query, search_for, topic_query
 
-MOST_PHRASES = 4
-MOST_DAYS = 400  # more bars would be too thin
-Counts = Mapping[str, Mapping[Any, MentionCount]]  # phrase → day or name → count
+MAX_PHRASES = 4
+MAX_DAYS = 400  # more bars would be too thin
+MentionCounts = Mapping[str, Mapping[Any, MentionCount]]  # phrase → day or name → count
 
 
 def show_trends(site: Site, wanted: SearchFilter) -> None:
@@ -62,9 +62,9 @@ def _choose(wanted: SearchFilter, saved_topics: list[Topic]) -> tuple[list[str],
             default=typed,
             format_func=lambda query: names.get(query, query),
             accept_new_options=True,
-            max_selections=MOST_PHRASES,
+            max_selections=MAX_PHRASES,
             key="phrases",
-            placeholder=f"Up to {MOST_PHRASES} words, phrases or topics",
+            placeholder=f"Up to {MAX_PHRASES} words, phrases or topics",
             **options,
         )
         by = st.segmented_control("By", ["Day", "Queue", "Agent"], default="Day", required=True, key="by", **options)
@@ -73,13 +73,13 @@ def _choose(wanted: SearchFilter, saved_topics: list[Topic]) -> tuple[list[str],
     return phrases, cast(TrendDimension, (by or "Day").lower()), measure == "Share of calls"
 
 
-def _draw(site: Site, wanted: SearchFilter, counts: Counts, by: TrendDimension, share: bool) -> None:
+def _draw(site: Site, wanted: SearchFilter, counts: MentionCounts, by: TrendDimension, share: bool) -> None:
     title = f"{'Transcribed calls with a mention' if share else 'Mentions'}, by {by}"
     if by == "day":
         days = _days(site, wanted, counts)
-        if len(days) > MOST_DAYS:
-            note(f"The last {MOST_DAYS} days are shown. Choose another period to see earlier days.")
-        days = days[-MOST_DAYS:]
+        if len(days) > MAX_DAYS:
+            note(f"The last {MAX_DAYS} days are shown. Choose another period to see earlier days.")
+        days = days[-MAX_DAYS:]
         now = datetime.now(site.zone)
         figure = day_bars(counts, days, title=title, share=share, zone=site.zone, palette=palette(), now=now)
     else:
@@ -91,7 +91,7 @@ def _draw(site: Site, wanted: SearchFilter, counts: Counts, by: TrendDimension, 
     note("Hover over a bar to see its figures. Click it to list its mentions.")
 
 
-def _days(site: Site, wanted: SearchFilter, counts: Counts) -> list[date]:
+def _days(site: Site, wanted: SearchFilter, counts: MentionCounts) -> list[date]:
     """Every day from first to last: of the period, or of the calls if the period has no bounds."""
     seen = sorted({day for named in counts.values() for day in named})
     first = wanted.since.astimezone(site.zone).date() if wanted.since else seen[0]
@@ -116,7 +116,7 @@ def trend_drilldown(label: str, by: TrendDimension) -> dict[str, Any]:
     return {by: label or NONE_LABELS[by]}
 
 
-def _show_totals(counts: Counts) -> None:
+def _show_totals(counts: MentionCounts) -> None:
     rows = {}
     for phrase, named in counts.items():
         mentions, calls, total = (sum(count[part] for count in named.values()) for part in range(3))

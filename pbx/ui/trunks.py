@@ -20,7 +20,7 @@ from pbx.analytics.trunks import (
     trunk_intervals,
     trunk_totals,
 )
-from pbx.charts.calls import Named, named_alt, named_bars
+from pbx.charts.calls import NamedValue, named_alt, named_bars
 from pbx.charts.layout import UnobservedSpan, is_within
 from pbx.charts.trunks import Point, load_chart, points_alt, ratio_chart
 from pbx.export.tables import CellValue
@@ -212,7 +212,7 @@ def _causes(site: Site, period: Period, causes: Sequence[CauseCount]) -> None:
         name = cause_text(cause) if cause >= 0 else f"{DISPOSITIONS.get(disposition, disposition)}, cause unknown"
         share = Ratio(count, total)
         bars.append(
-            Named(
+            NamedValue(
                 _cause_query(cause, disposition), name, count, f"{name}: {share.percent_text()}, {share.parts_text()}"
             )
         )

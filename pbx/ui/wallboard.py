@@ -8,7 +8,7 @@ import streamlit as st
 from pbx.analytics.formulas.queues import QueueFigures
 from pbx.formatting import duration_text, position_text
 from pbx.model.snapshot import Queue
-from pbx.ui.page_elements import HERE
+from pbx.ui.page_elements import UI_DIR
 
 ON_A_CALL = (2, 3, 6, 7, 8)  # member states: in use, busy, ringing, ringing in use, on hold
 
@@ -17,7 +17,7 @@ def board(queues: Sequence[Queue], today: Mapping[str, QueueFigures], warn_s: fl
     """Draw a card per queue in a fixed order, coloured by its longest wait (amber from `warn_s`, red from `bad_s`)."""
     across = 1 if len(queues) == 1 else 2 if len(queues) in (2, 4) else 3
     cards = "".join(_card(queue, today.get(queue.name, QueueFigures()), warn_s, bad_s) for queue in queues)
-    st.html(HERE / "board.css")
+    st.html(UI_DIR / "board.css")
     st.html(f'<div class="board" style="--across: {across}">{cards}</div>')
 
 

@@ -8,7 +8,7 @@ from playwright.sync_api import Browser, Page, expect
 from pbx.ui import page_elements as elements
 from tests.browser.chromium import open_page
 
-SCRIPT = "".join((elements.HERE / name).read_text() for name in ("elements.js", "table.js"))
+SCRIPT = "".join((elements.UI_DIR / name).read_text() for name in ("elements.js", "table.js"))
 DRAW = """async ([script, waits]) => {
   const { default: draw } = await import("data:text/javascript," + encodeURIComponent(script))
   window.picked ??= []

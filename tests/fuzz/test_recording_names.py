@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pbx.asterisk.formats.recording_files import examine, stored_path
+from pbx.asterisk.formats.recording_files import check_recording, stored_path
 from pbx.asterisk.formats.recording_names import leg_of, parse_name
 from tests.fuzz.mutations import EDGE_CASES, fuzzed, mutated, mutated_fields
 from tests.paths import FIXTURES
@@ -76,7 +76,7 @@ def test_a_spoilt_file_gets_a_verdict(tmp_path_factory: pytest.TempPathFactory, 
     path: Path = tmp_path_factory.getbasetemp() / "spoilt.wav"
     path.write_bytes(data)
     with path.open("rb") as file:
-        found = examine(file, len(data), fmt)
+        found = check_recording(file, len(data), fmt)
     assert found.reason or found.state == "downloaded"
     assert found.duration_s is None or 0 <= found.duration_s < 2**32
 
@@ -86,7 +86,7 @@ def test_a_file_of_zeros_behind_a_header_is_judged_without_walking_through_it(tm
         file.write(b"RIFF\x40\0\0\0WAVE")
         file.truncate(2**40)  # a hole: it takes no disk
         file.seek(0)
-        assert examine(file, 2**40, "wav").state == "unreadable"
+        assert check_recording(file, 2**40, "wav").state == "unreadable"
 
 
 @pytest.mark.parametrize("name", EDGE_CASES, ids=lambda value: repr(value[:20]))

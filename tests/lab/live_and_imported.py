@@ -18,7 +18,7 @@ from pbx.live.collect import collect_snapshot
 from pbx.settings import load_settings
 from pbx.store.counter_resets import Reset, resets_of
 from pbx.store.engine import open_engine, reading, writing
-from pbx.store.job_queue import needed_connection
+from pbx.store.job_queue import required_connection
 from pbx.store.models import AgentEventRow, CallRow, LegRow, RingRow, VisitRow
 from tests.lab.process import wait_until
 from tests.lab.scripted_calls import DESK, ScriptedCalls, exclusive_desk, place_scripted_calls
@@ -68,7 +68,7 @@ def fill_both_caches(server: LabServer, folder: Path) -> LiveAndImported:
             wait_until("a snapshot shows the reset", lambda: bool(desk_resets_since(live, scripted.until)))
         delete_other_calls(live, scripted)
     with use_settings_of(server, folder / IMPORTED), open_app_engine() as imported:
-        active = needed_connection(imported, load_settings())
+        active = required_connection(imported, load_settings())
         queue_log = scripted.write_queue_log(folder / "queue_log")
         (result,) = import_queue_log_files(ImportRun(imported, active), [queue_log])
         assert (result.unreadable, result.unknown) == (0, {})
@@ -85,7 +85,7 @@ def desk_resets_since(engine: Engine, since: datetime) -> list[Reset]:
 def store_snapshot(server: LabServer, folder: Path) -> None:
     """Store a snapshot: files lack the service level's target, the trunks and the names of agents' interfaces."""
     with use_settings_of(server, folder / IMPORTED), open_app_engine() as engine:
-        collect_snapshot(engine, needed_connection(engine, load_settings()), output=None)
+        collect_snapshot(engine, required_connection(engine, load_settings()), output=None)
 
 
 @contextmanager

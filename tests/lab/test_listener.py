@@ -16,7 +16,7 @@ from pbx.imports.queue_log_files import import_queue_log_files
 from pbx.imports.run import ImportRun
 from pbx.settings import load_settings
 from pbx.store.engine import open_engine, reading
-from pbx.store.job_queue import needed_connection
+from pbx.store.job_queue import required_connection
 from pbx.store.models import AgentEventRow, CallRow, LegRow, ListeningSpan, VisitRow
 from pbx.store.snapshots import latest_snapshot
 from tests.lab.browser import browser, go, running_app
@@ -145,7 +145,7 @@ def newer_rows(master: Path, known: int, into: Path) -> Path:
 def check_calls(engine: Engine, calls: list[PlacedCall], master: Path) -> None:
     """The CDR of each call agrees with its events, to the second."""
     seen = {call.uniqueid: call_of(engine, call) for call in calls}
-    import_cdr_file(ImportRun(engine, needed_connection(engine, load_settings())), master)
+    import_cdr_file(ImportRun(engine, required_connection(engine, load_settings())), master)
     for call in calls:
         before, after = seen[call.uniqueid], call_of(engine, call)
         assert (after.direction, after.disposition, after.queue) == (before.direction, before.disposition, before.queue)

@@ -9,14 +9,14 @@ import pytest
 from sqlalchemy import Engine
 from sqlmodel import select
 
-from pbx.alerts.rules import evaluate
+from pbx.alerts.rules import evaluate_rules
 from pbx.analytics.packed_days import pack_days
 from pbx.analytics.queues import FigureFilter, queue_totals
 from pbx.live.collect import collect_snapshot
 from pbx.model.snapshot import Queue
 from pbx.settings import Settings, load_settings
 from pbx.store.engine import reading, writing
-from pbx.store.job_queue import needed_connection
+from pbx.store.job_queue import required_connection
 from pbx.store.models import Alert, AlertRule, LegRow, ListeningSpan, VisitRow
 from pbx.store.pbx_connections import ActiveConnection
 from pbx.store.snapshots import latest_snapshot, record_snapshot
@@ -58,7 +58,7 @@ def visit_of(engine: Engine, call: PlacedCall) -> VisitRow | None:
 
 
 def test_what_happens_is_stored_while_others_write(server: LabServer, settings: Settings, engine: Engine) -> None:
-    since, active = datetime.now(UTC), needed_connection(engine, settings)
+    since, active = datetime.now(UTC), required_connection(engine, settings)
     with listening(engine), ThreadPoolExecutor(3) as pool:
         calls = [pool.submit(place_queue_call, server, outcome, 2) for outcome in ("answered", "abandoned")]
         trunk = pool.submit(place_trunk_call, server, "busy", 2)
@@ -81,13 +81,13 @@ def test_what_happens_is_stored_while_others_write(server: LabServer, settings: 
 
 
 def test_an_alert_begins_and_ends_once_though_many_look(server: LabServer, settings: Settings, engine: Engine) -> None:
-    active = needed_connection(engine, settings)
+    active = required_connection(engine, settings)
     with writing(engine) as session:
         session.add(AlertRule(connection_id=active.id, kind="longest_wait", subject=DESK, threshold=1))
     with exclusive_desk(server), listening(engine):
         call = start_queue_call(server, DESK, ANSWER_S=60)
         wait_until("a look shows the wait", lambda: desk_of(engine, active).longest_wait_s > 1)
-        assert looked(engine, settings, active, datetime.now(UTC)) == [(DESK, "begun")]
+        assert looked(engine, settings, active, datetime.now(UTC)) == [(DESK, "started")]
         call.hangup()
         wait_until("a look shows the end", lambda: desk_of(engine, active).calls == 0)
     seen_at = datetime.now(UTC)
@@ -115,5 +115,5 @@ def desk_of(engine: Engine, active: ActiveConnection) -> Queue:
 def looked(engine: Engine, settings: Settings, active: ActiveConnection, at: datetime) -> list[tuple[str, str]]:
     """The changes when several workers evaluate alerts together."""
     with ThreadPoolExecutor(4) as pool:
-        reported = pool.map(lambda _: evaluate(engine, settings, active, at), range(4))
-        return [(change.subject, change.what) for changes in reported for change in changes]
+        reported = pool.map(lambda _: evaluate_rules(engine, settings, active, at), range(4))
+        return [(change.subject, change.event) for changes in reported for change in changes]

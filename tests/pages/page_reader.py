@@ -6,7 +6,7 @@ from typing import Any
 
 from streamlit.testing.v1 import AppTest
 
-from pbx.ui.page_elements import FROM_THE_TOP
+from pbx.ui.page_elements import SCROLL_TO_TOP
 from tests.paths import ROOT
 
 TODAY = "pages/today/overview.py"
@@ -69,7 +69,7 @@ def page_text(app: AppTest) -> str:
     kinds = ("markdown", "caption", "error", "warning", "info")
     elements: list[Any] = [element for kind in kinds for element in app.get(kind)]
     elements += [*app.title, *app.subheader, *app.metric]
-    html = [element.proto.body.replace(FROM_THE_TOP, "") for element in app.get("html")]
+    html = [element.proto.body.replace(SCROLL_TO_TOP, "") for element in app.get("html")]
     return "\n".join([*(element.value for element in elements), *html])
 
 

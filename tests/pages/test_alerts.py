@@ -13,14 +13,14 @@ from streamlit.testing.v1 import AppTest
 from pbx.settings import Settings, load_settings
 from pbx.store.alerts import (
     AlertTarget,
-    Seen,
+    RuleCheck,
     delete_rule,
     list_rules,
     past_alerts,
     save_rule,
     seal_targets,
-    settle,
     targets_of,
+    update_alerts,
 )
 from pbx.store.engine import reading, writing
 from pbx.store.models import AlertRule
@@ -49,7 +49,7 @@ def add_rule(engine: Engine, pbx: int, *urls: str, **given: Any) -> int:
 
 def begin(engine: Engine, rule: int, subject: str, about: str = "It is so.", minutes: float = 3) -> None:
     with writing(engine) as session:
-        settle(session, rule, Seen(NOW - timedelta(minutes=minutes), {subject: about}))
+        update_alerts(session, rule, RuleCheck(NOW - timedelta(minutes=minutes), {subject: about}))
 
 
 def rules(engine: Engine, pbx: int) -> list[AlertRule]:

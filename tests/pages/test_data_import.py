@@ -13,7 +13,7 @@ from streamlit.testing.v1 import AppTest
 
 from pbx.imports import preview as history_look
 from pbx.jobs.worker import run_worker
-from pbx.live.listener import ROLE
+from pbx.live.listener import LISTENER_ROLE
 from pbx.process_lock import take_process_lock
 from pbx.settings import load_settings
 from pbx.store.engine import reading, writing
@@ -147,7 +147,7 @@ def test_a_test_says_how_many_rows_or_what_is_wrong(engine: Engine, pbx: int, tm
 def test_a_test_of_what_is_too_much_to_count_says_what_is_there(
     engine: Engine, pbx: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(history_look, "STATEMENT_S", 0.1)
+    monkeypatch.setattr(history_look, "STATEMENT_TIMEOUT_S", 0.1)
     with sqlite3.connect(tmp_path / "endless.sqlite") as site:
         numbers = "with recursive n (uniqueid) as (select 1 union all select uniqueid + 1 from n)"
         site.execute(f"create view cdr as {numbers} select '2026-03-02 12:00:00' as calldate, uniqueid from n")
@@ -173,7 +173,7 @@ def test_the_environments_address_is_in_use(engine: Engine, pbx: int, monkeypatc
 def test_it_says_who_listens_since_when(engine: Engine, pbx: int) -> None:
     with writing(engine) as session:
         begin_span(session, pbx, datetime.now(UTC))
-    with take_process_lock(load_settings().pbx_data_dir, ROLE):
+    with take_process_lock(load_settings().pbx_data_dir, LISTENER_ROLE):
         assert "without interruption" in page_text(without_errors(open_page(PAGE)))
     assert "Not received now" in page_text(without_errors(open_page(PAGE)))
 

@@ -18,7 +18,7 @@ from pbx.errors import SettingsError
 from pbx.imports.job import import_history
 from pbx.settings import DEMO_MARK, Connection, Settings, load_folder_settings, load_settings
 from pbx.store.engine import open_engine
-from pbx.store.job_queue import needed_connection
+from pbx.store.job_queue import required_connection
 from pbx.store.pbx_connections import forget_saved, save_connection
 from tests.pages import page_reader
 from tests.pages.page_reader import opened_url, page_text, press, without_errors
@@ -192,6 +192,6 @@ def test_a_real_past_is_not_imported_into_it(demo: Settings) -> None:
     engine = open_engine(demo)
     try:
         with pytest.raises(SettingsError, match="made-up calls only"):
-            import_history(engine, demo, needed_connection(engine, demo), {"files": ["x"]}, None, threading.Event())
+            import_history(engine, demo, required_connection(engine, demo), {"files": ["x"]}, None, threading.Event())
     finally:
         engine.dispose()

@@ -174,7 +174,7 @@ def test_no_link_to_interactions_without_a_matching_filter(filled: int) -> None:
 
 def test_limited_export_is_announced(filled: int, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "Exports the newest" not in page_text(open_selection(""))
-    monkeypatch.setattr("pbx.ui.exports.MOST_EXPORTED", 3)
+    monkeypatch.setattr("pbx.ui.exports.MAX_EXPORTED_ROWS", 3)
     assert "Exports the newest 3 of 5 rows. For older rows, select an earlier period." in page_text(open_selection(""))
 
 

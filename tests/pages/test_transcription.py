@@ -47,10 +47,10 @@ def half_way(engine: Engine, settings: Settings) -> list[int]:
     ask(engine, settings, *numbers[1:])
     with writing(engine) as session:
         claims.claim_recordings(session, pbx(engine, settings), ME, "", 3)
-        claims.report_done(session, ME, 6, 20.0, 2.0)
+        claims.report_progress(session, ME, 6, 20.0, 2.0)
         claims.complete(session, ME, 6, 20.0)
         claims.fail(session, ME, 5, "It holds a header and no sound. There is nothing to hear.")
-        claims.report_done(session, ME, 4, 5.0, 1.0)
+        claims.report_progress(session, ME, 4, 5.0, 1.0)
     return numbers
 
 

@@ -9,7 +9,7 @@ from pbx.analytics.formulas.intervals import Floats, Ints
 from pbx.analytics.formulas.queues import Flags
 from pbx.analytics.formulas.ratio import Ratio
 
-EFFECTIVE = ("ANSWERED", "BUSY", "NO ANSWER")  # of the CDR's dispositions
+EFFECTIVE_DISPOSITIONS = ("ANSWERED", "BUSY", "NO ANSWER")  # of the CDR's dispositions
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,8 @@ class SeizureColumns:
     """Seizures as columns of equal length, in no order. Unknown values are NaN, an unknown cause is -1.
 
     `trunk` is an index into `trunks`. `open`: not answered, and no end was recorded. `effective`: the network delivered
-    the call, see EFFECTIVE. `unsure`: the call failed without a cause that shows whether the network was at fault.
+    the call, see EFFECTIVE_DISPOSITIONS. `unsure`: the call failed without a cause that shows whether the network
+    was at fault.
     """
 
     at_s: Ints

@@ -29,7 +29,7 @@ from pbx.errors import AmiLoginError, AmiProtocolError, Deadline, PbxError, Unre
 from pbx.settings import Connection
 
 MAX_RETRY_S = 60.0
-TOO_LARGE_S = 60.0  # how long an action isn't sent again after its reply was too large
+TOO_LARGE_PAUSE_S = 60.0  # how long an action isn't sent again after its reply was too large
 MAX_UNANSWERED = 100  # actions past their deadline whose reply may still come
 
 
@@ -277,7 +277,7 @@ class AmiClient:
                     finished.append(self._calls.pop(message.action_id))
             oversized = over_limit(self._calls.values())
             if oversized is not None:
-                self._too_large[oversized.action] = time.monotonic() + TOO_LARGE_S
+                self._too_large[oversized.action] = time.monotonic() + TOO_LARGE_PAUSE_S
         for call in finished:
             call.end()
         if max(unsolicited, default=b"") > b"F":  # late responses to actions past their deadline

@@ -22,7 +22,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from pbx.asterisk.ami.protocol import Message
-from pbx.asterisk.ami.values import integer, known, roundtrip_ms
+from pbx.asterisk.ami.values import integer, roundtrip_ms, without_placeholder
 from pbx.model.snapshot import Extension, Trunk, TrunkState
 
 # Asterisk's and Digium's helpers in pjsip.conf, not devices.
@@ -297,13 +297,13 @@ def peers_to_detail(messages: DeviceMessages) -> list[str]:
 
 def _peer_address(peer: Message) -> tuple[str, str]:
     """A peer's host and port; ("", "") while the address isn't known."""
-    host = _plain_host(known(peer.get("IPaddress")))
-    return (host, known(peer.get("IPport") or peer.get("Port"))) if host else ("", "")
+    host = _plain_host(without_placeholder(peer.get("IPaddress")))
+    return (host, without_placeholder(peer.get("IPport") or peer.get("Port"))) if host else ("", "")
 
 
 def _registry_address(entry: Message) -> tuple[str, str]:
     """A registration's host and port, which chan_iax2 writes as one. An IPv6 address has no brackets."""
-    host, port = known(entry.get("Host")), entry.get("Port")
+    host, port = without_placeholder(entry.get("Host")), entry.get("Port")
     if not port and (match := _HOST_PORT.fullmatch(host)):
         host, port = match[1], match[2]
     return _plain_host(host), port if integer(port) else ""

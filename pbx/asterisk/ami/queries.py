@@ -21,14 +21,14 @@ from pbx.asterisk.ami.snapshot import (
     parse_queues,
     parse_start,
     parse_system,
-    with_ready,
+    with_wrap_up,
 )
 from pbx.asterisk.ami.values import integer, utc_offset
 from pbx.errors import AmiActionError, AmiDenied, AmiProtocolError, Deadline, SettingsError, Unreachable
 from pbx.model.snapshot import ActiveCall, Extension, PartName, Queue, Snapshot, SnapshotPart, System, Trunk
 
 # The actions that each part needs. A missing module is fine as long as another one returns something.
-NEEDS: dict[PartName, tuple[str, ...]] = {
+PART_ACTIONS: dict[PartName, tuple[str, ...]] = {
     "system": ("CoreSettings", "CoreStatus"),
     "extensions": ("PJSIPShowEndpoints", "PJSIPShowContacts", "SIPpeers", "IAXpeerlist"),
     "trunks": ("PJSIPShowRegistrationsOutbound", "PJSIPShowEndpoints", "SIPshowregistry", "IAXregistry"),
@@ -37,7 +37,7 @@ NEEDS: dict[PartName, tuple[str, ...]] = {
 }
 # IAXpeerlist, because the items of IAXpeers carry no ActionID (observed on 16 and 22).
 _DEVICES = (
-    *NEEDS["extensions"],
+    *PART_ACTIONS["extensions"],
     "PJSIPShowRegistrationsOutbound",
     "SIPshowregistry",
     "IAXregistry",
@@ -47,7 +47,7 @@ _PLAIN_NAME = re.compile(r"[\w.-]{1,80}")  # of a queue, safe as an argument of 
 _CLOCK = "the PBX's clock"
 _ZONE = "STRFTIME({},,%z %s)"  # a dialplan function: UTC offset and epoch, for an epoch or, when empty, for now
 
-SNAPSHOT_S = 120.0  # deadline of a complete snapshot
+SNAPSHOT_TIMEOUT_S = 120.0  # deadline of a complete snapshot
 MAX_DETAILS = 2000  # devices, and queues, that need an action of their own
 
 ActionOutcome = AmiReply | Deadline | AmiProtocolError
@@ -55,7 +55,7 @@ ActionRequest = tuple[str, Headers]
 
 
 def take_snapshot(
-    client: AmiClient, parts: Iterable[PartName] = tuple(NEEDS), *, deadline_s: float = SNAPSHOT_S
+    client: AmiClient, parts: Iterable[PartName] = tuple(PART_ACTIONS), *, deadline_s: float = SNAPSHOT_TIMEOUT_S
 ) -> Snapshot:
     """Take a snapshot of the PBX, or of some parts of it, within `deadline_s` seconds.
 
@@ -66,7 +66,7 @@ def take_snapshot(
     wanted = list(parts)
     begun_at, begun = datetime.now(UTC), time.monotonic()
     end = begun + deadline_s
-    actions = dict.fromkeys(action for part in wanted for action in NEEDS[part])
+    actions = dict.fromkeys(action for part in wanted for action in PART_ACTIONS[part])
     devices = "extensions" in wanted or "trunks" in wanted
     actions |= dict.fromkeys(_DEVICES if devices else ())
     requests: dict[str, ActionRequest] = {action: (action, ()) for action in actions}
@@ -106,7 +106,7 @@ def take_snapshot(
         trunks=trunks if "trunks" in wanted else (),
         queues=tuple(_with_ready(queue, replies.get(f"queue/{queue.name}"), pbx_now) for queue in queues),
         active_calls=parse_active_calls(_items(outcomes.get("CoreShowChannels"))) if "active_calls" in wanted else (),
-        parts={part: _judge(outcomes[action] for action in NEEDS[part]) for part in wanted},
+        parts={part: _judge(outcomes[action] for action in PART_ACTIONS[part]) for part in wanted},
     )
 
 
@@ -212,7 +212,7 @@ def _device_messages(outcomes: dict[str, ActionOutcome]) -> DeviceMessages:
 
 def _with_ready(queue: Queue, outcome: ActionOutcome | None, pbx_now: datetime) -> Queue:
     ready = outcome.response.get("Value") if isinstance(outcome, AmiReply) else ""
-    return with_ready(queue, integer(ready), pbx_now) if ready.isdecimal() else queue
+    return with_wrap_up(queue, integer(ready), pbx_now) if ready.isdecimal() else queue
 
 
 def _guessed_start(outcomes: dict[str, ActionOutcome], offset_now: timedelta | None) -> int | None:

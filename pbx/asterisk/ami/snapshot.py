@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 from pbx.asterisk.ami.protocol import Message
-from pbx.asterisk.ami.values import decimal, integer, known, moment, seconds, unescape
+from pbx.asterisk.ami.values import decimal, integer, moment, seconds, unescape, without_placeholder
 from pbx.model.snapshot import ActiveCall, Queue, QueueCaller, QueueMember, System
 
 HIDDEN_QUEUE = "default"  # FreePBX creates it and nobody uses it
@@ -113,7 +113,7 @@ def may_wrap_up(member: QueueMember, pbx_now: datetime) -> bool:
     return member.available and not member.wrapup_s and called is not None and pbx_now - called < LONGEST_WRAP_UP
 
 
-def with_ready(queue: Queue, ready: int, pbx_now: datetime) -> Queue:
+def with_wrap_up(queue: Queue, ready: int, pbx_now: datetime) -> Queue:
     """The queue, with the members marked that are in its wrap-up time.
 
     `ready` is the count of QUEUE_MEMBER(queue,ready): members not in use, not paused and not wrapping up. If fewer are
@@ -138,8 +138,8 @@ def with_ready(queue: Queue, ready: int, pbx_now: datetime) -> Queue:
 def _parse_caller(message: Message) -> QueueCaller:
     return QueueCaller(
         position=integer(message.get("Position")),
-        caller_id=known(message.get("CallerIDNum")),
-        caller_name=known(message.get("CallerIDName")),
+        caller_id=without_placeholder(message.get("CallerIDNum")),
+        caller_name=without_placeholder(message.get("CallerIDName")),
         wait_s=integer(message.get("Wait")),
         uniqueid=message.get("Uniqueid"),
     )
@@ -160,14 +160,14 @@ def _parse_call(linkedid: str, legs: list[Message]) -> ActiveCall:
     oldest one when the first is gone."""
     legs = sorted(legs, key=lambda leg: (leg.get("Uniqueid") != linkedid, -seconds(leg.get("Duration"))))
     first = legs[0]
-    caller = known(first.get("CallerIDNum"))
+    caller = without_placeholder(first.get("CallerIDNum"))
     others = [first.get("ConnectedLineNum"), *(leg.get("CallerIDNum") for leg in legs[1:])]
     return ActiveCall(
         linkedid=linkedid,
         channel=first.get("Channel"),
         caller_id=caller,
-        caller_name=unescape(known(first.get("CallerIDName"))),
-        connected_to=next((number for number in map(known, others) if number and number != caller), ""),
+        caller_name=unescape(without_placeholder(first.get("CallerIDName"))),
+        connected_to=next((number for number in map(without_placeholder, others) if number and number != caller), ""),
         exten=first.get("Exten"),
         state=first.get("ChannelStateDesc"),
         application=first.get("Application"),

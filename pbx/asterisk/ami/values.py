@@ -10,7 +10,7 @@ _MAX_S = 10**8  # three years, longer than any call
 _MILLISECONDS = re.compile(r"\((\d+) ms\)")
 
 
-def known(text: str) -> str:
+def without_placeholder(text: str) -> str:
     """The text; "" for the words that Asterisk writes for a missing value."""
     return "" if text in ("<unknown>", "(null)", "-none-", "N/A", "(Unspecified)") else text
 
@@ -41,7 +41,7 @@ def decimal(text: str) -> float | None:
     return number if abs(number) < _MAX else None  # False for NaN
 
 
-def span_s(text: str) -> float | None:
+def duration_s(text: str) -> float | None:
     """A duration in seconds; None for anything else, for years, and for negative ones of a clock that was set back."""
     number = decimal(text)
     return number if number is not None and 0 <= number < _MAX_S else None

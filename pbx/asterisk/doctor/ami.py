@@ -8,7 +8,7 @@ import time
 from pbx.asterisk.ami.client import AmiClient, AmiTiming
 from pbx.asterisk.ami.connection import AmiConnection, await_greeting, log_in, wrap_tls
 from pbx.asterisk.ami.protocol import AmiParser
-from pbx.asterisk.ami.queries import NEEDS
+from pbx.asterisk.ami.queries import PART_ACTIONS
 from pbx.asterisk.ami.reply import PRIVILEGES, AmiReply
 from pbx.asterisk.doctor import advice
 from pbx.asterisk.doctor.network import Address, open_port
@@ -100,7 +100,7 @@ class AmiCheck(CheckSession):
 
     def rights(self) -> StepResult:
         """Run every action that a snapshot needs, and check that each is allowed."""
-        actions = dict.fromkeys(action for part in NEEDS.values() for action in part)
+        actions = dict.fromkeys(action for part in PART_ACTIONS.values() for action in part)
         futures = {action: self._client.submit(action) for action in actions}
         late, wrong = [], []
         for action, future in futures.items():
@@ -127,7 +127,7 @@ class AmiCheck(CheckSession):
         failed = [reply.reason for reply in self._replies.values() if reply.failed and not reply.absent]
         if failed:
             return StepResult(" ".join(failed), "warning")
-        absent = [part for part, needs in NEEDS.items() if all(self._replies[action].absent for action in needs)]
+        absent = [part for part, needs in PART_ACTIONS.items() if all(self._replies[action].absent for action in needs)]
         if absent:
             modules = dict.fromkeys(_MODULES.get(part, "its module") for part in absent)
             fix = [f"If the PBX uses them, load the module:\nasterisk -rx 'module load {module}'" for module in modules]
@@ -137,7 +137,7 @@ class AmiCheck(CheckSession):
     def _denied(self, denied: list[str]) -> StepResult:
         # `system` allows every action; `reporting` allows those that either class allows.
         lacking = "system" if any(PRIVILEGES.get(action, "system") == "system" for action in denied) else "reporting"
-        parts = [part.replace("_", " ") for part, needs in NEEDS.items() if set(needs) & set(denied)]
+        parts = [part.replace("_", " ") for part, needs in PART_ACTIONS.items() if set(needs) & set(denied)]
         user = self.connection.ami_username
         text = (
             f"The user {user!r} may not run {', '.join(denied)}: the class {lacking} is missing. "

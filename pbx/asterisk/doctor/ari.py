@@ -8,7 +8,7 @@ from pbx.asterisk.ari.client import AriClient, StoredRecording, SystemInfo
 from pbx.asterisk.doctor import advice
 from pbx.asterisk.doctor.network import Address, open_port
 from pbx.asterisk.doctor.step import Check, CheckSession, StepFailed, StepResult
-from pbx.asterisk.formats.recording_files import examine
+from pbx.asterisk.formats.recording_files import check_recording
 from pbx.asterisk.formats.recording_names import parse_name
 from pbx.errors import (
     AriLoginError,
@@ -167,7 +167,7 @@ class AriCheck(CheckSession):
             target = Path(folder, "recording")
             size_bytes = self._client.download(recording.name, target, _accept)
             with target.open("rb") as file:
-                judged = examine(file, size_bytes, recording.format)
+                judged = check_recording(file, size_bytes, recording.format)
             if judged.state in ("waiting", "empty") or judged.cut_short:
                 return judged.state, f"{recording.name}: {judged.reason}"
             try:

@@ -36,7 +36,7 @@ _SERIAL = re.compile(r"-[0-9a-f]{8}$")
 _SLACK = timedelta(seconds=2)
 
 
-class Layout(NamedTuple):
+class CsvLayout(NamedTuple):
     """The format of a file: the columns of its header, () without one, and the delimiter."""
 
     columns: tuple[str, ...] = ()
@@ -50,20 +50,20 @@ class Layout(NamedTuple):
         return "calldate" if "uniqueid" in self.columns else "uniqueid"
 
 
-ASTERISK = Layout()
+ASTERISK_LAYOUT = CsvLayout()
 
 
-def layout_of(first_line: bytes) -> Layout:
+def layout_of(first_line: bytes) -> CsvLayout:
     """The layout of a file, from its first line."""
     text = _text(first_line).lower()
     for delimiter in ",;\t":
         columns = tuple(name.strip(' "') for name in text.split(delimiter))
         if len({*columns} & {*COLUMNS}) >= _HEADER_NAMES:
-            return Layout(columns, delimiter)
-    return ASTERISK
+            return CsvLayout(columns, delimiter)
+    return ASTERISK_LAYOUT
 
 
-def join_lines(lines: Sequence[bytes], layout: Layout = ASTERISK) -> tuple[list[bytes], list[bytes]]:
+def join_lines(lines: Sequence[bytes], layout: CsvLayout = ASTERISK_LAYOUT) -> tuple[list[bytes], list[bytes]]:
     """Joins lines to rows; returns the rows, and the lines of an incomplete last row.
 
     A line break within quotes belongs to the row. A row whose quotes don't end stops before the next complete row.
@@ -86,7 +86,7 @@ def join_lines(lines: Sequence[bytes], layout: Layout = ASTERISK) -> tuple[list[
     return rows, unfinished
 
 
-def parse_master_csv_line(line: bytes, layout: Layout = ASTERISK) -> dict[str, str] | None:
+def parse_master_csv_line(line: bytes, layout: CsvLayout = ASTERISK_LAYOUT) -> dict[str, str] | None:
     """A row as a dict by column names; None for an empty line and for the header. Raises UnreadableRow."""
     text = _text(line)
     if not text:
@@ -119,7 +119,7 @@ def parse_master_csv_line(line: bytes, layout: Layout = ASTERISK) -> dict[str, s
     return row | {"userfield": more[0] if more else ""}
 
 
-def is_row(line: bytes, layout: Layout) -> bool:
+def is_row(line: bytes, layout: CsvLayout) -> bool:
     """Whether a line is a complete row, with the time of a call."""
     try:
         row = parse_master_csv_line(line, layout)

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from pbx.text_encoding import BOM, decode_fields, text_of
 
-NOBODY = frozenset({"", "NONE", "REALTIME", "MANAGER", "CLI"})  # written in place of a missing call, queue or agent
+NO_NAMES = frozenset({"", "NONE", "REALTIME", "MANAGER", "CLI"})  # written in place of a missing call, queue or agent
 LINE_LIMIT_BYTES = 65_536  # longer than any line of Asterisk; a file of another kind may have no line ends
 _EARLIEST_S, _LATEST_S = 946_684_800, 4_102_444_800  # 2000 and 2100; a clock outside this range was never set
 
@@ -91,7 +91,7 @@ def parse_queue_log_line(line: bytes) -> QueueEvent | None:
         at_s = _epoch_of(fields[0])
     if not _EARLIEST_S <= at_s < _LATEST_S:
         raise UnreadableLine(f"the time {fields[0][:30]} is not a time of this century")
-    if fields[4] not in EVENTS or fields[3] not in NOBODY:
+    if fields[4] not in EVENTS or fields[3] not in NO_NAMES:
         fields = _with_agent_joined(fields)
     return QueueEvent(at_s, fields[1], fields[2], fields[3], fields[4], fields[5] if len(fields) > 5 else "")
 
@@ -182,7 +182,7 @@ def _moment_s(moment: datetime, callid: str, zone: tzinfo) -> int:
     return first
 
 
-def ordered(events: Sequence[QueueEvent]) -> Iterator[QueueEvent]:
+def in_order(events: Sequence[QueueEvent]) -> Iterator[QueueEvent]:
     """Sorts events by time and, within a second: joined, connected, ended. Rows without ids have no certain order."""
     yield from sorted(events, key=lambda event: (event.at_s, _ORDER.get(event.name, 1)))
 

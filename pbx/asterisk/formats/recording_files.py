@@ -63,7 +63,7 @@ def _is_plain(folder: str) -> bool:
     return _PLAIN_FOLDER.fullmatch(folder) is not None and not is_device_name(folder)
 
 
-def examine(file: BinaryIO, size_bytes: int, fmt: str) -> FileCheck:
+def check_recording(file: BinaryIO, size_bytes: int, fmt: str) -> FileCheck:
     """Check a complete file of ARI's `format` by its size and header.
 
     Asterisk writes both sizes of a WAV header as 0 and fixes them when the call ends, so a size of zero means that

@@ -10,13 +10,13 @@ from pbx.asterisk.formats.queue_log import callid_epoch_s
 from pbx.model.history import Visit
 
 
-def handed_over(waiting: Visit, talked: Visit) -> Visit:
+def with_caller_of(waiting: Visit, talked: Visit) -> Visit:
     """The visit of an agent who waited in a queue, after the caller that the agent talked to took the agent's place."""
     caller, name = (talked.caller, talked.caller_name) if talked.caller else (waiting.caller, waiting.caller_name)
     return replace(waiting, caller=caller, caller_name=name, did=talked.did or waiting.did)
 
 
-def made_before(callid: str, other: str) -> bool:
+def is_older_channel(callid: str, other: str) -> bool:
     """Whether the first channel is older than the other one, by their uniqueids."""
     one, two = _age(callid), _age(other)
     return one is not None and two is not None and one < two

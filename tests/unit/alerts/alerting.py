@@ -7,7 +7,7 @@ from pydantic import SecretStr
 from sqlalchemy import Engine
 from sqlmodel import select
 
-from pbx.alerts.rules import evaluate
+from pbx.alerts.rules import evaluate_rules
 from pbx.model.history import Visit
 from pbx.model.snapshot import Queue, QueueMember, Snapshot, SnapshotPart, Trunk
 from pbx.settings import Settings
@@ -69,8 +69,8 @@ def look(engine: Engine, settings: Settings, at: datetime, *seen: Queue | Trunk,
 
 
 def news(engine: Engine, settings: Settings, at: datetime) -> list[tuple[str, str]]:
-    """What a look of the worker's changes: subject and "begun" or "ended"."""
-    return [(one.subject, one.what) for one in evaluate(engine, settings, pbx(engine, settings), at)]
+    """The alerts that a check of the rules starts and ends: subject and "started" or "ended"."""
+    return [(one.subject, one.event) for one in evaluate_rules(engine, settings, pbx(engine, settings), at)]
 
 
 def alerts(engine: Engine) -> list[Alert]:

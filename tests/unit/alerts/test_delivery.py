@@ -15,11 +15,11 @@ from pydantic import SecretStr
 from sqlalchemy import Engine
 
 from pbx.alerts import delivery as notices
-from pbx.alerts.delivery import SendError, check_target, message, send, send_due_messages
+from pbx.alerts.delivery import SendError, alert_message, check_target, send, send_due_messages
 from pbx.errors import SettingsError
 from pbx.jobs.worker import run_worker
 from pbx.settings import Settings
-from pbx.store.alerts import PAUSES_S, AlertTarget
+from pbx.store.alerts import RETRY_PAUSES_S, AlertTarget
 from pbx.store.models import Alert, AlertRule
 from tests.unit.alerts.alerting import T0, add_rule, alerts, look, minutes, news, pbx, waiting
 from tests.unit.alerts.receivers import (
@@ -132,7 +132,7 @@ def test_it_gives_up_after_a_few_attempts_and_says_so(
     for day in range(1, 10):
         clock.append(minutes(1440 * day))
         tell(engine, settings)
-    assert web.tried == len(PAUSES_S) + 1
+    assert web.tried == len(RETRY_PAUSES_S) + 1
     assert alerts(engine)[0].send_error.endswith("HTTP status 403). Attempt 5 of 5.")
 
 
@@ -172,7 +172,7 @@ def test_mail_refused_or_without_login_is_said(mail: MailReceiver) -> None:
 def test_a_server_that_never_ends_its_answer_is_left_in_time(
     monkeypatch: pytest.MonkeyPatch, answer: bytes, piece: bytes, pause_s: float
 ) -> None:
-    monkeypatch.setattr("pbx.alerts.send_process.TOTAL_S", 4.0)
+    monkeypatch.setattr("pbx.alerts.send_process.SEND_TIMEOUT_S", 4.0)
     left = threading.Event()
 
     def serve(listener: socket.socket) -> None:
@@ -206,7 +206,7 @@ def test_an_address_that_is_none_is_refused_without_repeating_it(url: str) -> No
     assert TOKEN not in caught.value.advice
 
 
-@pytest.mark.parametrize("url", [url for _, url in notices.EXAMPLES])
+@pytest.mark.parametrize("url", [url for _, url in notices.ADDRESS_EXAMPLES])
 def test_the_examples_have_the_form_they_need(url: str) -> None:
     filled = (
         url.replace("TOKEN_A", "T1JJ3T3L2")
@@ -259,6 +259,6 @@ def test_a_rule_without_targets_sends_nothing_and_holds_up_nothing(
 def test_every_kind_has_its_title(kind: str, subject: str, title: str) -> None:
     alert = Alert(rule_id=1, subject=subject, started_at=T0, description="So it is.")
     rule = AlertRule(connection_id=1, kind=kind)
-    said = message(alert, rule, "pbx.example.com", ZoneInfo("Europe/Berlin"), T0)
+    said = alert_message(alert, rule, "pbx.example.com", ZoneInfo("Europe/Berlin"), T0)
     assert said[0] == title
     assert said[1] == "So it is.\nStarted at 11:00:00. PBX: pbx.example.com. Times are in Europe/Berlin."

@@ -38,7 +38,7 @@ def test_a_long_wait_begins_at_once_and_ends_once_confirmed(engine: Engine, sett
     look(engine, settings, T0, waiting("sales", 60), waiting("support"))
     assert news(engine, settings, T0) == []  # 60 s is not above 60 s
     look(engine, settings, minutes(1), waiting("sales", 61), waiting("support", 20))
-    assert news(engine, settings, minutes(1)) == [("sales", "begun")]
+    assert news(engine, settings, minutes(1)) == [("sales", "started")]
     assert (
         alerts(engine)[0].description
         == "The first caller has been waiting for 1 min 1 s, longer than 1 min. 1 caller waiting."
@@ -80,7 +80,7 @@ def test_a_stale_snapshot_neither_begins_nor_ends(engine: Engine, settings: Sett
     add_rule(engine, settings, "longest_wait", 60)
     look(engine, settings, T0, waiting("sales", 90))
     assert news(engine, settings, minutes(16)) == []  # looks are taken every 5 minutes
-    assert news(engine, settings, minutes(15)) == [("sales", "begun")]
+    assert news(engine, settings, minutes(15)) == [("sales", "started")]
     look(engine, settings, minutes(20), waiting("sales"))
     assert news(engine, settings, minutes(60)) == []
     assert alerts(engine)[0].cleared_at is None
@@ -90,7 +90,7 @@ def test_a_part_that_was_not_seen_says_nothing(engine: Engine, settings: Setting
     add_rule(engine, settings, "longest_wait", 60)
     add_rule(engine, settings, "trunk_down", 0)
     look(engine, settings, T0, waiting("sales", 90), trunk("carrier", "rejected"))
-    assert news(engine, settings, T0) == [("sales", "begun"), ("carrier", "begun")]
+    assert news(engine, settings, T0) == [("sales", "started"), ("carrier", "started")]
     denied = {"queues": SnapshotPart(state="denied"), "trunks": SnapshotPart(state="failed")}
     for minute in (1, 2):
         look(engine, settings, minutes(minute), parts=denied)
@@ -100,7 +100,7 @@ def test_a_part_that_was_not_seen_says_nothing(engine: Engine, settings: Setting
 def test_a_queue_that_is_gone_ends_its_alert(engine: Engine, settings: Settings) -> None:
     add_rule(engine, settings, "no_agent")
     look(engine, settings, T0, waiting("sales", 0, ()))
-    assert news(engine, settings, T0) == [("sales", "begun")]
+    assert news(engine, settings, T0) == [("sales", "started")]
     for minute, expected in ((1, []), (2, [("sales", "ended")])):
         look(engine, settings, minutes(minute))
         assert news(engine, settings, minutes(minute)) == expected
@@ -127,7 +127,7 @@ def test_a_trunk_must_be_down_for_so_long(engine: Engine, settings: Settings) ->
     states = ["rejected", "registered", "unregistered", "rejected", "unregistered"]
     for number, state in enumerate(states):
         look(engine, settings, minutes(5 * number), trunk("carrier", state))
-        expected = [("carrier", "begun")] if number == 4 else []  # down since minute 10, now it is minute 20
+        expected = [("carrier", "started")] if number == 4 else []  # down since minute 10, now it is minute 20
         assert news(engine, settings, minutes(5 * number)) == expected
     assert alerts(engine)[0].description == "It has been unregistered for 10 min."
 
@@ -138,7 +138,7 @@ def test_time_in_which_nobody_looked_is_no_time_down(engine: Engine, settings: S
         look(engine, settings, minutes(minute), trunk("carrier", "unreachable"))
         assert news(engine, settings, minutes(minute)) == []
     look(engine, settings, minutes(70), trunk("carrier", "unreachable"))
-    assert news(engine, settings, minutes(70)) == [("carrier", "begun")]
+    assert news(engine, settings, minutes(70)) == [("carrier", "started")]
 
 
 def test_time_in_which_the_pbx_was_listened_to_is_time_down(engine: Engine, settings: Settings) -> None:
@@ -148,12 +148,12 @@ def test_time_in_which_the_pbx_was_listened_to_is_time_down(engine: Engine, sett
         span = begin_span(session, pbx(engine, settings).id, T0)
         prolong_span(session, span, minutes(59))
     look(engine, settings, minutes(60), trunk("carrier", "unreachable"))
-    assert news(engine, settings, minutes(60)) == [("carrier", "begun")]
+    assert news(engine, settings, minutes(60)) == [("carrier", "started")]
 
 
 def test_a_trunk_of_unknown_state_neither_begins_nor_ends(engine: Engine, settings: Settings) -> None:
     add_rule(engine, settings, "trunk_down", 0)
-    states = {0: ("unknown", []), 1: ("rejected", [("carrier", "begun")]), 2: ("unknown", []), 3: ("unknown", [])}
+    states = {0: ("unknown", []), 1: ("rejected", [("carrier", "started")]), 2: ("unknown", []), 3: ("unknown", [])}
     for minute, (state, expected) in states.items():
         look(engine, settings, minutes(minute), trunk("carrier", state))
         assert news(engine, settings, minutes(minute)) == expected
@@ -167,7 +167,7 @@ def test_a_service_level_needs_a_few_calls_of_today(engine: Engine, settings: Se
     add_visits(engine, settings, "sales", T0, 5, 5, 5, lost=1)
     assert news(engine, settings, minutes(10)) == []  # 3 of 4 is below 80%, of too few
     add_visits(engine, settings, "sales", minutes(10), 30)
-    assert news(engine, settings, minutes(20)) == [("sales", "begun")]
+    assert news(engine, settings, minutes(20)) == [("sales", "started")]
     said = "Today’s service level is 60.0%, below 80%: 3 of 5 calls answered or abandoned within 20 s."
     assert alerts(engine)[0].description == said
     add_visits(engine, settings, "sales", minutes(30), 1, 1, 1, 1, 1)
@@ -180,7 +180,7 @@ def test_a_day_of_the_pbxs_zone_counts(engine: Engine, settings: Settings, monke
     add_rule(engine, zoned, "service_level", 80)
     midnight = datetime(2026, 11, 20, 15, 0, tzinfo=UTC)
     add_visits(engine, zoned, "sales", datetime(2026, 11, 20, 14, 55, tzinfo=UTC), lost=6)
-    assert news(engine, zoned, datetime(2026, 11, 20, 14, 59, tzinfo=UTC)) == [("sales", "begun")]
+    assert news(engine, zoned, datetime(2026, 11, 20, 14, 59, tzinfo=UTC)) == [("sales", "started")]
     assert news(engine, zoned, midnight) == []
     assert news(engine, zoned, datetime(2026, 11, 20, 15, 1, tzinfo=UTC)) == [("sales", "ended")]
 
@@ -190,7 +190,7 @@ def test_syncs_that_fail_in_a_row(engine: Engine, settings: Settings) -> None:
     for minute in range(3):
         assert news(engine, settings, minutes(minute)) == []
         add_sync(engine, settings, minutes(minute), "failed", "The ARI user is refused.")
-    assert news(engine, settings, minutes(3)) == [("", "begun")]
+    assert news(engine, settings, minutes(3)) == [("", "started")]
     assert alerts(engine)[0].description == "The last 3 syncs failed. The ARI user is refused."
     add_sync(engine, settings, minutes(4), "done")
     assert news(engine, settings, minutes(4)) == []

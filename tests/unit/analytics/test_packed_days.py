@@ -11,7 +11,7 @@ from sqlmodel import Session, col
 
 from pbx.analytics.agents import agent_figures
 from pbx.analytics.formulas.queues import OUTCOMES
-from pbx.analytics.packed_days import forget_packs, load_columns, number_key, pack_days
+from pbx.analytics.packed_days import delete_packs, load_columns, number_key, pack_days
 from pbx.analytics.packing_job import pack_history
 from pbx.analytics.queues import FigureFilter
 from pbx.analytics.trunk_status import trunk_history
@@ -144,11 +144,11 @@ def test_a_reading_session_remembers_and_a_writing_one_does_not(engine: Engine) 
 
 def test_packing_goes_on_a_few_days_at_a_time(engine: Engine) -> None:
     with writing(engine) as session:
-        forget_packs(session, 1)
+        delete_packs(session, 1)
         assert pack_days(session, 1, NOON + timedelta(days=2), limit=3) == 3
         assert pack_days(session, 1, NOON + timedelta(days=2), limit=100) == 9
     with writing(engine) as session:
-        forget_packs(session, 1)
+        delete_packs(session, 1)
     days = (datetime.now(UTC) - NOON).days
     assert pack_history(engine, 1) >= 6 * days  # days without anything too: they are looked up only once
     assert pack_history(engine, 1) == 0

@@ -5,7 +5,7 @@ from urllib.parse import parse_qs
 from zoneinfo import ZoneInfo
 
 from pbx.charts import LIGHT, TimeFrame, line_chart
-from pbx.charts.calls import ActivitySpan, Named, agent_days_chart, named_alt, named_bars, way_bars
+from pbx.charts.calls import ActivitySpan, NamedValue, agent_days_chart, direction_bars, named_alt, named_bars
 from pbx.charts.heat import week_heat
 from pbx.charts.trunks import Point, load_chart, ratio_chart
 
@@ -26,7 +26,7 @@ def query_of(point) -> dict[str, str]:
 
 def test_bars_by_direction_select_their_calls_and_gaps_are_hatched() -> None:
     counts = [(START, START + HOUR, {"inbound": 3, "outbound": 1}), (START + HOUR, START + 2 * HOUR, {})]
-    figure = way_bars(counts, FRAME, title="Calls", step="hour")
+    figure = direction_bars(counts, FRAME, title="Calls", step="hour")
     inbound, outbound, unseen = figure.data
     assert (list(inbound.y), list(outbound.y)) == ([3], [1])
     assert query_of(outbound.customdata[0]) == {
@@ -40,7 +40,7 @@ def test_bars_by_direction_select_their_calls_and_gaps_are_hatched() -> None:
 
 
 def test_bars_by_name_have_integer_ticks() -> None:
-    bars = [Named("did=1", "<b>100</b>", 12_345, "said")]
+    bars = [NamedValue("did=1", "<b>100</b>", 12_345, "said")]
     figure = named_bars(bars, title="Numbers", unit="Calls", palette=LIGHT, zone=BERLIN)
     assert figure.data[0].customdata[0][0] == "did=1"
     assert figure.layout.yaxis.ticktext == ("&lt;b&gt;100&lt;/b&gt;",)
@@ -104,7 +104,7 @@ def test_snapshots_show_resets_and_gaps_too() -> None:
 
 
 def test_durations_are_in_words() -> None:
-    assert named_alt("Pauses", [Named("", "Lunch", 5400.0, "")], durations=True) == "Pauses: Lunch 1 h 30 min."
+    assert named_alt("Pauses", [NamedValue("", "Lunch", 5400.0, "")], durations=True) == "Pauses: Lunch 1 h 30 min."
 
 
 NOON = datetime(2026, 7, 1, 10, tzinfo=UTC)  # in Berlin
@@ -125,7 +125,7 @@ def two_days_frame(now: datetime) -> TimeFrame:
 def test_the_bar_of_an_unfinished_day_is_pale_and_labelled() -> None:
     past, today = two_days()
     counts = [(*past, {"inbound": 9}), (*today, {"inbound": 4})]
-    figure = way_bars(counts, two_days_frame(NOON), title="Calls", step="day")
+    figure = direction_bars(counts, two_days_frame(NOON), title="Calls", step="day")
     bars, legend = figure.data
     assert bars.marker.opacity[0] == 1 > bars.marker.opacity[1]
     assert bars.marker.line.width == (0, 1.5)
@@ -137,7 +137,7 @@ def test_the_bar_of_an_unfinished_day_is_pale_and_labelled() -> None:
 def test_a_period_that_is_over_has_no_unfinished_day() -> None:
     past, today = two_days()
     counts = [(*past, {"inbound": 9}), (*today, {"inbound": 4})]
-    (bars,) = way_bars(counts, two_days_frame(NOON + 24 * HOUR), title="Calls", step="day").data
+    (bars,) = direction_bars(counts, two_days_frame(NOON + 24 * HOUR), title="Calls", step="day").data
     assert bars.marker.opacity is None
     assert "So far" not in str(bars.customdata)
 

@@ -45,7 +45,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch) -> None:
             raise ModelError("The model huge is not there.", "Fetch it.")
         return Scripted(settings.pbx_data_dir, model or "scripted")
 
-    monkeypatch.setattr(transcriber, "load", load)
+    monkeypatch.setattr(transcriber, "load_model", load)
     monkeypatch.setattr(here, "POLL_S", 0.05)
 
 

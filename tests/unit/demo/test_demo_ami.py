@@ -101,7 +101,7 @@ def test_a_trunk_that_is_away_is_seen_so(pbx: SimulatedPbx) -> None:
 
 def test_watch_stores_what_was_planned(demo: tuple[SimulatedPbx, Clock], monkeypatch: pytest.MonkeyPatch) -> None:
     pbx, clock = demo
-    monkeypatch.setattr(looks, "QUIET_S", 60.0)
+    monkeypatch.setattr(looks, "QUIET_INTERVAL_S", 60.0)
     for name, value in (("HOST", "127.0.0.1"), ("AMI_PORT", pbx.ami_port), ("AMI_USERNAME", pbx.username)):
         monkeypatch.setenv(f"FREEPBX_{name}", str(value))
     monkeypatch.setenv("FREEPBX_AMI_PASSWORD", pbx.password)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pbx.asterisk.formats.recording_files import examine
+from pbx.asterisk.formats.recording_files import check_recording
 from pbx.demo.company import QUEUES
 from pbx.demo.sample_recordings import CHANNELS, FOLDER, SAMPLE_RECORDINGS
 from pbx.speech.audio import SPEECH_HZ, has_separate_speakers, load_sound, probe_audio
@@ -63,7 +63,7 @@ def test_a_recording_is_what_asterisk_could_have_written(name: str) -> None:
     assert facts.duration_s == recording.duration_s
     assert 20 <= recording.duration_s <= 60
     with recording.sound.open("rb") as file:
-        judged = examine(file, recording.sound.stat().st_size, "wav")
+        judged = check_recording(file, recording.sound.stat().st_size, "wav")
     assert (judged.state, judged.duration_s) == ("downloaded", recording.duration_s)
     assert has_separate_speakers(recording.sound)
 

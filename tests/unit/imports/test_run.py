@@ -26,7 +26,7 @@ from pbx.jobs.worker import run_worker
 from pbx.settings import Settings
 from pbx.store import job_queue as queue
 from pbx.store.engine import reading, writing
-from pbx.store.import_source import forget_history_source, history_source, save_history_source, slot_of
+from pbx.store.import_source import forget_history_source, history_source, save_history_source, schedule_slot
 from pbx.store.models import DayPack, Job, VisitRow
 from pbx.store.pbx_connections import ActiveConnection, active_connection, forget_saved
 from tests.unit.asterisk.formats.queue_logs import T, lines
@@ -210,7 +210,7 @@ def test_what_takes_long_to_count_is_left(
     engine: Engine, active: ActiveConnection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A CDR without end: a page's look at it ends nevertheless, and says which tables there are."""
-    monkeypatch.setattr(history_look, "STATEMENT_S", 0.1)
+    monkeypatch.setattr(history_look, "STATEMENT_TIMEOUT_S", 0.1)
     with sqlite3.connect(tmp_path / "endless.sqlite") as connection:
         connection.execute(
             "create view cdr as with recursive n (uniqueid) as (select 1 union all select uniqueid + 1 from n) "
@@ -277,7 +277,7 @@ def test_it_is_read_every_hour_or_every_night(engine: Engine, settings: Settings
 def test_a_night_is_the_pbxs_own_and_comes_once_when_clocks_change() -> None:
     berlin = ZoneInfo("Europe/Berlin")
     change = datetime(2026, 10, 25, 0, tzinfo=UTC)  # 02:00 in summer time; an hour later it is 02:00 once more
-    slots = [slot_of("night", change + timedelta(hours=hours), berlin) for hours in (-1, 0, 1, 24, 25)]
+    slots = [schedule_slot("night", change + timedelta(hours=hours), berlin) for hours in (-1, 0, 1, 24, 25)]
     assert slots == ["2026-10-24", "2026-10-25", "2026-10-25", "2026-10-25", "2026-10-26"]
 
 

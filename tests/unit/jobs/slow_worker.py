@@ -29,7 +29,7 @@ def wait_for_go(job: worker.JobRun) -> dict[str, Any]:
 
 
 worker.POLL_S = 0.05
-worker.END_S = 1.0
+worker.STOP_TIMEOUT_S = 1.0
 worker.JOBS["sync"] = wait_for_go
 sys.argv[1:] = ["worker", *sys.argv[1:]]
 load_settings()

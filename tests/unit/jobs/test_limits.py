@@ -24,7 +24,7 @@ from tests.unit.jobs.job_checks import job_state, jobs_of, wait_for
 @pytest.fixture(autouse=True)
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     """Limits of half a second."""
-    monkeypatch.setattr(limits, "END_S", 0.5)
+    monkeypatch.setattr(limits, "STOP_TIMEOUT_S", 0.5)
     monkeypatch.setattr(worker, "POLL_S", 0.05)
     for kind, limit in list(LIMITS.items()):
         monkeypatch.setitem(LIMITS, kind, JobLimit(0.5, limit.of_no_progress))

@@ -9,7 +9,7 @@ from sqlalchemy import Engine
 
 from pbx.live.listener import Listener
 from pbx.settings import Settings, load_settings
-from pbx.store.job_queue import needed_connection
+from pbx.store.job_queue import required_connection
 from tests.unit.asterisk.ami.replay import ReplayServer, Session, replay
 
 OK = b"Response: Success\r\nActionID: x\r\n\r\n"
@@ -89,7 +89,7 @@ def listening(engine: Engine, settings: Settings | None = None) -> Iterator[List
     """Run a listener in a thread; at the end everything is stored."""
     settings = settings or load_settings()
     stop, begun = threading.Event(), threading.Event()
-    watch = Listener(engine, settings, needed_connection(engine, settings))
+    watch = Listener(engine, settings, required_connection(engine, settings))
     thread = threading.Thread(target=watch.run, args=(stop, lambda _: begun.set()), daemon=True)
     thread.start()
     assert begun.wait(20)

@@ -16,12 +16,12 @@ from sqlmodel import col, select
 from pbx.errors import DataError, Unreachable
 from pbx.live import listener as watch
 from pbx.live import snapshot_poller as looks
-from pbx.live.listener import SLOT, listen_inline, listener_alive
+from pbx.live.listener import LISTENER_SLOT, listen_inline, listener_alive
 from pbx.process_lock import take_process_lock
 from pbx.settings import load_settings
 from pbx.store.engine import open_engine, reading, writing
-from pbx.store.job_queue import needed_connection
-from pbx.store.listening_spans import CUT_OFF, begin_span
+from pbx.store.job_queue import required_connection
+from pbx.store.listening_spans import CUT_OFF_REASON, begin_span
 from pbx.store.models import AgentEventRow, Job, LatestSnapshot, LegRow, ListeningSpan, RingRow, SnapshotRow, VisitRow
 from tests.operating_systems import needs_posix
 from tests.unit.asterisk.ami.replay import VERSIONS, raw, wait_until
@@ -30,7 +30,7 @@ from tests.unit.live.fake_pbx import Line, entry, listening, pbx_on_line
 
 @pytest.fixture(params=VERSIONS)
 def line(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Line]:
-    monkeypatch.setattr(looks, "QUIET_S", 60.0)  # no look but those asked for
+    monkeypatch.setattr(looks, "QUIET_INTERVAL_S", 60.0)  # no look but those asked for
     with pbx_on_line(monkeypatch, request.param) as (line, _):
         line.version = request.param  # type: ignore[attr-defined]
         yield line
@@ -121,7 +121,7 @@ def test_a_stream_cut_amid_a_message_leaves_a_gap_and_no_invented_end(line: Line
     assert [visit.uniqueid for visit in visits(engine) if visit.outcome == "in_progress"] == ["9.9"]
     first, second = spans(engine)
     assert first.end_reason
-    assert first.end_reason != CUT_OFF
+    assert first.end_reason != CUT_OFF_REASON
     assert second.started_at >= first.listened_until
 
 
@@ -171,7 +171,7 @@ def test_only_one_listens(line: Line, engine: Engine) -> None:
     settings = load_settings()
     assert not listener_alive(settings)
     with take_process_lock(settings.pbx_data_dir, "watch") as slot:
-        assert slot.name == SLOT
+        assert slot.name == LISTENER_SLOT
         assert listener_alive(settings)
         with pytest.raises(DataError, match="already listens to the PBX"):
             listen_inline(settings, engine, threading.Event())
@@ -192,7 +192,7 @@ def test_killed_and_started_again(line: Line, engine: Engine) -> None:
     line.entries = entry(stays.uniqueid, stays.queue, 30)
     with listening(engine):
         wait_until(lambda: len(spans(engine)) == 2)
-    assert spans(engine)[0].end_reason == CUT_OFF
+    assert spans(engine)[0].end_reason == CUT_OFF_REASON
     outcomes = {visit.uniqueid: visit.outcome for visit in visits(engine) if visit.uniqueid in left}
     assert outcomes.pop(stays.uniqueid) == "in_progress"
     assert set(outcomes.values()) == {"unknown"}
@@ -208,12 +208,12 @@ def test_what_a_killed_listener_heard_ends_though_the_pbx_is_away(
     """Else a page says that there was no break, for as long as somebody tries in vain to listen."""
     monkeypatch.setenv("FREEPBX_AMI_PORT", "1")  # nobody answers there
     settings = load_settings()
-    pbx = needed_connection(engine, settings)
+    pbx = required_connection(engine, settings)
     with writing(engine) as session:
         begin_span(session, pbx.id, datetime(2026, 3, 1, tzinfo=UTC))
     with pytest.raises(Unreachable):
         watch.Listener(engine, settings, pbx).run(threading.Event())
-    assert [span.end_reason for span in spans(engine)] == [CUT_OFF]
+    assert [span.end_reason for span in spans(engine)] == [CUT_OFF_REASON]
 
 
 @needs_posix

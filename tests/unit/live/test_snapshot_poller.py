@@ -16,7 +16,7 @@ from pbx.live.snapshot_poller import SnapshotPoller
 from pbx.model.snapshot import Snapshot, SnapshotPart, Trunk, TrunkState
 from pbx.settings import Settings
 from pbx.store.engine import reading, writing
-from pbx.store.job_queue import needed_connection
+from pbx.store.job_queue import required_connection
 from pbx.store.models import SnapshotRow
 from pbx.store.snapshots import latest_snapshot, latest_taken_at, record_snapshot
 from tests.unit.asterisk.ami.replay import wait_until
@@ -46,7 +46,7 @@ class Seen:
 
 @pytest.fixture
 def at(engine: Engine, settings: Settings) -> Iterator[SnapshotPoller]:
-    watch = SnapshotPoller(engine, needed_connection(engine, settings).id, cast(AmiClient, None), lambda _: None)
+    watch = SnapshotPoller(engine, required_connection(engine, settings).id, cast(AmiClient, None), lambda _: None)
     yield watch
     watch.close()
 
@@ -112,7 +112,7 @@ def test_an_older_look_doesn_t_replace_a_newer_one(
 def test_a_pbx_that_is_away_is_looked_at_again(
     at: SnapshotPoller, monkeypatch: pytest.MonkeyPatch, trouble: Exception
 ) -> None:
-    monkeypatch.setattr(looks, "EVERY_S", 0.01)
+    monkeypatch.setattr(looks, "MIN_INTERVAL_S", 0.01)
     monkeypatch.setattr(looks, "take_snapshot", Seen(trouble, snapshot(0, "registered")))
     at.start()
     at.wake()

@@ -14,7 +14,7 @@ from pbx.live.writer import EventWriter
 from pbx.model.history import Visit
 from pbx.settings import Settings
 from pbx.store.engine import reading, writing
-from pbx.store.job_queue import needed_connection
+from pbx.store.job_queue import required_connection
 from pbx.store.models import ListeningSpan, VisitRow
 from tests.unit.asterisk.ami.replay import wait_until
 
@@ -32,7 +32,7 @@ def visits(engine: Engine) -> dict[str, str]:
 
 @pytest.fixture
 def writer(engine: Engine, settings: Settings) -> Iterator[EventWriter]:
-    writer = EventWriter(engine, needed_connection(engine, settings).id, limit=5)
+    writer = EventWriter(engine, required_connection(engine, settings).id, limit=5)
     yield writer
     writer.close()
 

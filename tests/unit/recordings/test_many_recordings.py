@@ -14,7 +14,7 @@ from tests.simulator.recordings import SimulatedRecordings
 COUNT = 100_000
 MEASURE = """
 import json, resource, time
-from pbx.store.job_queue import needed_connection
+from pbx.store.job_queue import required_connection
 from pbx.recordings.sync import sync_recordings
 from pbx.settings import load_settings
 from pbx.store.calls import CallFilter, count_calls, find_calls
@@ -22,7 +22,7 @@ from pbx.store.engine import open_engine, reading
 
 settings = load_settings()
 engine = open_engine(settings)
-active = needed_connection(engine, settings)
+active = required_connection(engine, settings)
 measurements = {}
 
 def measured(name, act):

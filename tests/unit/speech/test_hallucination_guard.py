@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pbx.model.segment import Flag
-from pbx.speech.hallucination_guard import judge
+from pbx.speech.hallucination_guard import hallucination_flags
 
 
 def flags(
@@ -22,7 +22,7 @@ def flags(
 ) -> tuple[Flag, ...]:
     """Judge a text that was said clearly at an ordinary pace, but for what is given."""
     raw = text.encode()
-    return judge(
+    return hallucination_flags(
         text,
         voiced_share=voiced_share,
         compression_ratio=len(raw) / len(zlib.compress(raw)) if compression_ratio is None else compression_ratio,

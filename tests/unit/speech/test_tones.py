@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from pbx.speech.audio import load_sound
-from pbx.speech.tones import Tone, ToneDetector, find_tones, settle_claims
+from pbx.speech.tones import Tone, ToneDetector, find_tones, resolve_overlaps
 from pbx.speech.vad import SpeechSpan
 from tests.unit.speech.sounds import AUDIO, RATE, hiss, silence, sine
 
@@ -166,8 +166,8 @@ def test_claims_to_the_same_sound_are_settled() -> None:
         SpeechSpan(59.5, 65),
         SpeechSpan(69, 81),
     ]
-    left, spoken = settle_claims(tones, voice)
+    left, spoken = resolve_overlaps(tones, voice)
     assert spoken == voice[1:]
     assert left == [tones[0], Tone(22, 30, "music"), Tone(40, 59.5, "music")]
-    assert settle_claims(tones, []) == (tones, [])
-    assert settle_claims([], voice) == ([], voice)
+    assert resolve_overlaps(tones, []) == (tones, [])
+    assert resolve_overlaps([], voice) == ([], voice)

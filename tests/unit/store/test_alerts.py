@@ -11,7 +11,7 @@ from sqlalchemy import Engine, text
 from pbx.errors import SettingsError
 from pbx.settings import Connection, Settings
 from pbx.store import alerts
-from pbx.store.alerts import LEASE_S, PAUSES_S, AlertTarget, Seen, Telling
+from pbx.store.alerts import CLAIM_TIMEOUT_S, RETRY_PAUSES_S, AlertTarget, ClaimedMessage, RuleCheck
 from pbx.store.engine import reading, writing
 from pbx.store.models import Alert, AlertRule
 from pbx.store.pbx_connections import save_connection
@@ -36,32 +36,32 @@ def add_rule(engine: Engine, settings: Settings, pbx: int, *urls: str) -> int:
 
 def settle(engine: Engine, rule: int, seconds: int, *subjects: str) -> None:
     with writing(engine) as session:
-        alerts.settle(session, rule, Seen(after(seconds), dict.fromkeys(subjects, "A caller waits.")))
+        alerts.update_alerts(session, rule, RuleCheck(after(seconds), dict.fromkeys(subjects, "A caller waits.")))
 
 
 def after(seconds: float) -> datetime:
     return T0 + timedelta(seconds=seconds)
 
 
-def claim(engine: Engine, settings: Settings, pbx: int, seconds: float) -> Telling | None:
+def claim(engine: Engine, settings: Settings, pbx: int, seconds: float) -> ClaimedMessage | None:
     with writing(engine) as session:
-        return alerts.claim_telling(session, settings, pbx, after(seconds))
+        return alerts.claim_message(session, settings, pbx, after(seconds))
 
 
-def needed(telling: Telling | None) -> Telling:
-    assert telling is not None
-    return telling
+def needed(claimed: ClaimedMessage | None) -> ClaimedMessage:
+    assert claimed is not None
+    return claimed
 
 
-def sent(engine: Engine, telling: Telling, *ids: str, seconds: float = 0) -> None:
+def sent(engine: Engine, claimed: ClaimedMessage, *ids: str, seconds: float = 0) -> None:
     with writing(engine) as session:
         for id_ in ids:
-            assert alerts.record_sent(session, telling, id_, after(seconds))
+            assert alerts.record_sent(session, claimed, id_, after(seconds))
 
 
-def failed(engine: Engine, telling: Telling, seconds: float = 0) -> None:
+def failed(engine: Engine, claimed: ClaimedMessage, seconds: float = 0) -> None:
     with writing(engine) as session:
-        alerts.record_failure(session, telling, "Webhook could not be told.", after(seconds))
+        alerts.record_send_error(session, claimed, "Webhook could not be reached.", after(seconds))
 
 
 def only(engine: Engine) -> Alert:
@@ -140,17 +140,17 @@ def test_a_failure_is_tried_again_with_growing_pauses_and_then_left(
 ) -> None:
     settle(engine, add_rule(engine, settings, pbx, MAIL, HOOK), 0, "sales")
     at = 0.0
-    for attempt, pause_s in enumerate((*PAUSES_S, None), start=1):
-        telling = needed(claim(engine, settings, pbx, at))
-        assert (telling.attempt, telling.targets) == (attempt, ("0", "1") if attempt == 1 else ("1",))
+    for attempt, pause_s in enumerate((*RETRY_PAUSES_S, None), start=1):
+        claimed = needed(claim(engine, settings, pbx, at))
+        assert (claimed.attempt, claimed.targets) == (attempt, ("0", "1") if attempt == 1 else ("1",))
         if attempt == 1:
-            sent(engine, telling, "0", seconds=at)
-        failed(engine, telling, at)
+            sent(engine, claimed, "0", seconds=at)
+        failed(engine, claimed, at)
         if pause_s:
             assert claim(engine, settings, pbx, at + pause_s - 1) is None
             at += pause_s
     assert claim(engine, settings, pbx, 1e7) is None
-    assert (only(engine).pending_targets, only(engine).send_error) == ([], "Webhook could not be told.")
+    assert (only(engine).pending_targets, only(engine).send_error) == ([], "Webhook could not be reached.")
 
 
 def test_sent_at_last_it_failed_no_more(engine: Engine, settings: Settings, pbx: int) -> None:
@@ -180,11 +180,11 @@ def test_a_claim_of_a_worker_that_died_is_taken_over(engine: Engine, settings: S
     settle(engine, add_rule(engine, settings, pbx, MAIL, HOOK), 0, "sales")
     dead = needed(claim(engine, settings, pbx, 0))
     sent(engine, dead, "0", seconds=5)
-    assert claim(engine, settings, pbx, LEASE_S + 4) is None
-    taken = needed(claim(engine, settings, pbx, LEASE_S + 5))
+    assert claim(engine, settings, pbx, CLAIM_TIMEOUT_S + 4) is None
+    taken = needed(claim(engine, settings, pbx, CLAIM_TIMEOUT_S + 5))
     assert (taken.targets, taken.attempt) == (("1",), 2)
     with writing(engine) as session:
-        assert not alerts.record_sent(session, dead, "1", after(LEASE_S + 6))
+        assert not alerts.record_sent(session, dead, "1", after(CLAIM_TIMEOUT_S + 6))
 
 
 def test_a_lost_key_is_said_and_holds_up_nothing(engine: Engine, settings: Settings, pbx: int) -> None:
@@ -193,7 +193,7 @@ def test_a_lost_key_is_said_and_holds_up_nothing(engine: Engine, settings: Setti
     assert claim(engine, settings, pbx, 0) is None
     assert "enter the addresses again under Settings > Alerts" in only(engine).send_error
     with reading(engine) as session:
-        assert not alerts.anything_to_tell(session, pbx, after(1))
+        assert not alerts.has_due_message(session, pbx, after(1))
         with pytest.raises(SettingsError, match="addresses of an alert"):
             alerts.targets_of(settings, alerts.list_rules(session, pbx)[0])
 

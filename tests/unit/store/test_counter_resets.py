@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import Engine
 
 from pbx.model.snapshot import Queue, Snapshot, System
-from pbx.store.counter_resets import ALL_AGAIN, RESTARTED, Reset, resets_between, resets_of
+from pbx.store.counter_resets import ALL_RESET, RESTARTED, Reset, resets_between, resets_of
 from pbx.store.engine import reading, writing
 from pbx.store.models import PbxConnection
 from pbx.store.snapshots import record_snapshot, store_latest
@@ -46,7 +46,7 @@ def test_a_counter_that_fell_is_one() -> None:
     before = look(0, sales=(3, 1), support=(2, 2), quiet=(0, 0))
     (one,) = resets_between(before, look(60, sales=(1, 1), support=(2, 2), quiet=(0, 0)))
     assert (one.at, one.queue) == (at(60), "sales")
-    assert resets_between(before, look(60, sales=(3, 0), support=(0, 0), quiet=(0, 0))) == [Reset(at(60), ALL_AGAIN)]
+    assert resets_between(before, look(60, sales=(3, 0), support=(0, 0), quiet=(0, 0))) == [Reset(at(60), ALL_RESET)]
 
 
 def test_a_restart_is_told_by_its_start_and_not_by_the_clock() -> None:

@@ -10,7 +10,7 @@ from pbx.errors import PbxError
 from pbx.store.engine import reading, writing
 from pbx.store.models import CallNote
 from pbx.store.notes import (
-    LONGEST_NOTE,
+    MAX_NOTE_CHARACTERS,
     all_tags,
     change_tags,
     delete_topic,
@@ -74,14 +74,14 @@ def test_a_note_needs_a_call(ready: Engine) -> None:
 
 def test_a_note_that_is_too_long_is_told_and_leaves_what_was(ready: Engine) -> None:
     with writing(ready) as session:
-        save_note(session, 1, "😀" * LONGEST_NOTE)
+        save_note(session, 1, "😀" * MAX_NOTE_CHARACTERS)
     with (
         pytest.raises(PbxError, match="holds 20,000 characters; this one has 20,001") as caught,
         writing(ready) as session,
     ):
-        save_note(session, 1, "x" * (LONGEST_NOTE + 1))
+        save_note(session, 1, "x" * (MAX_NOTE_CHARACTERS + 1))
     assert caught.value.fix
-    assert kept(ready) == ("😀" * LONGEST_NOTE, None)
+    assert kept(ready) == ("😀" * MAX_NOTE_CHARACTERS, None)
 
 
 @pytest.mark.parametrize(

@@ -64,9 +64,9 @@ def test_what_is_asked_of_the_speech_queue_every_second_reads_an_index(engine: E
     plans = explained(engine)
     with reading(engine) as session:
         claims.TRANSCRIPTIONS.workers(session)
-        claims.still_claimed(session, "transcriber-0")
+        claims.claimed_ids(session, "transcriber-0")
         claims.next_model(session, 1)
-        transcriptions.next_up(session, 1, 5)
+        transcriptions.next_transcriptions(session, 1, 5)
     at_work, waiting = plans[:2], plans[2:]
     assert all("INDEX ix_transcriptions_running" in plan for plan in at_work)
     for plan in waiting:

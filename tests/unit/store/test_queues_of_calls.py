@@ -19,7 +19,7 @@ from pbx.store.calls import CallFilter, call_queues, count_calls
 from pbx.store.engine import reading, writing
 from pbx.store.legs import store_legs
 from pbx.store.models import CallRow, PbxConnection, TranscriptionRules
-from pbx.store.queues_of_calls import LONGEST, join_queues, split_queues
+from pbx.store.queues_of_calls import MAX_CHARACTERS, join_queues, split_queues
 from pbx.store.recordings import (
     DownloadResult,
     ListedRecording,
@@ -203,4 +203,4 @@ def test_more_queues_than_a_call_has_room_for_are_left_out_whole() -> None:
     kept = split_queues(join_queues(names))
     assert list(kept) == names[: len(kept)]
     assert 40 < len(kept) < 100
-    assert len(join_queues(["x" * 2000])) == LONGEST
+    assert len(join_queues(["x" * 2000])) == MAX_CHARACTERS

@@ -24,8 +24,8 @@ from pbx.store.models import (
     UtcSeconds,
     VisitRow,
 )
-from pbx.store.queues_of_calls import LONGEST
-from pbx.store.safe_values import MOST_BYTES, bounded, bounded_text
+from pbx.store.queues_of_calls import MAX_CHARACTERS
+from pbx.store.safe_values import MAX_TEXT_BYTES, bounded, bounded_text
 from pbx.store.snapshots import record_snapshot
 from pbx.store.visits import store_agent_events, store_rings, store_visits
 
@@ -73,7 +73,7 @@ def test_what_a_caller_may_write_is_stored_as_far_as_there_is_room(engine: Engin
             assert len(session.exec(select(table)).all()) == 2
         calls = session.exec(select(CallRow)).all()
         assert {call.queue for call in calls} == {bounded_text(odd), plain}
-        assert all(len(call.queue) <= LONGEST for call in calls)
+        assert all(len(call.queue) <= MAX_CHARACTERS for call in calls)
         assert {one.position for one in session.exec(select(VisitRow))} == {HUGE}
         assert {one.cause for one in session.exec(select(LegRow))} == {HUGE}
 
@@ -117,7 +117,7 @@ def test_what_fits_stays_as_it_is(text: str) -> None:
 def test_what_does_not_fit_is_cut_between_letters(text: str) -> None:
     cut = bounded_text(text)
     assert text.replace("\0", "").startswith(cut)
-    assert MOST_BYTES - 4 < len(cut.encode()) <= MOST_BYTES
+    assert MAX_TEXT_BYTES - 4 < len(cut.encode()) <= MAX_TEXT_BYTES
     (ring,) = bounded([replace(Ring(NOON, "", "", "1.1"), agent=text)])
     assert (ring.agent, ring.uniqueid) == (cut, "1.1")
 

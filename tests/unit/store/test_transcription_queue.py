@@ -75,7 +75,7 @@ def test_what_can_be_transcribed_is_queued_once(session: Session) -> None:
 def test_a_person_comes_first_then_the_newest(session: Session) -> None:
     assert transcriptions.queue_new(session, 1, [1, 2, 3, 4]) == 4
     queue_recordings(session, 1, [2, 1], requested_by="page")
-    assert [row.recording_id for row, _ in transcriptions.next_up(session, 1, 9)] == [2, 1, 4, 3]
+    assert [row.recording_id for row, _ in transcriptions.next_transcriptions(session, 1, 9)] == [2, 1, 4, 3]
     assert [claimed(session, 3), claimed(session, 3), claimed(session, 3)] == [[2, 1, 4], [3], []]
 
 
@@ -168,7 +168,7 @@ def test_what_is_called_off_is_what_it_was_before(session: Session) -> None:
     assert cancel(session, 1, None) == 3
     assert states(session) == {1: "new", 3: "completed", 4: "new"}
     assert of_calls(session) == {3: "completed"}
-    assert claims.still_claimed(session, ME) == set()
+    assert claims.claimed_ids(session, ME) == set()
     assert overview(session, 1).new == 3
 
 
@@ -178,7 +178,7 @@ def test_who_lost_a_recording_writes_nothing_of_it(session: Session) -> None:
     cancel(session, 1, [1])
     queue_recordings(session, 1, [1], requested_by="page")
     claims.claim_recordings(session, 1, "transcriber-1", "", 1)
-    assert not claims.report_done(session, ME, 1, 5.0, 1.0)
+    assert not claims.report_progress(session, ME, 1, 5.0, 1.0)
     assert not claims.fail(session, ME, 1, "broken")
     assert not claims.complete(session, ME, 1, 10.0)
     row = transcriptions.state_of(session, 1)
@@ -215,10 +215,10 @@ def test_the_overview_tells_how_far_it_is_and_how_long_the_rest_takes(session: S
     assert overview(session, 1) == transcriptions.SpeechOverview(new=4)
     queue_recordings(session, 1, [1, 3, 4], requested_by="page")
     assert claimed(session, 2) == [4, 3]
-    claims.report_done(session, ME, 4, 25.0, 3.0)
-    claims.report_done(session, ME, 4, 40.0, 2.0)
+    claims.report_progress(session, ME, 4, 25.0, 3.0)
+    claims.report_progress(session, ME, 4, 40.0, 2.0)
     claims.complete(session, ME, 4, 40.0)
-    claims.report_done(session, ME, 3, 16.0, 2.0)
+    claims.report_progress(session, ME, 3, 16.0, 2.0)
     found = overview(session, 1)
     assert (found.new, found.queued, found.transcribing, found.completed, found.failed) == (1, 1, 1, 1, 0)
     assert (found.done_s, found.total_s, found.speed, found.left_s) == (16.0, 40.0, 8.0, 3.0)
@@ -238,9 +238,9 @@ def test_failures_are_listed_with_their_reason(session: Session) -> None:
     claimed(session)
     for number in (1, 3):
         claims.fail(session, ME, number, f"{number} is broken")
-    found = transcriptions.failed_ones(session, 1, offset=0, limit=1)
+    found = transcriptions.failed_transcriptions(session, 1, offset=0, limit=1)
     assert len(found) == 1
-    assert {row.error for row, _ in transcriptions.failed_ones(session, 1, offset=0, limit=9)} == {
+    assert {row.error for row, _ in transcriptions.failed_transcriptions(session, 1, offset=0, limit=9)} == {
         "1 is broken",
         "3 is broken",
     }

@@ -23,7 +23,7 @@ def load(settings: Settings, model: str, progress: transcriber.ByteProgress | No
 transcribe.STOP_CHECK_S = 0.1
 transcriber.POLL_S = 0.05
 transcriber.IDLE_S = float(os.environ.get("IDLE_S", "60"))
-transcriber.load = load
+transcriber.load_model = load
 sys.argv[1:] = ["transcriber", *sys.argv[1:]]
 
 from pbx.__main__ import main  # noqa: E402

@@ -40,7 +40,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 def loads(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[Settings, str], Transcriber]], None]:
     """Put a function in the place of what loads the engine."""
     return lambda load: monkeypatch.setattr(
-        transcriber, "load", lambda settings, model, progress: load(settings, model)
+        transcriber, "load_model", lambda settings, model, progress: load(settings, model)
     )
 
 
@@ -362,13 +362,13 @@ def test_a_summary_waits_for_its_server_and_is_asked_for_thrice(
     run(engine, load_settings())
     assert asked_for_summary(engine, number) == (0, transcribe.SUMMARY_PENDING)
     for _ in range(2):  # the second time is too soon
-        assert not speech.ask_language_server(engine, load_settings())
+        assert not speech.summarise_waiting(engine, load_settings())
         attempts, reason = asked_for_summary(engine, number)
         assert attempts == 1
         assert reason not in ("", transcribe.SUMMARY_PENDING)
     monkeypatch.setattr(speech, "SUMMARY_RETRY", speech.SUMMARY_RETRY * 0)
     for attempts in (2, 3, 3):
-        speech.ask_language_server(engine, load_settings())
+        speech.summarise_waiting(engine, load_settings())
         assert asked_for_summary(engine, number)[0] == attempts
 
 
@@ -386,6 +386,6 @@ def asked_for_summary(engine: Engine, recording: int) -> tuple[int, str]:
 def test_a_second_transcriber_ends_at_once(engine: Engine, settings: Settings) -> None:
     ask(engine, settings, add_recording(engine, settings))
     with take_process_lock(settings.pbx_data_dir, "transcriber") as slot:
-        assert slot.name == transcriber.SLOT
+        assert slot.name == transcriber.TRANSCRIBER_SLOT
         transcriber.run_transcriber(settings, threading.Event())
     assert set(states(engine).values()) == {"queued"}

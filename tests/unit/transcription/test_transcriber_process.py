@@ -102,9 +102,9 @@ def test_a_recording_that_kills_it_thrice_rests_with_a_reason_and_the_others_are
 def test_a_transcriber_that_hangs_is_ended_and_what_it_was_at_is_queued_again(
     engine: Engine, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(speech, "COMMAND", [sys.executable, "-c", HANGING])
+    monkeypatch.setattr(speech, "TRANSCRIBER_COMMAND", [sys.executable, "-c", HANGING])
     monkeypatch.setattr(speech, "PROGRESS_CHECK_S", 0.0)
-    monkeypatch.setattr(speech, "END_S", 0.1)
+    monkeypatch.setattr(speech, "STOP_TIMEOUT_S", 0.1)
     number = add_recording(engine, settings)
     active = active_connection(engine, settings)
     assert active is not None
@@ -115,7 +115,7 @@ def test_a_transcriber_that_hangs_is_ended_and_what_it_was_at_is_queued_again(
         assert hanging is not None
         wait_for(lambda: anyone_alive(settings.pbx_data_dir, "transcriber"), "its lock is held")
         with writing(engine) as session:
-            assert claims.claim_recordings(session, active.id, speech.SLOT, "", 1)
+            assert claims.claim_recordings(session, active.id, speech.TRANSCRIBER_SLOT, "", 1)
         keeper.poll(active)
         assert keeper.is_running  # it makes progress: it has begun
         monkeypatch.setattr(speech, "STUCK_S", 0.0)

@@ -9,7 +9,7 @@ from pbx.asterisk.ami.client import AmiClient
 from pbx.asterisk.ami.devices import DeviceMessages, parse_devices, peers_to_detail
 from pbx.asterisk.ami.protocol import Message
 from pbx.asterisk.ami.queries import take_snapshot
-from pbx.asterisk.ami.snapshot import parse_queues, with_ready
+from pbx.asterisk.ami.snapshot import parse_queues, with_wrap_up
 from pbx.model.snapshot import Queue, QueueMember, Trunk
 from tests.unit.asterisk.ami.replay import FIXTURES, Session, replay
 
@@ -241,11 +241,11 @@ NOW = datetime(2026, 11, 30, 12, 0, tzinfo=UTC)
 def test_a_queues_own_wrap_up_time_is_seen_by_how_many_are_ready(ready: int, free: set[str]) -> None:
     """d, whose state is unknown, was called after a; c had no call, so that c can't be wrapping up."""
     members = (idle("a", 9), idle("b", 50), idle("c", None), idle("d", 5, status=0))
-    queue = with_ready(Queue(name="q", members=members), ready, NOW)
+    queue = with_wrap_up(Queue(name="q", members=members), ready, NOW)
     assert {member.name for member in queue.members if member.available} == free
 
 
 def test_who_has_an_own_wrap_up_time_or_was_not_called_for_long_is_judged_by_no_count() -> None:
     members = (idle("own", 9, wrapup_s=5), idle("long ago", 4000), idle("paused", 9, paused=True))
     queue = Queue(name="q", members=members)
-    assert with_ready(queue, 0, NOW) == queue
+    assert with_wrap_up(queue, 0, NOW) == queue

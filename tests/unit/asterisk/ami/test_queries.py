@@ -4,7 +4,7 @@ import pytest
 
 from pbx.asterisk.ami import queries
 from pbx.asterisk.ami.client import AmiClient, AmiTiming
-from pbx.asterisk.ami.queries import NEEDS, take_snapshot
+from pbx.asterisk.ami.queries import PART_ACTIONS, take_snapshot
 from pbx.errors import AmiActionError, AmiDenied, Deadline, Unreachable
 from pbx.model.snapshot import Snapshot
 from tests.unit.asterisk.ami.replay import VERSIONS, Session, raw, replay, replying
@@ -22,7 +22,7 @@ def snapshot_of(version: int, prefix: str = "", timezone: str | None = None) -> 
 def test_the_labs_names_are_all_there_each_once(version: int) -> None:
     snapshot = snapshot_of(version)
     assert {part.state for part in snapshot.parts.values()} == {"ok"}
-    assert set(snapshot.parts) == set(NEEDS)
+    assert set(snapshot.parts) == set(PART_ACTIONS)
     sip = ["1011"] if version == 16 else []
     assert [one.extension for one in snapshot.extensions] == ["1001", "1002", "1003", "1004", *sip, "1021"]
     assert {one.name: one.state for one in snapshot.trunks} == {

@@ -34,11 +34,16 @@ def test_numbers_times_and_nothing() -> None:
     assert (values.seconds("01:02:03"), values.seconds("100:00:00"), values.seconds("x")) == (3723, 360_000, 0)
     assert [values.integer(text) for text in ("9" * 30, "9" * 5000, "-" + "9" * 30)] == [0, 0, 0]
     assert [values.decimal(text) for text in ("nan", "inf", "-inf", "1e400", "9" * 30)] == [None] * 5
-    assert [values.span_s(text) for text in ("2.5", "0", "-3600", "nan", "")] == [2.5, 0.0, None, None, None]
+    assert [values.duration_s(text) for text in ("2.5", "0", "-3600", "nan", "")] == [2.5, 0.0, None, None, None]
     assert [values.seconds(text) for text in ("9" * 30 + ":00:00", "9" * 5000 + ":0:0")] == [0, 0]
     assert values.moment("1795249022") == datetime(2026, 11, 21, 8, 17, 2, tzinfo=UTC)
     assert [values.moment(text) for text in ("0", "", "x", "9" * 30)] == [None] * 4
-    assert [values.known(text) for text in ("<unknown>", "(null)", "-none-", "1001")] == ["", "", "", "1001"]
+    assert [values.without_placeholder(text) for text in ("<unknown>", "(null)", "-none-", "1001")] == [
+        "",
+        "",
+        "",
+        "1001",
+    ]
     assert values.utc_offset("+0530") == timedelta(hours=5, minutes=30)
     assert values.utc_offset("-0330") == -timedelta(hours=3, minutes=30)
     assert values.utc_offset("IST") is None

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from heapq import heappop, heappush
 
 from pbx.asterisk.formats.queue_log import parse_queue_log_line
-from pbx.imports.visits_from_queue_log import Folded, QueueLogFold
+from pbx.imports.visits_from_queue_log import FoldedHistory, QueueLogFold
 
 T = 1_795_262_830  # 2026-11-21 12:07:10 UTC
 
@@ -19,7 +19,7 @@ def lines(*events: str) -> list[bytes]:
     return found
 
 
-def fold(*events: str, into: QueueLogFold | None = None, at_end: bool = True) -> Folded:
+def fold(*events: str, into: QueueLogFold | None = None, at_end: bool = True) -> FoldedHistory:
     """What the events tell."""
     into = into or QueueLogFold()
     for line in lines(*events):

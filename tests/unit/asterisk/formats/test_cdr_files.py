@@ -10,7 +10,14 @@ from hypothesis import strategies as st
 
 from pbx.asterisk.formats import cel, queue_log
 from pbx.asterisk.formats.cdr import Clock, UnreadableRow, parse_cdr_row
-from pbx.asterisk.formats.master_csv import ASTERISK, Layout, join_lines, layout_of, link_legs, parse_master_csv_line
+from pbx.asterisk.formats.master_csv import (
+    ASTERISK_LAYOUT,
+    CsvLayout,
+    join_lines,
+    layout_of,
+    link_legs,
+    parse_master_csv_line,
+)
 from pbx.model.channels import peer_of, trunks_of
 from pbx.model.history import Leg
 from tests.fuzz.mutations import fuzzed
@@ -118,7 +125,7 @@ def test_a_header_names_the_columns(delimiter: str, names: str) -> None:
 def test_a_header_without_what_tells_calls_apart_says_so() -> None:
     assert layout_of(b"calldate,src,dst,channel,duration").missing == "uniqueid"
     assert layout_of(b"uniqueid,src,dst,channel,duration").missing == "calldate"
-    assert layout_of(record()) == ASTERISK == Layout()
+    assert layout_of(record()) == ASTERISK_LAYOUT == CsvLayout()
 
 
 def test_a_name_of_another_encoding_in_a_file() -> None:

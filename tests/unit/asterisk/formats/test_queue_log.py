@@ -12,7 +12,7 @@ from pbx.asterisk.formats.queue_log import (
     QueueEvent,
     UnreadableLine,
     callid_epoch_s,
-    ordered,
+    in_order,
     parse_queue_log_line,
     parse_queue_log_row,
 )
@@ -202,6 +202,6 @@ def test_an_epoch_of_a_uniqueid() -> None:
 def test_rows_of_one_second_are_put_in_order() -> None:
     names = ["COMPLETEAGENT", "CONNECT", "RINGNOANSWER", "ENTERQUEUE", "DID", "QUEUESTART"]
     events = [QueueEvent(AT, "1.2", "q", "a", name, "") for name in names]
-    assert [event.name for event in ordered(events)] == [
+    assert [event.name for event in in_order(events)] == [
         "QUEUESTART", "ENTERQUEUE", "DID", "RINGNOANSWER", "CONNECT", "COMPLETEAGENT",
     ]  # fmt: skip

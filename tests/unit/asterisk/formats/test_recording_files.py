@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pbx.asterisk.formats.recording_files import examine, stored_path
+from pbx.asterisk.formats.recording_files import check_recording, stored_path
 from pbx.operating_system import is_device_name
 from tests.unit.asterisk.ari.replay import captured, wav
 
 
 def judged(data: bytes, fmt: str = "wav") -> tuple[str, float | None, str]:
-    finding = examine(io.BytesIO(data), len(data), fmt)
+    finding = check_recording(io.BytesIO(data), len(data), fmt)
     assert (finding.state == "downloaded") == (finding.reason == "")
     return finding.state, finding.duration_s, finding.suffix
 
