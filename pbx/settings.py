@@ -155,21 +155,7 @@ class Settings(BaseSettings):
         """The PBX that the environment names, or None if FREEPBX_HOST is empty."""
         if not self.freepbx_host:
             return None
-        return Connection(
-            host=self.freepbx_host,
-            ari_port=self.freepbx_ari_port,
-            ari_tls=self.freepbx_ari_tls,
-            ari_prefix=self.freepbx_ari_prefix,
-            ari_username=self.freepbx_ari_username,
-            ari_password=self.freepbx_ari_password,
-            ami_port=self.freepbx_ami_port,
-            ami_tls=self.freepbx_ami_tls,
-            ami_plain_login=self.freepbx_ami_plain_login,
-            ami_username=self.freepbx_ami_username,
-            ami_password=self.freepbx_ami_password,
-            ca_file=self.freepbx_ca_file,
-            timezone=self.freepbx_timezone,
-        )
+        return Connection(**{name: getattr(self, f"freepbx_{name}") for name in Connection.model_fields})
 
     @property
     def allowed_hosts(self) -> frozenset[str]:

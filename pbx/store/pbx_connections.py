@@ -1,7 +1,6 @@
 """The PBX the app connects to: the one saved on the settings page, otherwise the one from the environment."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import cast
 
 from sqlalchemy import Engine
@@ -95,18 +94,9 @@ def _id(row: PbxConnection) -> int:
 
 def _decrypted(row: PbxConnection, settings: Settings) -> Connection:
     vault = Vault(settings)
-    return Connection(
-        host=row.host,
-        ari_port=row.ari_port,
-        ari_tls=row.ari_tls,
-        ari_prefix=row.ari_prefix,
-        ari_username=row.ari_username,
-        ari_password=vault.unseal(row.ari_password_encrypted),
-        ami_port=row.ami_port,
-        ami_tls=row.ami_tls,
-        ami_plain_login=settings.freepbx_ami_plain_login,
-        ami_username=row.ami_username,
-        ami_password=vault.unseal(row.ami_password_encrypted),
-        ca_file=None if row.ca_file is None else Path(row.ca_file),
-        timezone=row.timezone,
-    )
+    plain = row.model_dump(include={*Connection.model_fields})
+    unsealed = {
+        "ari_password": vault.unseal(row.ari_password_encrypted),
+        "ami_password": vault.unseal(row.ami_password_encrypted),
+    }
+    return Connection.model_validate(plain | unsealed | {"ami_plain_login": settings.freepbx_ami_plain_login})
