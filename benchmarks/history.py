@@ -24,8 +24,8 @@ from pbx.imports.visits_from_queue_log import QueueLogFold
 from pbx.settings import Settings
 from pbx.store.engine import open_engine, writing
 from pbx.store.models import PbxConnection
-from tests.unit.asterisk.formats.queue_logs import write_days
-from tests.unit.imports.runs import import_run
+from tests.unit.asterisk.formats.sample_queue_logs import write_days
+from tests.unit.imports.import_runs import import_run
 
 MEMORY_TARGET_MB = 300
 

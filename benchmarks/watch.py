@@ -30,8 +30,8 @@ from pbx.settings import load_settings  # noqa: E402
 from pbx.store.engine import open_engine, reading  # noqa: E402
 from pbx.store.job_queue import required_connection  # noqa: E402
 from pbx.store.models import LegRow, ListeningSpan, RingRow, VisitRow  # noqa: E402
-from tests.unit.asterisk.ami.replay import ReplayServer, Session  # noqa: E402
-from tests.unit.live.fake_pbx import Line  # noqa: E402
+from tests.unit.asterisk.ami.replay_server import ReplayServer, Session  # noqa: E402
+from tests.unit.live.fake_pbx import FakePbx  # noqa: E402
 
 SLICE_S = 0.02
 EPOCHS = {16: 1795251009, 22: 1795251046}  # in the uniqueids of the captured calls
@@ -59,10 +59,10 @@ def endless() -> Iterator[bytes]:
 
 def serve(pipe: "multiprocessing.connection.Connection[int, int]", rate: int, seconds: int) -> None:
     """Answer one listener. On the start message, send at the rate, with the time in a pause's reason once a second."""
-    line = Line()
+    pbx = FakePbx()
 
     def script(session: Session) -> None:
-        line.serve(session)
+        pbx.serve(session)
 
     server = ReplayServer(script, prefix="bare-")
     pipe.send(server.port)
@@ -74,7 +74,7 @@ def serve(pipe: "multiprocessing.connection.Connection[int, int]", rate: int, se
         if sent // rate != (sent + due) // rate:
             stamp = f"Queue: mark\r\nMemberName: mark\r\nPaused: 1\r\nPausedReason: {time.time()}"
             data.append(f"Event: QueueMemberPause\r\n{stamp}\r\n\r\n".encode())
-        line.say(b"".join(data), 1 << 20)
+        pbx.send_events(b"".join(data), 1 << 20)
         sent += due
         time.sleep(SLICE_S)
     pipe.send(sent)

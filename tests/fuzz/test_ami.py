@@ -13,7 +13,7 @@ from pbx.asterisk.ami.values import decimal, integer, moment, roundtrip_ms, seco
 from pbx.errors import AmiProtocolError
 from pbx.live.events import LiveHistory
 from tests.fuzz.mutations import EDGE_CASES, fuzzed, mutated
-from tests.unit.asterisk.ami.replay import ami_fixtures
+from tests.unit.asterisk.ami.replay_server import ami_fixtures
 
 AT = datetime(2026, 3, 1, 9, tzinfo=UTC)
 GREETINGS = (b"Asterisk Call Manager/5.0.2\r\n", b"Asterisk Call Manager/1.1\r\n")

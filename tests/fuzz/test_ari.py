@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pbx.asterisk.ari.client import AriClient
 from pbx.errors import AriError
 from tests.fuzz.mutations import fuzzed, mutated
-from tests.unit.asterisk.ari.replay import STORED, ReplayPbx, captured, replay, reply
+from tests.unit.asterisk.ari.replay_server import STORED, ReplayPbx, captured, replay, reply
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from pbx.asterisk.formats.cdr import Clock, UnreadableRow, learn_clock, local_mo
 from pbx.imports.visits_from_queue_log import QueueLogFold
 from pbx.model.history import Visit
 from tests.fuzz.mutations import EDGE_CASES, fuzzed, mutated, mutated_fields
-from tests.unit.asterisk.formats.queue_logs import T, write_days
+from tests.unit.asterisk.formats.sample_queue_logs import T, write_days
 
 ZONES = [ZoneInfo(name) for name in ("UTC", "America/Los_Angeles", "Pacific/Kiritimati", "Europe/London")]
 LOG = [line.encode().rstrip() for line in write_days(60)] + [

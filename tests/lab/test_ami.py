@@ -11,7 +11,7 @@ from pbx.errors import AmiActionError, AmiDenied, AmiLoginError, AmiProtocolErro
 from pbx.settings import Connection
 from tests.lab.calls import hang_up_all, park_callers, start_phone_call
 from tests.lab.servers import ODD_MEMBER, SERVERS, TRUNK_SECRET, LabServer
-from tests.unit.asterisk.ami.replay import wait_until
+from tests.unit.asterisk.ami.replay_server import wait_until
 
 pytestmark = pytest.mark.lab
 

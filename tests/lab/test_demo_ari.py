@@ -15,7 +15,7 @@ from tests.simulator.asterisk_22 import RELEASES
 from tests.simulator.http_client import Answer, ask, ask_and_stay, authorization, busy_moment, request
 from tests.simulator.pbx import SimulatedPbx
 from tests.simulator.recordings import SimulatedRecordings
-from tests.unit.asterisk.ari.replay import wav
+from tests.unit.asterisk.ari.replay_server import wav
 
 pytestmark = pytest.mark.lab
 STORED = "/ari/recordings/stored"

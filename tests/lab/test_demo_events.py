@@ -24,7 +24,7 @@ from tests.lab.process import wait_until
 from tests.lab.servers import LabServer
 from tests.lab.test_demo_ami import Fields, Message, messages
 from tests.simulator.asterisk_22 import RELEASES
-from tests.unit.asterisk.ami.replay import raw
+from tests.unit.asterisk.ami.replay_server import raw
 
 pytestmark = pytest.mark.lab
 CLASSES = "system,call,agent,dialplan"

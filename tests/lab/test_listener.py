@@ -23,7 +23,7 @@ from tests.lab.browser import browser, go, running_app
 from tests.lab.calls import PlacedCall, place_all, place_queue_call, session, start_queue_call
 from tests.lab.process import wait_until
 from tests.lab.servers import LabServer
-from tests.unit.imports.runs import import_run
+from tests.unit.imports.import_runs import import_run
 from tests.unit.live.fake_pbx import listening
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(240)]

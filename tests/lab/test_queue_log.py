@@ -18,7 +18,7 @@ from tests.lab.mariadb import MariaDb, mariadb
 from tests.lab.process import wait_until
 from tests.lab.queue_asterisk import CLOSED, DEAF, LEAVING, OPEN, Caller, QueueAsterisk, queue_asterisk
 from tests.lab.servers import LabServer
-from tests.unit.imports.runs import import_run
+from tests.unit.imports.import_runs import import_run
 
 __all__ = ["mariadb"]
 pytestmark = pytest.mark.lab

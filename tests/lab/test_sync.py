@@ -21,7 +21,7 @@ from tests.lab.process import wait_until
 from tests.lab.servers import ARI_SECRET, SERVERS
 from tests.lab.spare_asterisk import SpareAsterisk, spare_asterisk
 from tests.paths import ROOT
-from tests.unit.asterisk.ari.replay import wav
+from tests.unit.asterisk.ari.replay_server import wav
 from tests.unit.recordings.synced_cache import SyncedCache
 
 pytestmark = pytest.mark.lab
@@ -160,7 +160,8 @@ def test_asterisk_gone_in_the_middle(pbx: SpareAsterisk, cache: Cache) -> None:
 
 def test_killed_in_the_middle(pbx: SpareAsterisk, cache: Cache) -> None:
     put(pbx, 400)
-    command = [sys.executable, "-m", "tests.unit.recordings.sync_once", pbx.host, str(pbx.http_port), ARI_SECRET]
+    module = "tests.unit.recordings.sync_in_subprocess"
+    command = [sys.executable, "-m", module, pbx.host, str(pbx.http_port), ARI_SECRET]
     folder = cache.settings.audio_dir / "1"
     for files in (1, 60, 200):
         running = subprocess.Popen([*command, str(cache.settings.pbx_data_dir)], cwd=ROOT)

@@ -12,7 +12,7 @@ from pbx.model.history import Visit
 from tests.lab.ami_session import Ami
 from tests.lab.queue_asterisk import Caller
 from tests.lab.transfer_asterisk import transfer_asterisk
-from tests.unit.live.live_events import LATER, START
+from tests.unit.live.event_feed import LATER, START
 
 # Alone: on a busy machine Asterisk 16 may hear of the hangup before the transfer, and writes COMPLETE… instead.
 pytestmark = [pytest.mark.lab, pytest.mark.phones, pytest.mark.alone]

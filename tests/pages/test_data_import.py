@@ -23,7 +23,7 @@ from pbx.store.listening_spans import begin_span
 from pbx.store.models import Job
 from tests.pages.page_reader import open_page, opened_url, page_text, press, tables, without_errors
 from tests.pages.sample_data import HOSTILE, add_sample_data, save_pbx
-from tests.unit.asterisk.formats.queue_logs import lines
+from tests.unit.asterisk.formats.sample_queue_logs import lines
 
 pytestmark = pytest.mark.usefixtures("no_worker")
 

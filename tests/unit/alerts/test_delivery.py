@@ -21,7 +21,16 @@ from pbx.jobs.worker import run_worker
 from pbx.settings import Settings
 from pbx.store.alerts import RETRY_PAUSES_S, AlertTarget
 from pbx.store.models import Alert, AlertRule
-from tests.unit.alerts.alerting import T0, add_rule, alerts, look, minutes, news, pbx, waiting
+from tests.unit.alerts.alert_database import (
+    T0,
+    add_rule,
+    alert_changes,
+    alerts,
+    minutes,
+    pbx,
+    record_snapshot_of,
+    waiting,
+)
 from tests.unit.alerts.receivers import (
     PASSWORD,
     TOKEN,
@@ -63,8 +72,8 @@ def run_through(engine: Engine, settings: Settings, clock: list[datetime], *wait
     """A minute for each: a snapshot with so long a wait, a look, and what is to be told is told."""
     for minute, wait_s in enumerate(waits_s):
         clock.append(minutes(minute))
-        look(engine, settings, clock[-1], waiting("sales", wait_s))
-        news(engine, settings, clock[-1])
+        record_snapshot_of(engine, settings, clock[-1], waiting("sales", wait_s))
+        alert_changes(engine, settings, clock[-1])
         tell(engine, settings)
 
 
@@ -139,8 +148,8 @@ def test_it_gives_up_after_a_few_attempts_and_says_so(
 def test_workers_side_by_side_send_once(engine: Engine, settings: Settings, web: WebReceiver) -> None:
     for number in range(4):
         add_rule(engine, settings, "longest_wait", 60 + number, "", web.url)
-    look(engine, settings, T0, waiting("sales", 90))
-    assert len(news(engine, settings, T0)) == 4
+    record_snapshot_of(engine, settings, T0, waiting("sales", 90))
+    assert len(alert_changes(engine, settings, T0)) == 4
     with ThreadPoolExecutor(6) as pool:
         told = sum(pool.map(lambda _: tell(engine, settings), range(6)))
     assert (told, len(web.messages)) == (4, 4)
@@ -148,7 +157,7 @@ def test_workers_side_by_side_send_once(engine: Engine, settings: Settings, web:
 
 def test_the_worker_tells(engine: Engine, settings: Settings, web: WebReceiver) -> None:
     add_rule(engine, settings, "longest_wait", 60, "", web.url)
-    look(engine, settings, datetime.now(UTC), waiting("sales", 90))
+    record_snapshot_of(engine, settings, datetime.now(UTC), waiting("sales", 90))
     run_worker(settings, once=True)
     run_worker(settings, once=True)
     assert [one["title"] for one in web.messages] == ["PBX Notebook: Long wait in queue sales"]

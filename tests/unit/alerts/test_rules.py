@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from itertools import repeat
 
 import pytest
 from sqlalchemy import Engine
@@ -13,17 +14,17 @@ from pbx.store.alerts import list_rules, save_rule
 from pbx.store.engine import open_engine, writing
 from pbx.store.listening_spans import begin_span, prolong_span
 from pbx.store.models import AlertRule
-from tests.unit.alerts.alerting import (
+from tests.unit.alerts.alert_database import (
     FREE,
     T0,
     add_rule,
     add_sync,
     add_visits,
+    alert_changes,
     alerts,
-    look,
     minutes,
-    news,
     pbx,
+    record_snapshot_of,
     trunk,
     waiting,
 )
@@ -35,19 +36,19 @@ TALKING = QueueMember(name="Di", interface="PJSIP/1004", status=2, in_call=True)
 
 def test_a_long_wait_begins_at_once_and_ends_once_confirmed(engine: Engine, settings: Settings) -> None:
     add_rule(engine, settings, "longest_wait", 60)
-    look(engine, settings, T0, waiting("sales", 60), waiting("support"))
-    assert news(engine, settings, T0) == []  # 60 s is not above 60 s
-    look(engine, settings, minutes(1), waiting("sales", 61), waiting("support", 20))
-    assert news(engine, settings, minutes(1)) == [("sales", "started")]
+    record_snapshot_of(engine, settings, T0, waiting("sales", 60), waiting("support"))
+    assert alert_changes(engine, settings, T0) == []  # 60 s is not above 60 s
+    record_snapshot_of(engine, settings, minutes(1), waiting("sales", 61), waiting("support", 20))
+    assert alert_changes(engine, settings, minutes(1)) == [("sales", "started")]
     assert (
         alerts(engine)[0].description
         == "The first caller has been waiting for 1 min 1 s, longer than 1 min. 1 caller waiting."
     )
-    look(engine, settings, minutes(2), waiting("sales"))
-    assert news(engine, settings, minutes(2)) == []
-    assert news(engine, settings, minutes(3)) == []  # the same look again confirms nothing
-    look(engine, settings, minutes(3), waiting("sales"))
-    assert news(engine, settings, minutes(3)) == [("sales", "ended")]
+    record_snapshot_of(engine, settings, minutes(2), waiting("sales"))
+    assert alert_changes(engine, settings, minutes(2)) == []
+    assert alert_changes(engine, settings, minutes(3)) == []  # the same look again confirms nothing
+    record_snapshot_of(engine, settings, minutes(3), waiting("sales"))
+    assert alert_changes(engine, settings, minutes(3)) == [("sales", "ended")]
     only = alerts(engine)
     assert [(one.started_at, one.ended_at) for one in only] == [(minutes(1), minutes(2))]
 
@@ -55,55 +56,55 @@ def test_a_long_wait_begins_at_once_and_ends_once_confirmed(engine: Engine, sett
 def test_what_holds_again_before_the_end_is_confirmed_is_the_same_alert(engine: Engine, settings: Settings) -> None:
     add_rule(engine, settings, "longest_wait", 60)
     for minute, wait_s in enumerate((90, 0, 90, 0, 90)):
-        look(engine, settings, minutes(minute), waiting("sales", wait_s))
-        news(engine, settings, minutes(minute))
+        record_snapshot_of(engine, settings, minutes(minute), waiting("sales", wait_s))
+        alert_changes(engine, settings, minutes(minute))
     assert [(one.started_at, one.ended_at, one.cleared_at) for one in alerts(engine)] == [(T0, None, None)]
 
 
 def test_looks_seconds_apart_confirm_nothing(engine: Engine, settings: Settings) -> None:
     add_rule(engine, settings, "longest_wait", 60)
     for second, wait_s in ((0, 90), (3, 0), (6, 0), (30, 0)):
-        look(engine, settings, minutes(second / 60), waiting("sales", wait_s))
-        news(engine, settings, minutes(second / 60))
+        record_snapshot_of(engine, settings, minutes(second / 60), waiting("sales", wait_s))
+        alert_changes(engine, settings, minutes(second / 60))
     assert alerts(engine)[0].ended_at is None
-    look(engine, settings, minutes(33 / 60), waiting("sales", 0))
-    assert news(engine, settings, minutes(33 / 60)) == [("sales", "ended")]
+    record_snapshot_of(engine, settings, minutes(33 / 60), waiting("sales", 0))
+    assert alert_changes(engine, settings, minutes(33 / 60)) == [("sales", "ended")]
 
 
 def test_a_rule_for_one_queue_leaves_the_others(engine: Engine, settings: Settings) -> None:
     add_rule(engine, settings, "longest_wait", 60, "support")
-    look(engine, settings, T0, waiting("sales", 90))
-    assert news(engine, settings, T0) == []
+    record_snapshot_of(engine, settings, T0, waiting("sales", 90))
+    assert alert_changes(engine, settings, T0) == []
 
 
 def test_a_stale_snapshot_neither_begins_nor_ends(engine: Engine, settings: Settings) -> None:
     add_rule(engine, settings, "longest_wait", 60)
-    look(engine, settings, T0, waiting("sales", 90))
-    assert news(engine, settings, minutes(16)) == []  # looks are taken every 5 minutes
-    assert news(engine, settings, minutes(15)) == [("sales", "started")]
-    look(engine, settings, minutes(20), waiting("sales"))
-    assert news(engine, settings, minutes(60)) == []
+    record_snapshot_of(engine, settings, T0, waiting("sales", 90))
+    assert alert_changes(engine, settings, minutes(16)) == []  # looks are taken every 5 minutes
+    assert alert_changes(engine, settings, minutes(15)) == [("sales", "started")]
+    record_snapshot_of(engine, settings, minutes(20), waiting("sales"))
+    assert alert_changes(engine, settings, minutes(60)) == []
     assert alerts(engine)[0].cleared_at is None
 
 
 def test_a_part_that_was_not_seen_says_nothing(engine: Engine, settings: Settings) -> None:
     add_rule(engine, settings, "longest_wait", 60)
     add_rule(engine, settings, "trunk_down", 0)
-    look(engine, settings, T0, waiting("sales", 90), trunk("carrier", "rejected"))
-    assert news(engine, settings, T0) == [("sales", "started"), ("carrier", "started")]
+    record_snapshot_of(engine, settings, T0, waiting("sales", 90), trunk("carrier", "rejected"))
+    assert alert_changes(engine, settings, T0) == [("sales", "started"), ("carrier", "started")]
     denied = {"queues": SnapshotPart(state="denied"), "trunks": SnapshotPart(state="failed")}
     for minute in (1, 2):
-        look(engine, settings, minutes(minute), parts=denied)
-        assert news(engine, settings, minutes(minute)) == []
+        record_snapshot_of(engine, settings, minutes(minute), parts=denied)
+        assert alert_changes(engine, settings, minutes(minute)) == []
 
 
 def test_a_queue_that_is_gone_ends_its_alert(engine: Engine, settings: Settings) -> None:
     add_rule(engine, settings, "no_agent")
-    look(engine, settings, T0, waiting("sales", 0, ()))
-    assert news(engine, settings, T0) == [("sales", "started")]
+    record_snapshot_of(engine, settings, T0, waiting("sales", 0, ()))
+    assert alert_changes(engine, settings, T0) == [("sales", "started")]
     for minute, expected in ((1, []), (2, [("sales", "ended")])):
-        look(engine, settings, minutes(minute))
-        assert news(engine, settings, minutes(minute)) == expected
+        record_snapshot_of(engine, settings, minutes(minute))
+        assert alert_changes(engine, settings, minutes(minute)) == expected
 
 
 @pytest.mark.parametrize(
@@ -117,8 +118,8 @@ def test_a_queue_that_is_gone_ends_its_alert(engine: Engine, settings: Settings)
 )
 def test_no_agent(engine: Engine, settings: Settings, members: tuple[QueueMember, ...], about: str | None) -> None:
     add_rule(engine, settings, "no_agent")
-    look(engine, settings, T0, waiting("sales", 5, members))
-    news(engine, settings, T0)
+    record_snapshot_of(engine, settings, T0, waiting("sales", 5, members))
+    alert_changes(engine, settings, T0)
     assert [one.description for one in alerts(engine)] == ([about] if about else [])
 
 
@@ -126,53 +127,53 @@ def test_a_trunk_must_be_down_for_so_long(engine: Engine, settings: Settings) ->
     add_rule(engine, settings, "trunk_down", 10)
     states = ["rejected", "registered", "unregistered", "rejected", "unregistered"]
     for number, state in enumerate(states):
-        look(engine, settings, minutes(5 * number), trunk("carrier", state))
+        record_snapshot_of(engine, settings, minutes(5 * number), trunk("carrier", state))
         expected = [("carrier", "started")] if number == 4 else []  # down since minute 10, now it is minute 20
-        assert news(engine, settings, minutes(5 * number)) == expected
+        assert alert_changes(engine, settings, minutes(5 * number)) == expected
     assert alerts(engine)[0].description == "It has been unregistered for 10 min."
 
 
 def test_time_in_which_nobody_looked_is_no_time_down(engine: Engine, settings: Settings) -> None:
     add_rule(engine, settings, "trunk_down", 10)
     for minute in (0, 60, 65):
-        look(engine, settings, minutes(minute), trunk("carrier", "unreachable"))
-        assert news(engine, settings, minutes(minute)) == []
-    look(engine, settings, minutes(70), trunk("carrier", "unreachable"))
-    assert news(engine, settings, minutes(70)) == [("carrier", "started")]
+        record_snapshot_of(engine, settings, minutes(minute), trunk("carrier", "unreachable"))
+        assert alert_changes(engine, settings, minutes(minute)) == []
+    record_snapshot_of(engine, settings, minutes(70), trunk("carrier", "unreachable"))
+    assert alert_changes(engine, settings, minutes(70)) == [("carrier", "started")]
 
 
 def test_time_in_which_the_pbx_was_listened_to_is_time_down(engine: Engine, settings: Settings) -> None:
     add_rule(engine, settings, "trunk_down", 10)
-    look(engine, settings, T0, trunk("carrier", "unreachable"))
+    record_snapshot_of(engine, settings, T0, trunk("carrier", "unreachable"))
     with writing(engine) as session:
         span = begin_span(session, pbx(engine, settings).id, T0)
         prolong_span(session, span, minutes(59))
-    look(engine, settings, minutes(60), trunk("carrier", "unreachable"))
-    assert news(engine, settings, minutes(60)) == [("carrier", "started")]
+    record_snapshot_of(engine, settings, minutes(60), trunk("carrier", "unreachable"))
+    assert alert_changes(engine, settings, minutes(60)) == [("carrier", "started")]
 
 
 def test_a_trunk_of_unknown_state_neither_begins_nor_ends(engine: Engine, settings: Settings) -> None:
     add_rule(engine, settings, "trunk_down", 0)
     states = {0: ("unknown", []), 1: ("rejected", [("carrier", "started")]), 2: ("unknown", []), 3: ("unknown", [])}
     for minute, (state, expected) in states.items():
-        look(engine, settings, minutes(minute), trunk("carrier", state))
-        assert news(engine, settings, minutes(minute)) == expected
+        record_snapshot_of(engine, settings, minutes(minute), trunk("carrier", state))
+        assert alert_changes(engine, settings, minutes(minute)) == expected
     assert alerts(engine)[0].cleared_at is None
 
 
 def test_a_service_level_needs_a_few_calls_of_today(engine: Engine, settings: Settings) -> None:
     add_rule(engine, settings, "service_level", 80)
-    look(engine, settings, T0, waiting("sales"))
+    record_snapshot_of(engine, settings, T0, waiting("sales"))
     add_visits(engine, settings, "sales", minutes(-60 * 24), lost=9)  # yesterday
     add_visits(engine, settings, "sales", T0, 5, 5, 5, lost=1)
-    assert news(engine, settings, minutes(10)) == []  # 3 of 4 is below 80%, of too few
+    assert alert_changes(engine, settings, minutes(10)) == []  # 3 of 4 is below 80%, of too few
     add_visits(engine, settings, "sales", minutes(10), 30)
-    assert news(engine, settings, minutes(20)) == [("sales", "started")]
+    assert alert_changes(engine, settings, minutes(20)) == [("sales", "started")]
     said = "Today’s service level is 60.0%, below 80%: 3 of 5 calls answered or abandoned within 20 s."
     assert alerts(engine)[0].description == said
     add_visits(engine, settings, "sales", minutes(30), 1, 1, 1, 1, 1)
-    assert news(engine, settings, minutes(40)) == []  # 8 of 10
-    assert news(engine, settings, minutes(40.6)) == [("sales", "ended")]
+    assert alert_changes(engine, settings, minutes(40)) == []  # 8 of 10
+    assert alert_changes(engine, settings, minutes(40.6)) == [("sales", "ended")]
 
 
 def test_a_day_of_the_pbxs_zone_counts(engine: Engine, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -180,49 +181,50 @@ def test_a_day_of_the_pbxs_zone_counts(engine: Engine, settings: Settings, monke
     add_rule(engine, zoned, "service_level", 80)
     midnight = datetime(2026, 11, 20, 15, 0, tzinfo=UTC)
     add_visits(engine, zoned, "sales", datetime(2026, 11, 20, 14, 55, tzinfo=UTC), lost=6)
-    assert news(engine, zoned, datetime(2026, 11, 20, 14, 59, tzinfo=UTC)) == [("sales", "started")]
-    assert news(engine, zoned, midnight) == []
-    assert news(engine, zoned, datetime(2026, 11, 20, 15, 1, tzinfo=UTC)) == [("sales", "ended")]
+    assert alert_changes(engine, zoned, datetime(2026, 11, 20, 14, 59, tzinfo=UTC)) == [("sales", "started")]
+    assert alert_changes(engine, zoned, midnight) == []
+    assert alert_changes(engine, zoned, datetime(2026, 11, 20, 15, 1, tzinfo=UTC)) == [("sales", "ended")]
 
 
 def test_syncs_that_fail_in_a_row(engine: Engine, settings: Settings) -> None:
     add_rule(engine, settings, "sync_failing", 3)
     for minute in range(3):
-        assert news(engine, settings, minutes(minute)) == []
+        assert alert_changes(engine, settings, minutes(minute)) == []
         add_sync(engine, settings, minutes(minute), "failed", "The ARI user is refused.")
-    assert news(engine, settings, minutes(3)) == [("", "started")]
+    assert alert_changes(engine, settings, minutes(3)) == [("", "started")]
     assert alerts(engine)[0].description == "The last 3 syncs failed. The ARI user is refused."
     add_sync(engine, settings, minutes(4), "done")
-    assert news(engine, settings, minutes(4)) == []
-    assert news(engine, settings, minutes(5)) == [("", "ended")]
+    assert alert_changes(engine, settings, minutes(4)) == []
+    assert alert_changes(engine, settings, minutes(5)) == [("", "ended")]
 
 
 def test_a_rule_switched_off_ends_what_goes_on_and_begins_nothing(engine: Engine, settings: Settings) -> None:
     add_rule(engine, settings, "longest_wait", 60)
-    look(engine, settings, T0, waiting("sales", 90))
-    news(engine, settings, T0)
+    record_snapshot_of(engine, settings, T0, waiting("sales", 90))
+    alert_changes(engine, settings, T0)
     connection_id = pbx(engine, settings).id
     with writing(engine) as session:
         rule = list_rules(session, connection_id)[0]
         save_rule(session, AlertRule(**rule.model_dump() | {"enabled": False}), minutes(1))
-    look(engine, settings, minutes(2), waiting("sales", 90))
-    assert news(engine, settings, minutes(2)) == []
+    record_snapshot_of(engine, settings, minutes(2), waiting("sales", 90))
+    assert alert_changes(engine, settings, minutes(2)) == []
     assert [(one.ended_at, one.start_sent, one.end_sent) for one in alerts(engine)] == [(minutes(1), True, True)]
 
 
 def test_two_workers_begin_and_end_an_alert_once(engine: Engine, settings: Settings, second: Engine) -> None:
     add_rule(engine, settings, "longest_wait", 60)
     for minute, wait_s in ((0, 90), (1, 0), (2, 0)):
-        look(engine, settings, minutes(minute), waiting("sales", wait_s))
+        record_snapshot_of(engine, settings, minutes(minute), waiting("sales", wait_s))
         with ThreadPoolExecutor(8) as pool:
-            found = list(pool.map(lambda i: news((engine, second)[i % 2], settings, minutes(minute)), range(16)))  # noqa: B023
+            engines = [engine, second] * 8
+            found = list(pool.map(alert_changes, engines, repeat(settings), repeat(minutes(minute))))
         assert sum(map(len, found)) == (0 if minute == 1 else 1)
     assert len(alerts(engine)) == 1
 
 
 def test_without_rules_nothing_begins(engine: Engine, settings: Settings) -> None:
-    look(engine, settings, T0, waiting("sales", 900, ()))
-    assert news(engine, settings, T0) == []
+    record_snapshot_of(engine, settings, T0, waiting("sales", 900, ()))
+    assert alert_changes(engine, settings, T0) == []
     assert alerts(engine) == []
 
 

@@ -1,4 +1,4 @@
-"""These tests run on SQLite, and in the lab on a real PostgreSQL as well."""
+"""Run these tests on SQLite, and in the lab also on a real PostgreSQL."""
 
 from tests.unit.both_databases import cache_of_postgres, postgres, settings
 

@@ -11,7 +11,7 @@ import pytest
 
 from pbx.settings import Settings, load_settings
 from tests.paths import ROOT
-from tests.unit.asterisk.ari.replay import PASSWORD, STORED, ReplayPbx, replay, reply
+from tests.unit.asterisk.ari.replay_server import PASSWORD, STORED, ReplayPbx, replay, reply
 from tests.unit.speech.synthetic_speech import CHECKPOINT
 from tests.unit.transcription.scripted_engine import add_recording
 

@@ -15,7 +15,7 @@ from pbx.process_lock import take_process_lock
 from pbx.settings import load_settings
 from pbx.store.engine import open_engine, reading
 from pbx.store.models import DayPack, Job
-from tests.unit.asterisk.formats.queue_logs import T, lines
+from tests.unit.asterisk.formats.sample_queue_logs import T, lines
 
 run = CliRunner().invoke
 CALL = ("0|9.1|sales|NONE|ENTERQUEUE||555|1", "3|9.1|sales|NONE|ABANDON|1|1|3", "4|NONE|sales|Eve|PAUSE|Lunch")

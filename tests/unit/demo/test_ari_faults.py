@@ -22,7 +22,7 @@ from tests.simulator.faults import Fault
 from tests.simulator.http_client import Answer, ask, ask_raw, authorization
 from tests.simulator.pbx import SimulatedPbx
 from tests.simulator.recordings import SimulatedRecordings, recordings_of_ended_calls
-from tests.unit.asterisk.ari.replay import wav
+from tests.unit.asterisk.ari.replay_server import wav
 from tests.unit.recordings.synced_cache import SyncedCache
 
 NOW = datetime.now(UTC).replace(microsecond=0)

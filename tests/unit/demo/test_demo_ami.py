@@ -27,7 +27,7 @@ from tests.simulator.pbx import SimulatedPbx
 from tests.simulator.pbx_state import state_at
 from tests.simulator.recordings import SimulatedRecordings
 from tests.simulator.running import Clock, RawConnection, running_pbx
-from tests.unit.asterisk.ami.replay import wait_until
+from tests.unit.asterisk.ami.replay_server import wait_until
 from tests.unit.live.fake_pbx import listening
 
 

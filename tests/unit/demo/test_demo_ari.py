@@ -19,7 +19,7 @@ from tests.simulator.asterisk_22 import RELEASES
 from tests.simulator.http_client import Answer, ask, ask_raw, authorization, busy_moment
 from tests.simulator.pbx import SimulatedPbx
 from tests.simulator.recordings import SimulatedRecordings
-from tests.unit.asterisk.ari.replay import captured, wav
+from tests.unit.asterisk.ari.replay_server import captured, wav
 
 BUSY = busy_moment()
 STORED = "/ari/recordings/stored"

@@ -26,7 +26,7 @@ from tests.simulator.faults import Fault, FaultKind
 from tests.simulator.pbx import SimulatedPbx
 from tests.simulator.recordings import SimulatedRecordings
 from tests.simulator.running import Clock, running_pbx
-from tests.unit.asterisk.ari.replay import wav
+from tests.unit.asterisk.ari.replay_server import wav
 
 LIST = "ari/recordings/stored"
 FILES = "ari/recordings/stored/*/file"

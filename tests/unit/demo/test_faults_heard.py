@@ -17,7 +17,7 @@ from tests.simulator.app import AppOnPbx, app_on
 from tests.simulator.faults import Fault, FaultKind
 from tests.simulator.pbx import SimulatedPbx
 from tests.simulator.running import Clock, running_pbx
-from tests.unit.asterisk.ami.replay import wait_until
+from tests.unit.asterisk.ami.replay_server import wait_until
 from tests.unit.live.fake_pbx import listening
 
 MINUTES = timedelta(minutes=25)

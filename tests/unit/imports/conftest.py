@@ -1,4 +1,4 @@
-"""These tests have a PBX that never answers."""
+"""Settings for a PBX that never answers."""
 
 from tests.unit.unreachable_pbx import settings
 

@@ -19,8 +19,8 @@ from pbx.imports.queue_log_writer import QueueLogResult, QueueLogWriter
 from pbx.imports.time_range import TimeRange
 from pbx.store.engine import reading, writing
 from pbx.store.models import ImportCursorRow, PbxConnection, VisitRow
-from tests.unit.asterisk.formats.queue_logs import T, write_days
-from tests.unit.imports.runs import import_run
+from tests.unit.asterisk.formats.sample_queue_logs import T, write_days
+from tests.unit.imports.import_runs import import_run
 
 BERLIN = ZoneInfo("Europe/Berlin")
 SPLIT = "data1 text, data2 text, data3 text, data4 text, data5 text"

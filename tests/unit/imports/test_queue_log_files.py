@@ -23,8 +23,8 @@ from pbx.settings import load_settings
 from pbx.store.engine import open_engine, reading, writing
 from pbx.store.models import AgentEventRow, ImportCursorRow, PbxConnection, RingRow, VisitRow
 from tests.paths import ROOT
-from tests.unit.asterisk.formats.queue_logs import lines, write_days
-from tests.unit.imports.runs import import_run
+from tests.unit.asterisk.formats.sample_queue_logs import lines, write_days
+from tests.unit.imports.import_runs import import_run
 
 CALL = ("0|9.1|sales|NONE|ENTERQUEUE||555|1", "3|9.1|sales|Eve|CONNECT|3|9.2|2", "9|9.1|sales|Eve|COMPLETEAGENT|3|6|1")
 
@@ -235,7 +235,7 @@ def test_killed_again_and_again_it_stores_what_one_reading_does(
     monkeypatch.setenv("PBX_DATA_DIR", str(tmp_path / "killed"))
     killed = make_cache()
     for _ in range(3):
-        command = [sys.executable, "-m", "tests.unit.imports.import_once", str(log)]
+        command = [sys.executable, "-m", "tests.unit.imports.import_in_subprocess", str(log)]
         running = subprocess.Popen(command, cwd=ROOT, env={**os.environ, "PBX_DATA_DIR": str(tmp_path / "killed")})
         aim = position(killed) + chance.randrange(20_000, 120_000)
         while running.poll() is None and position(killed) < aim:

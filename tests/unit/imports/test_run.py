@@ -29,7 +29,7 @@ from pbx.store.engine import reading, writing
 from pbx.store.import_source import forget_history_source, history_source, save_history_source, schedule_slot
 from pbx.store.models import DayPack, Job, VisitRow
 from pbx.store.pbx_connections import ActiveConnection, active_connection, forget_saved
-from tests.unit.asterisk.formats.queue_logs import T, lines
+from tests.unit.asterisk.formats.sample_queue_logs import T, lines
 
 VISIT = ("0|9.1|sales|NONE|ENTERQUEUE||555|1", "3|9.1|sales|NONE|ABANDON|1|1|3")
 RECORD = (

@@ -7,7 +7,7 @@ import pytest
 
 from pbx.imports.visits_from_queue_log import QueueLogFold
 from pbx.model.history import AgentEvent, Ring, Visit
-from tests.unit.asterisk.formats.queue_logs import T, fold
+from tests.unit.asterisk.formats.sample_queue_logs import T, fold
 
 AT = datetime.fromtimestamp(T, UTC)
 JOINED = "0|9.1|sales|NONE|ENTERQUEUE||+4930123|2"

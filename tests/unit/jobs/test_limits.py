@@ -17,7 +17,7 @@ from pbx.progress import Progress, Stop
 from pbx.settings import Settings
 from pbx.store import job_queue as queue
 from pbx.store.pbx_connections import save_connection
-from tests.unit.asterisk.ami.replay import Session, replay
+from tests.unit.asterisk.ami.replay_server import Session, replay
 from tests.unit.jobs.job_checks import job_state, jobs_of, wait_for
 
 

@@ -1,4 +1,4 @@
-"""A PBX on loopback for tests of the listener: it answers with captured bytes and sends events that a test gives."""
+"""A PBX on loopback for tests of the listener: it answers with captured bytes and sends a test's events."""
 
 import threading
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from sqlalchemy import Engine
 from pbx.live.listener import Listener
 from pbx.settings import Settings, load_settings
 from pbx.store.job_queue import required_connection
-from tests.unit.asterisk.ami.replay import ReplayServer, Session, replay
+from tests.unit.asterisk.ami.replay_server import ReplayServer, Session, replay
 
 OK = b"Response: Success\r\nActionID: x\r\n\r\n"
 DENIED = b"Response: Error\r\nActionID: x\r\nMessage: Permission denied\r\n\r\n"
@@ -20,26 +20,26 @@ EMPTY = (
 )
 
 
-class Line:
-    """What the PBX sends on each connection. `entries`: the QueueEntry events in its reply to QueueStatus."""
+class FakePbx:
+    """A PBX for one connection at a time. `entries`: the QueueEntry events in its reply to QueueStatus."""
 
     def __init__(self) -> None:
         self.entries = b""
         self.may_filter = True
-        self.asked: list[str] = []
+        self.requests: list[str] = []
         self.connections = 0
         self._session: Session | None = None
         self._lock = threading.Lock()
 
     def serve(self, session: Session) -> None:
-        plain = session.send
-        session.send = lambda data: self._locked(plain, data)  # type: ignore[method-assign]
+        send_unlocked = session.send
+        session.send = lambda data: self._locked(send_unlocked, data)  # type: ignore[method-assign]
         session.log_in()
         self._session = session
         self.connections += 1
         for action in session.actions():
             name = action["Action"]
-            self.asked.append(name)
+            self.requests.append(name)
             if name in ("Filter", "Events"):
                 session.reply(action, OK if self.may_filter else DENIED)
             elif name == "QueueStatus":
@@ -55,8 +55,8 @@ class Line:
         with self._lock:
             send(data)  # type: ignore[operator]
 
-    def say(self, data: bytes, size: int = 1000) -> None:
-        """Send bytes in pieces that end anywhere."""
+    def send_events(self, data: bytes, size: int = 1000) -> None:
+        """Send bytes in pieces of `size`, which may end within a message."""
         assert self._session is not None
         with self._lock:
             for start in range(0, len(data), size):
@@ -74,27 +74,27 @@ def entry(uniqueid: str, queue: str, wait_s: int) -> bytes:
 
 
 @contextmanager
-def pbx_on_line(monkeypatch: pytest.MonkeyPatch, version: int = 22) -> Iterator[tuple[Line, ReplayServer]]:
-    """Start the PBX and set the environment to connect to it."""
-    line = Line()
-    with replay(line.serve, version=version, prefix="bare-") as server:
+def start_fake_pbx(monkeypatch: pytest.MonkeyPatch, version: int = 22) -> Iterator[tuple[FakePbx, ReplayServer]]:
+    """Start the PBX and set the environment variables that connect to it."""
+    pbx = FakePbx()
+    with replay(pbx.serve, version=version, prefix="bare-") as server:
         for name, value in (("HOST", "127.0.0.1"), ("AMI_PORT", server.port), ("AMI_USERNAME", "notebook")):
             monkeypatch.setenv(f"FREEPBX_{name}", str(value))
         monkeypatch.setenv("FREEPBX_AMI_PASSWORD", "lab-ami-secret")
-        yield line, server
+        yield pbx, server
 
 
 @contextmanager
 def listening(engine: Engine, settings: Settings | None = None) -> Iterator[Listener]:
-    """Run a listener in a thread; at the end everything is stored."""
+    """Run a listener in a thread. On exit, stop it, which stores all received events."""
     settings = settings or load_settings()
-    stop, begun = threading.Event(), threading.Event()
-    watch = Listener(engine, settings, required_connection(engine, settings))
-    thread = threading.Thread(target=watch.run, args=(stop, lambda _: begun.set()), daemon=True)
+    stop, started = threading.Event(), threading.Event()
+    listener = Listener(engine, settings, required_connection(engine, settings))
+    thread = threading.Thread(target=listener.run, args=(stop, lambda _: started.set()), daemon=True)
     thread.start()
-    assert begun.wait(20)
+    assert started.wait(20)
     try:
-        yield watch
+        yield listener
     finally:
         stop.set()
         thread.join(20)

@@ -1,4 +1,4 @@
-"""Collect: real Asterisk's replies into the cache and into a file that is whole or not touched."""
+"""`collect` stores real Asterisk's replies in the cache, and writes them to a file completely or not at all."""
 
 import errno
 import json
@@ -19,7 +19,7 @@ from pbx.store.models import ExtensionSample, MemberSample, QueueSample, Snapsho
 from pbx.store.pbx_connections import ActiveConnection, active_connection, save_connection
 from pbx.store.snapshots import latest_snapshot
 from tests.operating_systems import file_size_limit
-from tests.unit.asterisk.ami.replay import VERSIONS, Session, replay
+from tests.unit.asterisk.ami.replay_server import VERSIONS, Session, replay
 
 
 @pytest.fixture
@@ -29,29 +29,29 @@ def engine() -> Iterator[Engine]:
     engine.dispose()
 
 
-def use(engine: Engine, connection: Connection) -> ActiveConnection:
+def save_as_active(engine: Engine, connection: Connection) -> ActiveConnection:
     save_connection(engine, load_settings(), connection)
     active = active_connection(engine, load_settings())
     assert active is not None
     return active
 
 
-def stored(engine: Engine, model: type) -> int:
+def row_count(engine: Engine, model: type) -> int:
     with reading(engine) as session:
         return session.exec(select(func.count()).select_from(model)).one()
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_a_look_is_stored_and_written(engine: Engine, tmp_path: Path, version: int) -> None:
+def test_a_snapshot_is_stored_and_written_to_the_file(engine: Engine, tmp_path: Path, version: int) -> None:
     output = tmp_path / "out" / "freepbx.json"
     with replay(version=version) as server:
-        active = use(engine, server.connection())
+        active = save_as_active(engine, server.connection())
         snapshot = collect_snapshot(engine, active, output=output)
     with reading(engine) as session:
         assert latest_snapshot(session, active.id) == snapshot
-    assert stored(engine, QueueSample) == 3
-    assert stored(engine, TrunkSample) == len(snapshot.trunks)
-    assert stored(engine, MemberSample) == sum(len(queue.members) for queue in snapshot.queues)
+    assert row_count(engine, QueueSample) == 3
+    assert row_count(engine, TrunkSample) == len(snapshot.trunks)
+    assert row_count(engine, MemberSample) == sum(len(queue.members) for queue in snapshot.queues)
     written = json.loads(output.read_text(encoding="utf-8"))
     assert datetime.fromisoformat(written["collected_at"]) == snapshot.taken_at
     assert datetime.fromisoformat(written["collected_at"]).tzinfo == UTC
@@ -68,10 +68,10 @@ def test_a_look_is_stored_and_written(engine: Engine, tmp_path: Path, version: i
     assert 'Zoë "Zo" <O\'Brien> 日本' in output.read_text(encoding="utf-8").replace('\\"', '"')
 
 
-def test_no_secret_of_the_pbx_is_written(engine: Engine, tmp_path: Path) -> None:
+def test_no_secret_of_the_pbx_reaches_the_file_or_the_cache(engine: Engine, tmp_path: Path) -> None:
     output = tmp_path / "freepbx.json"
     with replay() as server:
-        collect_snapshot(engine, use(engine, server.connection()), output=output)
+        collect_snapshot(engine, save_as_active(engine, server.connection()), output=output)
     engine.dispose()
     for file in (output, *load_settings().pbx_data_dir.iterdir()):
         for secret in (b"lab-trunk-secret", b"lab-ami-secret", b"lab-phone-secret"):
@@ -80,19 +80,19 @@ def test_no_secret_of_the_pbx_is_written(engine: Engine, tmp_path: Path) -> None
 
 def test_without_an_output_only_the_cache_is_written(engine: Engine, no_real_data: Path) -> None:
     with replay() as server:
-        collect_snapshot(engine, use(engine, server.connection()), output=None)
-    assert stored(engine, SnapshotRow) == 1
+        collect_snapshot(engine, save_as_active(engine, server.connection()), output=None)
+    assert row_count(engine, SnapshotRow) == 1
     assert list(no_real_data.glob("*.json")) == []
 
 
-def test_missing_rights_are_written_as_such_and_not_as_empty_lists(engine: Engine, tmp_path: Path) -> None:
+def test_missing_permissions_are_written_as_denied_and_not_as_empty_lists(engine: Engine, tmp_path: Path) -> None:
     output = tmp_path / "freepbx.json"
     with replay(prefix="denied-") as server:
-        snapshot = collect_snapshot(engine, use(engine, server.connection()), output=output)
+        snapshot = collect_snapshot(engine, save_as_active(engine, server.connection()), output=output)
     assert snapshot.parts["trunks"].state == "denied"
-    assert stored(engine, SnapshotRow) == 1
-    assert stored(engine, TrunkSample) == stored(engine, ExtensionSample) == 0
-    assert stored(engine, QueueSample) == 3  # Asterisk asks no right for these
+    assert row_count(engine, SnapshotRow) == 1
+    assert row_count(engine, TrunkSample) == row_count(engine, ExtensionSample) == 0
+    assert row_count(engine, QueueSample) == 3  # Asterisk requires no permission for these
     written = json.loads(output.read_text(encoding="utf-8"))
     assert written["parts"]["trunks"]["state"] == "denied"
     assert written["system_info"]["version"] is None
@@ -108,14 +108,14 @@ def hang_up(session: Session) -> None:
 
 
 @pytest.mark.parametrize(("script", "error"), [(refuse, AmiLoginError), (hang_up, Unreachable)])
-def test_a_pbx_that_does_not_answer_changes_nothing(
+def test_an_unreachable_pbx_changes_neither_the_cache_nor_the_file(
     engine: Engine, tmp_path: Path, script: object, error: type[Exception]
 ) -> None:
     output = tmp_path / "freepbx.json"
     output.write_text("{}")
     with replay(script) as server, pytest.raises(error):  # type: ignore[arg-type]
-        collect_snapshot(engine, use(engine, server.connection()), output=output)
-    assert stored(engine, SnapshotRow) == 0
+        collect_snapshot(engine, save_as_active(engine, server.connection()), output=output)
+    assert row_count(engine, SnapshotRow) == 0
     assert [file.name for file in tmp_path.iterdir() if file.is_file()] == ["freepbx.json"]
     assert output.read_text(encoding="utf-8") == "{}"
 
@@ -130,7 +130,7 @@ def test_a_full_disk_keeps_the_old_file(tmp_path: Path) -> None:
     assert [file.name for file in tmp_path.iterdir() if file.is_file()] == ["freepbx.json"]
 
 
-def test_no_room_is_told_as_such(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_raises_storage_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(_: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -140,14 +140,14 @@ def test_no_room_is_told_as_such(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert [file for file in tmp_path.iterdir() if file.is_file()] == []
 
 
-def test_a_file_in_the_way_of_the_folder_is_told(tmp_path: Path) -> None:
+def test_a_file_with_the_output_folders_name_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "out").write_text("")
     with pytest.raises(DataError, match="can't be written") as caught:
         write_atomically(tmp_path / "out" / "freepbx.json", "new")
     assert "--output" in caught.value.fix
 
 
-def test_others_may_read_the_file(tmp_path: Path) -> None:
+def test_the_file_is_readable_by_others_unless_private(tmp_path: Path) -> None:
     write_atomically(tmp_path / "freepbx.json", "ä")
     assert (tmp_path / "freepbx.json").stat().st_mode & 0o777 == 0o644
     assert (tmp_path / "freepbx.json").read_bytes() == "ä".encode()

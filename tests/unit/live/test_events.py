@@ -1,4 +1,7 @@
-"""Live events as facts: the bytes of real Asterisk, and what those can't show, written by hand."""
+"""Live events become visits, legs and agent events.
+
+Real Asterisk's bytes are the input; handwritten events cover what those don't contain.
+"""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -8,8 +11,8 @@ import pytest
 from pbx.asterisk.ami.protocol import AmiParser, Message
 from pbx.live.events import USED_EVENTS, LiveHistory, LiveUpdates, event_filter
 from pbx.model.call_from_legs import fold_legs
-from tests.unit.asterisk.ami.replay import VERSIONS, raw
-from tests.unit.live.live_events import LATER, START, Pbx, dial, event
+from tests.unit.asterisk.ami.replay_server import VERSIONS, raw
+from tests.unit.live.event_feed import LATER, START, EventFeed, dial, event
 
 TICK = timedelta(milliseconds=10)
 
@@ -20,7 +23,7 @@ def captured(version: int) -> list[Message]:
     return parser.feed(raw(version, "events"))
 
 
-def follow(messages: Iterator[Message] | list[Message]) -> LiveUpdates:
+def updates_from(messages: Iterator[Message] | list[Message]) -> LiveUpdates:
     history = LiveHistory()
     history.legs.trunks = {"carrier", "badcarrier"}
     at = START
@@ -31,40 +34,40 @@ def follow(messages: Iterator[Message] | list[Message]) -> LiveUpdates:
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_what_the_lab_did_is_told(version: int) -> None:
-    facts = follow(captured(version))
-    assert sorted((visit.queue, visit.outcome, visit.talk_s is not None) for visit in facts.visits) == [
+def test_the_labs_captured_calls_are_all_reported(version: int) -> None:
+    updates = updates_from(captured(version))
+    assert sorted((visit.queue, visit.outcome, visit.talk_s is not None) for visit in updates.visits) == [
         ("sales", "answered", True),
         ("sales", "answered", True),
         ("support", "abandoned", False),
         ("support", "timeout", False),
     ]
-    answered = {visit.ended_by: visit for visit in facts.visits if visit.outcome == "answered"}
+    answered = {visit.ended_by: visit for visit in updates.visits if visit.outcome == "answered"}
     assert answered["caller"].agent == "Felix Brandt"
     assert answered["caller"].did == "5550100"
     assert answered["agent"].agent == "Eve Adams"
-    assert all(visit.ended_at and visit.wait_s is not None and visit.caller for visit in facts.visits)
-    ended = sorted((leg.trunk, leg.disposition) for leg in facts.legs)
+    assert all(visit.ended_at and visit.wait_s is not None and visit.caller for visit in updates.visits)
+    ended = sorted((leg.trunk, leg.disposition) for leg in updates.legs)
     assert ended.count(("carrier", "BUSY")) == ended.count(("carrier", "NO ANSWER")) == 1
     assert ended.count(("carrier", "ANSWERED")) == 2
-    busy = next(leg for leg in facts.legs if leg.disposition == "BUSY")
+    busy = next(leg for leg in updates.legs if leg.disposition == "BUSY")
     assert (busy.cause, busy.src, busy.dst, busy.billsec_s) == (17, "1001", "5552001", 0.0)
-    internal = next(leg for leg in facts.legs if leg.dst == "1002")
+    internal = next(leg for leg in updates.legs if leg.dst == "1002")
     assert internal.pdd_s is not None
     assert internal.billsec_s is not None
     assert internal.duration_s is not None
     assert 0 < internal.billsec_s < internal.duration_s
-    assert [(change.agent, change.kind, change.reason) for change in facts.agent_events] == [
+    assert [(change.agent, change.kind, change.reason) for change in updates.agent_events] == [
         ("Eve Adams", "pause", "Coffee ☕"),
         ("Eve Adams", "unpause", ""),
     ]
-    assert [(ring.queue, ring.ring_s) for ring in facts.rings] == [("support", 3.0)]
+    assert [(ring.queue, ring.ring_s) for ring in updates.rings] == [("support", 3.0)]
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_every_event_twice_tells_the_same(version: int) -> None:
-    once = follow(captured(version))
-    twice = follow([message for one in captured(version) for message in (one, one)])
+def test_duplicate_events_change_nothing(version: int) -> None:
+    once = updates_from(captured(version))
+    twice = updates_from([message for one in captured(version) for message in (one, one)])
     assert [visit.outcome for visit in twice.visits] == [visit.outcome for visit in once.visits]
     assert [(leg.channel, leg.dst_channel, leg.disposition) for leg in twice.legs] == [
         (leg.channel, leg.dst_channel, leg.disposition) for leg in once.legs
@@ -73,17 +76,17 @@ def test_every_event_twice_tells_the_same(version: int) -> None:
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_only_events_that_are_used_pass_the_filter(version: int) -> None:
+def test_the_event_filter_passes_only_used_events(version: int) -> None:
     assert len(event_filter(USED_EVENTS)) < 1000
     assert "TestEvent" not in event_filter(USED_EVENTS)
     used = [message for message in captured(version) if message.event in USED_EVENTS]
-    facts, all_of_it = follow(used), follow(captured(version))
+    updates, unfiltered = updates_from(used), updates_from(captured(version))
     assert len(used) < len(captured(version)) * 0.6
-    assert len(facts) == len(all_of_it)
+    assert len(updates) == len(unfiltered)
 
 
-def test_a_visit_is_told_as_it_goes_on() -> None:
-    pbx = Pbx()
+def test_a_visit_is_updated_while_it_goes_on() -> None:
+    pbx = EventFeed()
     pbx.join()
     assert pbx.visit().outcome == "in_progress"
     pbx.connect()
@@ -99,109 +102,109 @@ def test_a_visit_is_told_as_it_goes_on() -> None:
     ("status", "outcome"),
     [("TIMEOUT", "timeout"), ("LEAVEEMPTY", "exit_empty"), ("LEAVEUNAVAIL", "exit_empty"), ("WITHDRAW", "withdrawn")],
 )
-def test_the_queue_s_own_word_tells_how_it_was_left(status: str, outcome: str) -> None:
-    pbx = Pbx()
+def test_queuestatus_gives_the_outcome_of_a_visit(status: str, outcome: str) -> None:
+    pbx = EventFeed()
     pbx.join()
-    pbx.tell("QueueCallerAbandon", Uniqueid="1.1", Queue="sales", HoldTime=20, Position=1, OriginalPosition=2)
-    pbx.tell("QueueCallerLeave", Uniqueid="1.1", Queue="sales")
-    pbx.tell("VarSet", Uniqueid="1.1", Variable="QUEUESTATUS", Value=status)
+    pbx.send("QueueCallerAbandon", Uniqueid="1.1", Queue="sales", HoldTime=20, Position=1, OriginalPosition=2)
+    pbx.send("QueueCallerLeave", Uniqueid="1.1", Queue="sales")
+    pbx.send("VarSet", Uniqueid="1.1", Variable="QUEUESTATUS", Value=status)
     visit = pbx.visit()
     assert (visit.outcome, visit.wait_s, visit.original_position) == (outcome, 20.0, 2)
 
 
-def test_hanging_up_is_abandoning() -> None:
-    pbx = Pbx()
+def test_a_caller_who_hangs_up_has_abandoned() -> None:
+    pbx = EventFeed()
     pbx.join()
-    pbx.tell("HangupRequest", Uniqueid="1.1")
-    pbx.tell("QueueCallerAbandon", Uniqueid="1.1", Queue="sales", HoldTime=7)
-    pbx.tell("QueueCallerLeave", Uniqueid="1.1", Queue="sales")
+    pbx.send("HangupRequest", Uniqueid="1.1")
+    pbx.send("QueueCallerAbandon", Uniqueid="1.1", Queue="sales", HoldTime=7)
+    pbx.send("QueueCallerLeave", Uniqueid="1.1", Queue="sales")
     assert (pbx.visit().outcome, pbx.visit().ended_by, pbx.visit().wait_s) == ("abandoned", "caller", 7.0)
 
 
-def test_who_hung_up_before_any_telephone_rang_was_not_answered() -> None:
-    pbx = Pbx()
-    pbx.tell("Newchannel", Channel="PJSIP/carrier-1", Uniqueid="1.1", Linkedid="1.1", ChannelState=4, Exten="0305550")
-    pbx.tell("Newstate", Channel="PJSIP/carrier-1", Uniqueid="1.1", ChannelState=6)
+def test_a_caller_who_hung_up_before_any_phone_rang_was_not_answered() -> None:
+    pbx = EventFeed()
+    pbx.send("Newchannel", Channel="PJSIP/carrier-1", Uniqueid="1.1", Linkedid="1.1", ChannelState=4, Exten="0305550")
+    pbx.send("Newstate", Channel="PJSIP/carrier-1", Uniqueid="1.1", ChannelState=6)
     pbx.join()
-    pbx.tell("HangupRequest", Uniqueid="1.1")
-    pbx.tell("QueueCallerAbandon", Uniqueid="1.1", Queue="sales", HoldTime=7)
-    pbx.tell("QueueCallerLeave", Uniqueid="1.1", Queue="sales")
-    pbx.tell("Hangup", Uniqueid="1.1", Cause=16)
-    pbx.facts()
+    pbx.send("HangupRequest", Uniqueid="1.1")
+    pbx.send("QueueCallerAbandon", Uniqueid="1.1", Queue="sales", HoldTime=7)
+    pbx.send("QueueCallerLeave", Uniqueid="1.1", Queue="sales")
+    pbx.send("Hangup", Uniqueid="1.1", Cause=16)
+    pbx.updates()
     (leg,) = pbx.legs.values()
     assert (leg.last_app, fold_legs([leg]).disposition) == ("Queue", "NO ANSWER")
 
 
-def test_who_is_hung_up_on_is_told_from_who_is_sent_on() -> None:
-    pbx = Pbx()
+def test_the_abandoned_variable_marks_a_visit_as_abandoned() -> None:
+    pbx = EventFeed()
     pbx.join()
-    pbx.tell("VarSet", Uniqueid="1.1", Variable="ABANDONED", Value="TRUE")
-    pbx.tell("QueueCallerAbandon", Uniqueid="1.1", Queue="sales", HoldTime=7)
-    pbx.tell("QueueCallerLeave", Uniqueid="1.1", Queue="sales")
-    pbx.tell("Hangup", Uniqueid="1.1")
+    pbx.send("VarSet", Uniqueid="1.1", Variable="ABANDONED", Value="TRUE")
+    pbx.send("QueueCallerAbandon", Uniqueid="1.1", Queue="sales", HoldTime=7)
+    pbx.send("QueueCallerLeave", Uniqueid="1.1", Queue="sales")
+    pbx.send("Hangup", Uniqueid="1.1")
     assert pbx.visit().outcome == "abandoned"
 
 
-def test_without_a_word_on_how_the_visit_was_left_it_stays_unknown() -> None:
-    pbx = Pbx()
+def test_a_visit_without_an_event_about_its_end_has_an_unknown_outcome() -> None:
+    pbx = EventFeed()
     pbx.join()
-    pbx.tell("QueueCallerLeave", Uniqueid="1.1", Queue="sales", step_s=9)
-    assert pbx.facts(after=timedelta()).visits[-1].outcome == "in_progress"  # AgentConnect may follow
+    pbx.send("QueueCallerLeave", Uniqueid="1.1", Queue="sales", step_s=9)
+    assert pbx.updates(after=timedelta()).visits[-1].outcome == "in_progress"  # AgentConnect may follow
     assert (pbx.visit().outcome, pbx.visit().wait_s) == ("unknown", 9.0)
 
 
-def test_a_key_pressed_is_what_is_left_where_the_status_is_heard() -> None:
-    pbx = Pbx()
+def test_a_visit_left_without_a_status_ended_by_a_key_press_where_statuses_are_received() -> None:
+    pbx = EventFeed()
     pbx.history.visits.status_heard = True
     pbx.join()
-    pbx.tell("QueueCallerLeave", Uniqueid="1.1", Queue="sales")
+    pbx.send("QueueCallerLeave", Uniqueid="1.1", Queue="sales")
     assert pbx.visit().outcome == "exit_key"
 
 
 @pytest.mark.parametrize("transfer_first", [True, False])
-def test_a_transfer_tells_where_to(transfer_first: bool) -> None:
-    pbx = Pbx()
+def test_a_transferred_visit_has_the_transfers_target(transfer_first: bool) -> None:
+    pbx = EventFeed()
     pbx.join()
     pbx.connect()
-    told = {"TransfereeUniqueid": "1.1", "Extension": "1044", "Context": "from-internal"}
+    transfer = {"TransfereeUniqueid": "1.1", "Extension": "1044", "Context": "from-internal"}
     if transfer_first:
-        pbx.tell("BlindTransfer", **told)
+        pbx.send("BlindTransfer", **transfer)
     pbx.complete(reason="transfer")
     if not transfer_first:
-        pbx.tell("BlindTransfer", **told)
+        pbx.send("BlindTransfer", **transfer)
     assert (pbx.visit().outcome, pbx.visit().target, pbx.visit().talk_s) == ("transferred", "1044@from-internal", 60.0)
 
 
-def test_the_end_is_told_of_the_right_call_even_without_its_channel() -> None:
-    pbx = Pbx()
+def test_agent_complete_ends_the_right_visit_even_without_its_channel() -> None:
+    pbx = EventFeed()
     pbx.join()
     pbx.connect()
-    pbx.tell("Hangup", Uniqueid="1.1", Cause=16)
+    pbx.send("Hangup", Uniqueid="1.1", Cause=16)
     pbx.complete(uniqueid="")
     assert (pbx.visit().outcome, pbx.visit().talk_s, pbx.visit().ended_by) == ("answered", 60.0, "agent")
 
 
-def test_a_call_hung_up_without_agent_complete_was_answered_all_the_same() -> None:
-    pbx = Pbx()
+def test_a_connected_call_that_ends_without_agent_complete_was_answered() -> None:
+    pbx = EventFeed()
     pbx.join()
     pbx.connect()
-    pbx.tell("Hangup", Uniqueid="1.1", step_s=30)
+    pbx.send("Hangup", Uniqueid="1.1", step_s=30)
     assert (pbx.visit().outcome, pbx.visit().talk_s) == ("answered", 30.0)
 
 
-def test_who_comes_back_has_two_visits() -> None:
-    pbx = Pbx()
+def test_a_caller_who_joins_twice_has_two_visits() -> None:
+    pbx = EventFeed()
     for _ in range(2):
         pbx.join()
-        pbx.tell("QueueCallerAbandon", Uniqueid="1.1", Queue="sales", HoldTime=9)
-        pbx.tell("QueueCallerLeave", Uniqueid="1.1", Queue="sales")
-        pbx.tell("VarSet", Uniqueid="1.1", Variable="QUEUESTATUS", Value="TIMEOUT")
-    pbx.facts()
+        pbx.send("QueueCallerAbandon", Uniqueid="1.1", Queue="sales", HoldTime=9)
+        pbx.send("QueueCallerLeave", Uniqueid="1.1", Queue="sales")
+        pbx.send("VarSet", Uniqueid="1.1", Variable="QUEUESTATUS", Value="TIMEOUT")
+    pbx.updates()
     assert [visit.outcome for visit in pbx.visits.values()] == ["timeout", "timeout"]
 
 
-def test_a_gap_amid_a_visit_leaves_its_end_unknown() -> None:
-    pbx = Pbx()
+def test_a_visit_that_ended_during_a_gap_has_an_unknown_outcome() -> None:
+    pbx = EventFeed()
     pbx.join("1.1")
     pbx.join("1.2")
     pbx.join("1.3")
@@ -210,16 +213,16 @@ def test_a_gap_amid_a_visit_leaves_its_end_unknown() -> None:
         entries=[event("QueueEntry", Uniqueid="1.2", Queue="sales", Wait=60)],
         channels=[event("CoreShowChannel", Uniqueid=name, Channel=f"PJSIP/{name}-1") for name in ("1.2", "1.3")],
     )
-    pbx.facts()
+    pbx.updates()
     ends = {visit.uniqueid: (visit.outcome, visit.ended_at) for visit in pbx.visits.values()}
     assert ends == {"1.1": ("unknown", None), "1.2": ("in_progress", None), "1.3": ("in_progress", None)}
     pbx.complete("1.3")
-    pbx.facts()
+    pbx.updates()
     assert [visit.outcome for visit in pbx.visits.values() if visit.uniqueid == "1.3"] == ["answered"]
 
 
-def test_what_ended_out_of_hearing_is_completed_by_a_later_word() -> None:
-    pbx = Pbx()
+def test_a_later_event_completes_a_visit_whose_end_was_missed() -> None:
+    pbx = EventFeed()
     pbx.join()
     joined_at = pbx.visit().joined_at
     pbx.resume(channels=[event("CoreShowChannel", Uniqueid="1.1", Channel="PJSIP/a-1")])  # connected in the gap
@@ -228,81 +231,81 @@ def test_what_ended_out_of_hearing_is_completed_by_a_later_word() -> None:
     assert (pbx.visit().outcome, pbx.visit().joined_at, pbx.visit().wait_s) == ("answered", joined_at, 3.0)
 
 
-def test_who_is_gone_from_two_looks_left_unheard() -> None:
-    pbx = Pbx()
+def test_a_caller_missing_from_two_successive_snapshots_has_left() -> None:
+    pbx = EventFeed()
     for uniqueid, queue in (("1.1", "sales"), ("1.2", "sales"), ("1.3", "hidden")):
         pbx.join(uniqueid, queue)
     both, one = {("1.1", "sales"), ("1.2", "sales")}, {("1.2", "sales")}
     for there, outcome in ((one, "in_progress"), (both, "in_progress"), (one, "in_progress"), (one, "unknown")):
         pbx.history.visits.close_absent(["sales"], there, pbx.at + LATER)
-        pbx.facts()
+        pbx.updates()
         ends = {visit.uniqueid: visit.outcome for visit in pbx.visits.values()}
         assert ends == {"1.1": outcome, "1.2": "in_progress", "1.3": "in_progress"}
 
 
-def test_who_waited_before_is_known_by_the_wait() -> None:
-    pbx = Pbx()
+def test_a_caller_who_waited_before_listening_began_is_added_from_queue_status() -> None:
+    pbx = EventFeed()
     entry = event("QueueEntry", Uniqueid="9.9", Queue="sales", Wait=42, CallerIDNum="5559", Position=1)
     pbx.resume(entries=[entry])
     assert pbx.visit().joined_at == pbx.at - timedelta(seconds=42)
-    pbx.join("9.9")  # heard and looked at in the same moment
+    pbx.join("9.9")  # the event and the list report the same caller
     assert (len(pbx.visits), pbx.visit().original_position) == (1, 1)
 
 
-def test_who_talked_before_is_known_by_the_end() -> None:
-    pbx = Pbx()
+def test_a_caller_who_talked_before_listening_began_is_added_from_agent_complete() -> None:
+    pbx = EventFeed()
     pbx.complete("8.8")
     visit = pbx.visit()
     assert visit.joined_at == pbx.at - timedelta(seconds=63)
     assert (visit.outcome, visit.wait_s, visit.talk_s) == ("answered", 3.0, 60.0)
     pbx.complete("8.8")
-    pbx.facts()
+    pbx.updates()
     assert len(pbx.visits) == 1
 
 
-def test_after_a_restart_nothing_goes_on() -> None:
-    pbx = Pbx()
+def test_after_a_restart_of_the_pbx_nothing_is_in_progress() -> None:
+    pbx = EventFeed()
     pbx.join()
     dial(pbx)
-    pbx.tell("DialEnd", Uniqueid="2.1", DestUniqueid="2.2", DialStatus="ANSWER")
+    pbx.send("DialEnd", Uniqueid="2.1", DestUniqueid="2.2", DialStatus="ANSWER")
     dial(pbx, src="3.1", dst="3.2")
     pbx.resume()
-    pbx.facts()
+    pbx.updates()
     assert pbx.visit().outcome == "unknown"
     assert {leg.disposition: leg.ended_at for leg in pbx.legs.values()} == {"ANSWERED": None, "UNKNOWN": None}
     assert not pbx.history.busy
 
 
-def test_what_is_stored_as_open_is_taken_up_again() -> None:
-    before = Pbx()
+def test_stored_visits_and_legs_in_progress_are_resumed() -> None:
+    before = EventFeed()
     before.join("1.1")
     before.join("1.2")
     dial(before)
-    facts = before.facts()
-    pbx = Pbx()
+    updates = before.updates()
+    pbx = EventFeed()
     pbx.at = before.at
     shown = [
         event("CoreShowChannel", Uniqueid="2.1", Channel="PJSIP/101-2.1", Duration="00:01:00"),
         event("CoreShowChannel", Uniqueid="2.2", Channel="PJSIP/carrier-2.2", Duration="00:00:50"),
     ]
-    pbx.history.add_stored(facts.visits, facts.legs, shown)
+    pbx.history.add_stored(updates.visits, updates.legs, shown)
     pbx.resume(entries=[event("QueueEntry", Uniqueid="1.2", Queue="sales", Wait=70)], channels=shown)
-    pbx.facts()
+    pbx.updates()
     assert {visit.uniqueid: visit.outcome for visit in pbx.visits.values()} == {"1.1": "unknown"}
-    pbx.tell("DialEnd", Uniqueid="2.1", DestUniqueid="2.2", DialStatus="ANSWER")
-    pbx.tell("Hangup", Uniqueid="2.2", Cause=16, step_s=30)
-    pbx.facts()
+    pbx.send("DialEnd", Uniqueid="2.1", DestUniqueid="2.2", DialStatus="ANSWER")
+    pbx.send("Hangup", Uniqueid="2.2", Cause=16, step_s=30)
+    pbx.updates()
     (leg,) = pbx.legs.values()
-    assert (leg.disposition, leg.billsec_s, leg.started_at) == ("ANSWERED", 30.0, facts.legs[0].started_at)
+    assert (leg.disposition, leg.billsec_s, leg.started_at) == ("ANSWERED", 30.0, updates.legs[0].started_at)
 
 
 @pytest.mark.parametrize("cause", [70_000, -70_000, "x"])
-def test_a_cause_that_is_none_of_q850_is_none(cause: object) -> None:
-    """Figures keep causes in few bytes: one that fits none must not end a page."""
-    pbx = Pbx()
+def test_a_cause_outside_q850_is_ignored(cause: object) -> None:
+    """Reports store causes in few bytes, so a cause that doesn't fit must not break a page."""
+    pbx = EventFeed()
     dial(pbx)
-    pbx.tell("Hangup", Uniqueid="2.2", Cause=cause)
-    (leg,) = pbx.facts().legs
+    pbx.send("Hangup", Uniqueid="2.2", Cause=cause)
+    (leg,) = pbx.updates().legs
     assert (leg.cause, leg.disposition) == (None, "NO ANSWER")
 
 
@@ -316,42 +319,42 @@ def test_a_cause_that_is_none_of_q850_is_none(cause: object) -> None:
         ("CHANUNAVAIL", 20, "FAILED"),
     ],
 )
-def test_a_dial_that_failed_tells_how_and_why(status: str, cause: int, disposition: str) -> None:
-    pbx = Pbx()
+def test_a_failed_dial_has_its_disposition_and_cause(status: str, cause: int, disposition: str) -> None:
+    pbx = EventFeed()
     dial(pbx)
-    pbx.tell("DialState", DestUniqueid="2.2", DialStatus="RINGING", step_s=1.5)
-    pbx.tell("DialEnd", DestUniqueid="2.2", DialStatus=status, step_s=10)
-    pbx.tell("Hangup", Uniqueid="2.2", Cause=cause)
-    pbx.tell("Hangup", Uniqueid="2.1", Cause=16)
-    pbx.facts()
+    pbx.send("DialState", DestUniqueid="2.2", DialStatus="RINGING", step_s=1.5)
+    pbx.send("DialEnd", DestUniqueid="2.2", DialStatus=status, step_s=10)
+    pbx.send("Hangup", Uniqueid="2.2", Cause=cause)
+    pbx.send("Hangup", Uniqueid="2.1", Cause=16)
+    pbx.updates()
     (leg,) = pbx.legs.values()
     assert (leg.disposition, leg.cause, leg.trunk) == (disposition, cause or None, "carrier")
     assert (leg.pdd_s, leg.duration_s, leg.billsec_s, leg.answered_at) == (1.5, 12.5, 0.0, None)
-    assert leg.started_at == START + timedelta(seconds=1)  # with its channel, a second before the dial
+    assert leg.started_at == START + timedelta(seconds=1)  # when its channel began, a second before the dial
 
 
-def test_a_channel_that_dialled_nobody_is_a_leg_of_its_own() -> None:
-    pbx = Pbx()
-    told = {"Channel": "PJSIP/carrier-7", "Uniqueid": "7.7", "Linkedid": "7.7"}
-    pbx.tell("Newchannel", **told, Exten="5550102", Context="from-pstn", CallerIDNum="+4930", ChannelState=4)
-    pbx.tell("Newstate", **told, ChannelState=6)
-    pbx.tell("Hangup", **told, Cause=16, step_s=20)
-    pbx.facts()
+def test_a_channel_that_dialled_nobody_is_a_separate_leg() -> None:
+    pbx = EventFeed()
+    headers = {"Channel": "PJSIP/carrier-7", "Uniqueid": "7.7", "Linkedid": "7.7"}
+    pbx.send("Newchannel", **headers, Exten="5550102", Context="from-pstn", CallerIDNum="+4930", ChannelState=4)
+    pbx.send("Newstate", **headers, ChannelState=6)
+    pbx.send("Hangup", **headers, Cause=16, step_s=20)
+    pbx.updates()
     (leg,) = pbx.legs.values()
     assert (leg.dst_channel, leg.trunk, leg.did, leg.disposition) == ("", "carrier", "5550102", "ANSWERED")
     assert (leg.duration_s, leg.billsec_s) == (21.0, 20.0)
 
 
-def test_a_recording_has_ended_when_its_channel_has() -> None:
-    pbx = Pbx()
+def test_a_recording_ends_with_its_channel() -> None:
+    pbx = EventFeed()
     dial(pbx)
-    pbx.tell("MixMonitorStart", Uniqueid="2.1")
+    pbx.send("MixMonitorStart", Uniqueid="2.1")
     assert not pbx.history.legs.recording_ended
-    pbx.tell("Hangup", Uniqueid="2.1", Cause=16)
+    pbx.send("Hangup", Uniqueid="2.1", Cause=16)
     assert pbx.history.legs.recording_ended
 
 
-def test_an_event_s_own_time_is_believed() -> None:
+def test_an_events_timestamp_is_used_as_its_time() -> None:
     history = LiveHistory()
     stamped = event("QueueCallerJoin", Uniqueid="1.1", Queue="sales", Timestamp="1772355600.250000")
     history.take(stamped, START + timedelta(days=1))
@@ -359,27 +362,27 @@ def test_an_event_s_own_time_is_believed() -> None:
     assert visit.joined_at == datetime.fromtimestamp(1772355600.25, UTC)
 
 
-def test_agents_come_and_go() -> None:
-    pbx = Pbx()
-    told = {"Queue": "sales", "MemberName": "Eve"}
-    pbx.tell("QueueMemberAdded", **told, Paused=1, PausedReason="Training")
-    pbx.tell("QueueMemberPause", **told, Paused=0)
-    pbx.tell("QueueMemberRemoved", **told)
-    changes = pbx.facts().agent_events
+def test_member_events_become_agent_events() -> None:
+    pbx = EventFeed()
+    headers = {"Queue": "sales", "MemberName": "Eve"}
+    pbx.send("QueueMemberAdded", **headers, Paused=1, PausedReason="Training")
+    pbx.send("QueueMemberPause", **headers, Paused=0)
+    pbx.send("QueueMemberRemoved", **headers)
+    changes = pbx.updates().agent_events
     assert [change.kind for change in changes] == ["login", "pause", "unpause", "logout"]
     assert changes[1].reason == "Training"
 
 
-def test_memory_holds_what_goes_on_only() -> None:
-    pbx = Pbx()
+def test_finished_calls_are_freed_from_memory() -> None:
+    pbx = EventFeed()
     for number in range(300):
         src, dst = f"5.{number}", f"6.{number}"
         dial(pbx, src, dst)
         pbx.join(src)
-        pbx.tell("DialEnd", DestUniqueid=dst, DialStatus="NOANSWER")
-        pbx.tell("Hangup", Uniqueid=dst)
-        pbx.tell("Hangup", Uniqueid=src)
-    pbx.facts()
+        pbx.send("DialEnd", DestUniqueid=dst, DialStatus="NOANSWER")
+        pbx.send("Hangup", Uniqueid=dst)
+        pbx.send("Hangup", Uniqueid=src)
+    pbx.updates()
     assert not pbx.history.busy
     assert not pbx.history.legs._dials
     assert len(pbx.visits) == 300

@@ -1,4 +1,4 @@
-"""The writer of live facts while the database is slow, away, or refuses."""
+"""The writer of live events keeps them while the database is locked, slow or refuses writes."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -8,7 +8,7 @@ from sqlalchemy import Engine
 from sqlmodel import select
 
 from pbx.errors import DataError
-from pbx.live import writer as live_rows
+from pbx.live import writer as event_writer
 from pbx.live.events import LiveUpdates
 from pbx.live.writer import EventWriter
 from pbx.model.history import Visit
@@ -16,7 +16,7 @@ from pbx.settings import Settings
 from pbx.store.engine import reading, writing
 from pbx.store.job_queue import required_connection
 from pbx.store.models import ListeningSpan, VisitRow
-from tests.unit.asterisk.ami.replay import wait_until
+from tests.unit.asterisk.ami.replay_server import wait_until
 
 START = datetime(2026, 3, 1, 9, 0, tzinfo=UTC)
 
@@ -39,9 +39,9 @@ def writer(engine: Engine, settings: Settings) -> Iterator[EventWriter]:
 
 def test_the_listener_never_waits_for_the_database(engine: Engine, writer: EventWriter) -> None:
     writer.begin(START)
-    with writing(engine):  # another program has it
+    with writing(engine):  # another program holds the database
         assert all(writer.add(LiveUpdates([visit(number)]), START) for number in range(5))
-        assert not writer.add(LiveUpdates([visit(5)]), START)  # that many are kept, no more
+        assert not writer.add(LiveUpdates([visit(5)]), START)  # the limit of 5 is reached
         assert not writer.has_room
         writer.end(START + timedelta(seconds=4), "too much")
         assert visits(engine) == {}
@@ -52,7 +52,7 @@ def test_the_listener_never_waits_for_the_database(engine: Engine, writer: Event
     assert (span.end_reason, span.listened_until) == ("too much", START + timedelta(seconds=4))
 
 
-def test_what_a_database_refuses_is_kept_and_the_last_word_stays(
+def test_refused_updates_are_retried_and_the_latest_one_is_stored(
     engine: Engine, writer: EventWriter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object) -> int:
@@ -60,7 +60,7 @@ def test_what_a_database_refuses_is_kept_and_the_last_word_stays(
 
     writer.begin(START)
     with monkeypatch.context() as patch:
-        patch.setattr(live_rows, "store_visits", refuse)
+        patch.setattr(event_writer, "store_visits", refuse)
         writer.add(LiveUpdates([visit(1), visit(2)]), START)
         wait_until(lambda: "disk is gone" in writer.fault)
         writer.add(LiveUpdates([visit(1, "abandoned")]), START)
@@ -69,14 +69,14 @@ def test_what_a_database_refuses_is_kept_and_the_last_word_stays(
     assert writer.dropped == 0
 
 
-def test_a_mistake_of_ours_loses_its_batch_only(
+def test_an_unexpected_error_drops_only_its_batch(
     engine: Engine, writer: EventWriter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object) -> int:
         raise RuntimeError("a mistake")
 
     with monkeypatch.context() as patch:
-        patch.setattr(live_rows, "store_visits", fail)
+        patch.setattr(event_writer, "store_visits", fail)
         writer.add(LiveUpdates([visit(1)]), START)
         wait_until(lambda: writer.dropped == 1)
     writer.add(LiveUpdates([visit(2)]), START)

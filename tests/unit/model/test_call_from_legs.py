@@ -1,4 +1,7 @@
-"""Legs → their call: who called whom, which way, how it went, and how two sources tell of one leg."""
+"""A call is derived from its legs: parties, direction, disposition and durations.
+
+Also tested: how one leg is merged from two sources.
+"""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -13,10 +16,10 @@ PHONE, OTHER, TRUNK = "PJSIP/1001-00000001", "PJSIP/1002-00000002", "PJSIP/carri
 
 
 def leg(channel: str, dst_channel: str = "", at_s: int = 0, ring_s: int = 5, talk_s: int = 20, **facts: object) -> Leg:
-    """A leg that began after `at_s`, rang for `ring_s`, and was talked on for `talk_s` (0: nobody answered)."""
+    """A leg that began after `at_s`, rang for `ring_s`, and had a conversation of `talk_s` (0: nobody answered)."""
     started_at = NOON + timedelta(seconds=at_s)
     answered_at = started_at + timedelta(seconds=ring_s) if talk_s else None
-    made = Leg(
+    default = Leg(
         linkedid="1.1",
         uniqueid="1.1",
         channel=channel,
@@ -33,19 +36,19 @@ def leg(channel: str, dst_channel: str = "", at_s: int = 0, ring_s: int = 5, tal
         billsec_s=float(talk_s),
         disposition="ANSWERED" if talk_s else "NO ANSWER",
     )
-    return replace(made, **facts)  # type: ignore[arg-type]
+    return replace(default, **facts)  # type: ignore[arg-type]
 
 
-def test_an_internal_call() -> None:
-    told = fold_legs([leg(PHONE, OTHER, from_name="Ana")])
-    assert (told.direction, told.from_number, told.from_name, told.to_number) == ("internal", "1001", "Ana", "1002")
-    assert (told.agent, told.disposition, told.talk_s, told.wait_s) == ("1002", "ANSWERED", 20, 5)
-    assert (told.started_at, told.duration_s) == (NOON, 25)
+def test_a_call_between_two_phones_is_internal() -> None:
+    call = fold_legs([leg(PHONE, OTHER, from_name="Ana")])
+    assert (call.direction, call.from_number, call.from_name, call.to_number) == ("internal", "1001", "Ana", "1002")
+    assert (call.agent, call.disposition, call.talk_s, call.wait_s) == ("1002", "ANSWERED", 20, 5)
+    assert (call.started_at, call.duration_s) == (NOON, 25)
 
 
-def test_out_through_a_trunk() -> None:
-    told = fold_legs([leg(PHONE, TRUNK, dst="5551001")])
-    assert (told.direction, told.to_number, told.agent) == ("outbound", "5551001", "1001")
+def test_a_call_dialled_through_a_trunk_is_outbound() -> None:
+    call = fold_legs([leg(PHONE, TRUNK, dst="5551001")])
+    assert (call.direction, call.to_number, call.agent) == ("outbound", "5551001", "1001")
 
 
 @pytest.mark.parametrize(
@@ -54,46 +57,46 @@ def test_out_through_a_trunk() -> None:
         leg(TRUNK, OTHER),
         leg("SIP/unseen-00000001", OTHER, did="5550100"),
         leg("SIP/unseen-00000001", OTHER, context="from-pstn"),
-        leg(TRUNK, "PJSIP/carrier-00000009"),  # and out again
+        leg(TRUNK, "PJSIP/carrier-00000009"),  # and forwarded to a trunk
     ],
 )
-def test_in_from_outside(inbound: Leg) -> None:
+def test_a_call_from_a_trunk_a_did_or_an_outside_context_is_inbound(inbound: Leg) -> None:
     assert fold_legs([inbound]).direction == "inbound"
 
 
-def test_in_and_on_to_a_mobile_phone_is_inbound_and_has_no_agent() -> None:
-    told = fold_legs([leg(TRUNK, "PJSIP/carrier-00000009", src="+49301234", dst="0170555")])
-    assert (told.direction, told.from_number, told.agent) == ("inbound", "+49301234", "")
+def test_an_inbound_call_forwarded_to_a_mobile_phone_has_no_agent() -> None:
+    call = fold_legs([leg(TRUNK, "PJSIP/carrier-00000009", src="+49301234", dst="0170555")])
+    assert (call.direction, call.from_number, call.agent) == ("inbound", "+49301234", "")
 
 
-def test_a_queue_that_tries_two_agents() -> None:
-    """The order of rows says nothing; the agent's own row is one more leg of the same talk."""
+def test_a_queue_call_is_answered_by_the_second_agent_tried() -> None:
+    """The order of rows doesn't matter; the agent's own row is another leg of the same conversation."""
     facts = {"src": "+49301234", "last_app": "Queue", "dst": "600", "did": "5550100"}
     first = leg(TRUNK, "Local/1001@from-queue-00000001;1", 0, 15, 0, **facts)
     second = leg(TRUNK, "Local/1002@from-queue-00000002;1", 15, 5, 60, **facts)
-    own = leg("Local/1002@from-queue-00000002;2", OTHER, 15, 5, 60, uniqueid="1.4", src="+49301234")
-    told = fold_legs([own, second, first])
-    assert (told.direction, told.did, told.queue, told.to_number) == ("inbound", "5550100", "600", "600")
-    assert (told.agent, told.disposition, told.wait_s, told.talk_s) == ("1002", "ANSWERED", 20, 60)
-    assert told.duration_s == 80
+    agents_own = leg("Local/1002@from-queue-00000002;2", OTHER, 15, 5, 60, uniqueid="1.4", src="+49301234")
+    call = fold_legs([agents_own, second, first])
+    assert (call.direction, call.did, call.queue, call.to_number) == ("inbound", "5550100", "600", "600")
+    assert (call.agent, call.disposition, call.wait_s, call.talk_s) == ("1002", "ANSWERED", 20, 60)
+    assert call.duration_s == 80
 
 
-def test_an_agent_behind_a_local_channel_is_answered_when_he_is() -> None:
-    """Rows as Asterisk 16 and 22 wrote them: the caller was answered by the dialplan, before he was in the queue."""
+def test_a_call_to_a_local_channel_is_answered_when_the_agent_answers() -> None:
+    """Rows as Asterisk 16 and 22 wrote them: the dialplan answered the caller before the queue did."""
     facts = {"src": "+49301234", "last_app": "Queue", "dst": "desk"}
     caller = leg("Local/s@caller-00000001;1", "Local/5001@agents-00000002;1", 0, 0, 10, **facts)
     agent = leg("Local/5001@agents-00000002;2", "", 0, 7, 3, uniqueid="1.4", last_app="Playback")
-    told = fold_legs([agent, caller])
-    assert (told.agent, told.disposition, told.wait_s, told.talk_s) == ("5001", "ANSWERED", 7, 3)
-    assert told.duration_s == 10
-    assert fold_legs([caller]).wait_s == 0  # of which nothing else tells
-    in_vain = replace(agent, answered_at=None, disposition="FAILED")
-    assert fold_legs([replace(caller, disposition="NO ANSWER"), in_vain]).talk_s is None
+    call = fold_legs([agent, caller])
+    assert (call.agent, call.disposition, call.wait_s, call.talk_s) == ("5001", "ANSWERED", 7, 3)
+    assert call.duration_s == 10
+    assert fold_legs([caller]).wait_s == 0  # without the agent's row nothing shows the wait
+    unanswered = replace(agent, answered_at=None, disposition="FAILED")
+    assert fold_legs([replace(caller, disposition="NO ANSWER"), unanswered]).talk_s is None
 
 
 @pytest.mark.parametrize("dialled", ["1001", "s", "agent-eve", "FMPR-1001", "RG-600-1001", "7#"])
-def test_an_agent_behind_local_channels_is_the_phone_that_answered(dialled: str) -> None:
-    """A queue's member may be any Local channel, and one may stand behind another (follow-me)."""
+def test_the_agent_is_the_phone_that_answered_through_local_channels(dialled: str) -> None:
+    """A queue's member may be any Local channel, which may dial another Local channel (follow-me)."""
     member, follow = f"Local/{dialled}@agents-00000001", "Local/FMPR-1001@from-internal-00000002"
     legs = [
         leg(TRUNK, f"{member};1", 0, 15, 60, src="+49301234", last_app="Queue", dst="600"),
@@ -105,41 +108,41 @@ def test_an_agent_behind_local_channels_is_the_phone_that_answered(dialled: str)
     assert fold_legs(legs[::-1]).agent == "1002"
 
 
-def test_an_agent_outside_is_known_by_the_number_that_was_dialled() -> None:
+def test_an_external_agent_is_named_by_the_number_dialled() -> None:
     member = "Local/0170555@from-internal-00000001"
     first = leg(TRUNK, f"{member};1", src="+49301234", last_app="Queue", dst="600")
-    out = leg(f"{member};2", "PJSIP/carrier-00000009", uniqueid="1.4", trunk="carrier")
-    assert fold_legs([first, out]).agent == "0170555"
+    outbound = leg(f"{member};2", "PJSIP/carrier-00000009", uniqueid="1.4", trunk="carrier")
+    assert fold_legs([first, outbound]).agent == "0170555"
 
 
-def test_local_channels_that_lead_to_each_other_end() -> None:
+def test_local_channels_that_dial_each_other_cause_no_endless_loop() -> None:
     one, two = "Local/1@a-00000001", "Local/2@a-00000002"
     legs = [leg(PHONE, f"{one};1"), leg(f"{one};2", f"{two};1"), leg(f"{two};2", f"{one};1")]
     assert fold_legs(legs).agent
 
 
-def test_a_call_set_up_from_a_desk_is_its_phone_s() -> None:
-    """Click to call: a Local channel rings the phone, and then dials."""
+def test_a_click_to_call_belongs_to_the_phone_that_rang_first() -> None:
+    """A Local channel rings the phone first, then dials."""
     click = "Local/s@click-00000001"
     legs = [leg(f"{click};1", TRUNK, dst="5551001"), leg(f"{click};2", PHONE, uniqueid="1.2")]
     assert fold_legs(legs).agent == "1001"
 
 
-def test_what_the_caller_did_after_a_failed_dial_is_no_answer() -> None:
+def test_an_answered_hangup_row_after_a_failed_dial_is_no_answer() -> None:
     """Rows as Asterisk 16 and 22 wrote them for a caller whose channel was answered before it dialled."""
     busy = leg(PHONE, TRUNK, 0, 0, 0, disposition="BUSY")
     hangup = leg(PHONE, "", 0, 0, 0, disposition="ANSWERED", answered_at=NOON, last_app="Hangup")
-    told = fold_legs([busy, hangup])
-    assert (told.disposition, told.talk_s, told.wait_s, told.agent) == ("BUSY", None, None, "1001")
+    call = fold_legs([busy, hangup])
+    assert (call.disposition, call.talk_s, call.wait_s, call.agent) == ("BUSY", None, None, "1001")
 
 
-def test_a_call_out_is_its_caller_s_although_nobody_answered() -> None:
-    told = fold_legs([leg(PHONE, TRUNK, 0, 20, 0)])
-    assert (told.direction, told.agent, told.disposition) == ("outbound", "1001", "NO ANSWER")
+def test_an_unanswered_outbound_call_belongs_to_its_caller() -> None:
+    call = fold_legs([leg(PHONE, TRUNK, 0, 20, 0)])
+    assert (call.direction, call.agent, call.disposition) == ("outbound", "1001", "NO ANSWER")
 
 
 @pytest.mark.parametrize(
-    "out",
+    "outbound",
     [
         leg(PHONE, "DAHDI/i1/5550101-1a", trunk="i1", outbound_number="5550000"),
         leg(PHONE, "", 0, 3, 0, outbound_number="5550000", last_app="Congestion"),  # no line was free
@@ -147,61 +150,61 @@ def test_a_call_out_is_its_caller_s_although_nobody_answered() -> None:
         leg(PHONE, "Quectel/quectel0-0100000000", context="macro-dialout-trunk", trunk="quectel0"),  # live
     ],
 )
-def test_a_call_out_needs_no_trunk_that_ami_lists(out: Leg) -> None:
-    assert (told := fold_legs([out])).direction == "outbound"
-    assert told.agent == "1001"
+def test_a_call_is_outbound_even_if_ami_does_not_list_its_trunk(outbound: Leg) -> None:
+    assert (call := fold_legs([outbound])).direction == "outbound"
+    assert call.agent == "1001"
 
 
-def test_put_through_to_a_trunk_that_ami_does_not_list_has_no_agent() -> None:
-    told = fold_legs([leg("DAHDI/i1/555-1", "Khomp/B0C3-0.0", did="5550100", trunk="i1", onward_trunk="B0C3")])
-    assert (told.direction, told.agent) == ("inbound", "")
-    told = fold_legs([leg("DAHDI/i1/555-1", "Local/0170@box-00000001;1", did="5550100", outbound_number="5550100")])
-    assert (told.direction, told.agent) == ("inbound", "")
+def test_an_inbound_call_forwarded_to_an_unlisted_trunk_has_no_agent() -> None:
+    call = fold_legs([leg("DAHDI/i1/555-1", "Khomp/B0C3-0.0", did="5550100", trunk="i1", onward_trunk="B0C3")])
+    assert (call.direction, call.agent) == ("inbound", "")
+    call = fold_legs([leg("DAHDI/i1/555-1", "Local/0170@box-00000001;1", did="5550100", outbound_number="5550100")])
+    assert (call.direction, call.agent) == ("inbound", "")
 
 
-def test_an_analog_phone_is_inside_and_known_by_its_number() -> None:
+def test_an_analog_phone_is_internal_and_named_by_its_number() -> None:
     for line in ("DAHDI/4-1", "Zap/4-1", "Khomp/B0C3-0.0"):
-        told = fold_legs([leg(PHONE, line, dst="1004")])
-        assert (told.direction, told.agent) == ("internal", "1004")
-        told = fold_legs([leg(line, TRUNK, src="1004")])
-        assert (told.direction, told.agent) == ("outbound", "1004")
+        call = fold_legs([leg(PHONE, line, dst="1004")])
+        assert (call.direction, call.agent) == ("internal", "1004")
+        call = fold_legs([leg(line, TRUNK, src="1004")])
+        assert (call.direction, call.agent) == ("outbound", "1004")
 
 
 def test_voicemail_answers_but_is_no_agent() -> None:
-    told = fold_legs([leg(PHONE, OTHER, 0, 20, 0), leg(PHONE, "", 20, 0, 30, last_app="VoiceMail")])
-    assert (told.disposition, told.agent, told.wait_s, told.talk_s) == ("ANSWERED", "", 20, 30)
+    call = fold_legs([leg(PHONE, OTHER, 0, 20, 0), leg(PHONE, "", 20, 0, 30, last_app="VoiceMail")])
+    assert (call.disposition, call.agent, call.wait_s, call.talk_s) == ("ANSWERED", "", 20, 30)
 
 
-def test_an_announcement_is_all_there_was() -> None:
-    told = fold_legs([leg(TRUNK, "", 0, 0, 12, last_app="Playback")])
-    assert (told.disposition, told.talk_s, told.agent) == ("ANSWERED", 12, "")
+def test_a_call_that_only_played_an_announcement_is_answered_without_an_agent() -> None:
+    call = fold_legs([leg(TRUNK, "", 0, 0, 12, last_app="Playback")])
+    assert (call.disposition, call.talk_s, call.agent) == ("ANSWERED", 12, "")
 
 
-def test_a_queue_where_no_telephone_rang_answered_nobody() -> None:
-    told = fold_legs([leg(TRUNK, "", 0, 0, 40, last_app="Queue", dst="600")])
-    assert (told.disposition, told.talk_s, told.wait_s) == ("NO ANSWER", None, None)
+def test_a_queue_call_is_not_answered_if_no_phone_rang() -> None:
+    call = fold_legs([leg(TRUNK, "", 0, 0, 40, last_app="Queue", dst="600")])
+    assert (call.disposition, call.talk_s, call.wait_s) == ("NO ANSWER", None, None)
 
 
-def test_a_transfer_adds_up() -> None:
-    """The first to answer is the agent; the talk goes on, and the time both legs ran counts once."""
-    told = fold_legs([leg(PHONE, OTHER, 0, 5, 20), leg(PHONE, "PJSIP/1003-00000007", 20, 0, 30)])
-    assert (told.agent, told.talk_s, told.duration_s) == ("1002", 45, 50)
+def test_a_transferred_calls_talk_time_includes_both_legs() -> None:
+    """The agent is the first who answered. Time in which both legs ran counts once."""
+    call = fold_legs([leg(PHONE, OTHER, 0, 5, 20), leg(PHONE, "PJSIP/1003-00000007", 20, 0, 30)])
+    assert (call.agent, call.talk_s, call.duration_s) == ("1002", 45, 50)
 
 
-def test_which_failure_tells() -> None:
-    failed, unheard = leg(PHONE, TRUNK, talk_s=0, disposition="CONGESTION"), leg(PHONE, OTHER, talk_s=0)
-    assert fold_legs([failed, unheard]).disposition == "NO ANSWER"
-    going_on = replace(unheard, disposition="", ended_at=None, channel=TRUNK)
-    told = fold_legs([failed, going_on])
-    assert (told.disposition, told.duration_s) == ("", None)
+def test_the_highest_ranked_disposition_of_several_legs_wins() -> None:
+    failed, unanswered = leg(PHONE, TRUNK, talk_s=0, disposition="CONGESTION"), leg(PHONE, OTHER, talk_s=0)
+    assert fold_legs([failed, unanswered]).disposition == "NO ANSWER"
+    in_progress = replace(unanswered, disposition="", ended_at=None, channel=TRUNK)
+    call = fold_legs([failed, in_progress])
+    assert (call.disposition, call.duration_s) == ("", None)
 
 
 @pytest.mark.parametrize("dst", ["s", "h", "~~s~~", "s-BUSY", ""])
-def test_the_dialplans_own_extensions_are_nobodys_number(dst: str) -> None:
+def test_the_dialplans_special_extensions_are_never_the_called_number(dst: str) -> None:
     assert fold_legs([leg(TRUNK, OTHER, dst=dst, did="5550100")]).to_number == "5550100"
 
 
-def test_the_cdr_wins_over_live_events_and_keeps_what_only_they_know() -> None:
+def test_the_cdr_overrides_live_events_but_keeps_their_additional_fields() -> None:
     live = leg(PHONE, OTHER, talk_s=19, cause=16, pdd_s=0.4, src="anonymous", trunk="seen")
     row = leg(PHONE, OTHER, talk_s=20, sequence=3, recording_file="x.wav")
     for merged in (merge_legs(live, "live", row, "cdr"), merge_legs(row, "cdr", live, "live")):
@@ -209,12 +212,12 @@ def test_the_cdr_wins_over_live_events_and_keeps_what_only_they_know() -> None:
 
 
 def test_a_later_live_event_completes_an_earlier_one() -> None:
-    begun = leg(PHONE, OTHER, disposition="", answered_at=None, ended_at=None, duration_s=None, billsec_s=None)
+    started = leg(PHONE, OTHER, disposition="", answered_at=None, ended_at=None, duration_s=None, billsec_s=None)
     ended = leg(PHONE, OTHER, src="", cause=16)
-    assert merge_legs(begun, "live", ended, "live") == replace(ended, src="1001")
+    assert merge_legs(started, "live", ended, "live") == replace(ended, src="1001")
 
 
-def test_two_rows_of_one_pair_of_channels_span_both() -> None:
+def test_two_rows_with_the_same_channels_are_merged_into_one_span() -> None:
     first = leg(PHONE, "", 0, 0, 10, sequence=1)
     second = leg(PHONE, "", 60, 0, 30, sequence=4, recording_file="later.wav")
     for merged in (merge_legs(first, "cdr", second, "cdr"), merge_legs(second, "cdr", first, "cdr")):
@@ -223,14 +226,14 @@ def test_two_rows_of_one_pair_of_channels_span_both() -> None:
         assert merge_legs(merged, "cdr", second, "cdr") == merged  # read again
 
 
-def test_the_same_row_read_again_is_taken_as_it_is_now() -> None:
+def test_a_row_that_is_read_again_replaces_its_old_version() -> None:
     row = leg(PHONE, OTHER, sequence=3)
-    corrected = replace(row, started_at=NOON - timedelta(hours=1))  # the PBX's zone was set right
+    corrected = replace(row, started_at=NOON - timedelta(hours=1))  # the PBX's time zone was corrected
     assert merge_legs(row, "cdr", corrected, "cdr") == corrected
 
 
-def test_a_linkedid_wins_over_a_uniqueid_in_its_place() -> None:
+def test_a_real_linkedid_replaces_a_uniqueid_used_in_its_place() -> None:
     weak = leg(PHONE, OTHER, linkedid="2.2", uniqueid="2.2")
-    true = replace(weak, linkedid="1.1")
-    assert merge_legs(weak, "cdr", true, "cdr").linkedid == "1.1"
-    assert merge_legs(true, "cdr", weak, "cdr").linkedid == "1.1"
+    linked = replace(weak, linkedid="1.1")
+    assert merge_legs(weak, "cdr", linked, "cdr").linkedid == "1.1"
+    assert merge_legs(linked, "cdr", weak, "cdr").linkedid == "1.1"

@@ -11,7 +11,7 @@ import pytest
 from pbx.asterisk.ari.client import AriClient
 from pbx.recordings import sync
 from pbx.recordings.sync import SyncResult, sync_recordings
-from tests.unit.asterisk.ari.replay import ReplayPbx, replay
+from tests.unit.asterisk.ari.replay_server import ReplayPbx, replay
 from tests.unit.recordings.synced_cache import SyncedCache
 
 NOW = datetime.now(UTC).replace(microsecond=0)

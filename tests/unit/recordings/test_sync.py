@@ -11,7 +11,7 @@ from pbx.recordings.sync import SyncResult, sync_recordings
 from pbx.store.engine import reading, writing
 from pbx.store.models import PbxConnection, RecordingRow
 from tests.operating_systems import file_size_limit
-from tests.unit.asterisk.ari.replay import STORED, ReplayPbx, captured, cut, replay, wav
+from tests.unit.asterisk.ari.replay_server import STORED, ReplayPbx, captured, cut, replay, wav
 from tests.unit.recordings.sync_bench import NOW, Bench, name
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pbx.recordings.sync import SyncResult, sync_recordings
 from tests.paths import ROOT
-from tests.unit.asterisk.ari.replay import PASSWORD, ReplayPbx, replay, wav
+from tests.unit.asterisk.ari.replay_server import PASSWORD, ReplayPbx, replay, wav
 from tests.unit.recordings.synced_cache import SyncedCache
 
 ROUNDS = 6
@@ -20,7 +20,7 @@ def start(pbx: ReplayPbx, data: Path) -> subprocess.Popen[bytes]:
     command = [
         sys.executable,
         "-m",
-        "tests.unit.recordings.sync_once",
+        "tests.unit.recordings.sync_in_subprocess",
         "127.0.0.1",
         str(pbx.connection.ari_port),
         PASSWORD,

@@ -15,7 +15,7 @@ import pytest
 from pbx.errors import StorageFull
 from pbx.recordings.download import Room
 from pbx.recordings.sync import SyncResult
-from tests.unit.asterisk.ari.replay import STORED, reply, wav
+from tests.unit.asterisk.ari.replay_server import STORED, reply, wav
 from tests.unit.recordings.sync_bench import NOW, Bench, name
 from tests.unit.speech.sounds import AUDIO
 

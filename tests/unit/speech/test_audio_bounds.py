@@ -20,7 +20,7 @@ from pbx.speech.audio import load_sound, probe_audio, read_sound
 from pbx.speech.wav_for_ffmpeg import NoSound, WavSound
 from tests.operating_systems import needs_linux
 from tests.paths import ROOT
-from tests.unit.asterisk.ari.replay import wav
+from tests.unit.asterisk.ari.replay_server import wav
 from tests.unit.speech.sounds import AUDIO
 
 SOUND = bytes(16_000)  # one second

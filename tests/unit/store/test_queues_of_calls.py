@@ -31,7 +31,7 @@ from pbx.store.recordings import (
 from pbx.store.transcription_queue import new_within_rules
 from pbx.store.visits import store_visits
 from tests.call_counts import assert_all_agree
-from tests.unit.live.live_events import Pbx
+from tests.unit.live.event_feed import EventFeed
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 SINCE, UNTIL = NOON - timedelta(hours=12), NOON + timedelta(hours=12)
@@ -87,14 +87,14 @@ def store(
             store_legs(session, 1, legs, by)
 
 
-def abandon_and_store(engine: Engine, pbx: Pbx, uniqueid: str) -> None:
+def abandon_and_store(engine: Engine, pbx: EventFeed, uniqueid: str) -> None:
     """A caller joins queue 601 and hangs up there; what the PBX reported is stored."""
     pbx.join(uniqueid, "601")
-    pbx.tell("HangupRequest", Uniqueid=uniqueid)
-    pbx.tell("QueueCallerAbandon", Uniqueid=uniqueid, Queue="601", HoldTime=7)
-    pbx.tell("QueueCallerLeave", Uniqueid=uniqueid, Queue="601")
-    pbx.tell("Hangup", Uniqueid=uniqueid, Cause=16)
-    facts = pbx.facts()
+    pbx.send("HangupRequest", Uniqueid=uniqueid)
+    pbx.send("QueueCallerAbandon", Uniqueid=uniqueid, Queue="601", HoldTime=7)
+    pbx.send("QueueCallerLeave", Uniqueid=uniqueid, Queue="601")
+    pbx.send("Hangup", Uniqueid=uniqueid, Cause=16)
+    facts = pbx.updates()
     store(engine, visits=list(facts.visits), legs=list(facts.legs), by="live")
 
 
@@ -104,10 +104,10 @@ def the_call(engine: Engine) -> CallRow:
 
 
 def test_who_no_telephone_rang_for_was_in_the_queue_and_not_in_the_number_dialled(engine: Engine) -> None:
-    pbx = Pbx()
+    pbx = EventFeed()
     channel = {"Channel": "PJSIP/carrier-1", "Uniqueid": CALL, "Linkedid": CALL}
-    pbx.tell("Newchannel", **channel, ChannelState=4, Exten=DID, Context="from-trunk", CallerIDNum="+4930111")
-    pbx.tell("Newstate", **channel, ChannelState=6)
+    pbx.send("Newchannel", **channel, ChannelState=4, Exten=DID, Context="from-trunk", CallerIDNum="+4930111")
+    pbx.send("Newstate", **channel, ChannelState=6)
     abandon_and_store(engine, pbx, CALL)
     call = the_call(engine)
     assert (call.queue, call.answered_in, call.did, call.to_number) == ("601", "", DID, "601")
@@ -119,13 +119,13 @@ def test_who_no_telephone_rang_for_was_in_the_queue_and_not_in_the_number_dialle
 
 def test_who_was_passed_on_to_a_queue_is_in_it_with_their_own_channel(engine: Engine) -> None:
     """B, whom A called, is sent to a queue and hangs up there before anybody's telephone rings."""
-    pbx, other = Pbx(), "1772452801.2"
+    pbx, other = EventFeed(), "1772452801.2"
     for uniqueid, state in ((CALL, 4), (other, 0)):
         names = {"Channel": f"PJSIP/{uniqueid}", "Uniqueid": uniqueid, "Linkedid": CALL}
-        pbx.tell("Newchannel", **names, ChannelState=state, Exten="1002")
-    pbx.tell("DialBegin", Channel="PJSIP/a", Uniqueid=CALL, Linkedid=CALL, DestUniqueid=other, DestChannel="PJSIP/b")
-    pbx.tell("DialEnd", Uniqueid=CALL, Linkedid=CALL, DestUniqueid=other, DestChannel="PJSIP/b", DialStatus="ANSWER")
-    pbx.tell("Hangup", Uniqueid=CALL, Cause=16)
+        pbx.send("Newchannel", **names, ChannelState=state, Exten="1002")
+    pbx.send("DialBegin", Channel="PJSIP/a", Uniqueid=CALL, Linkedid=CALL, DestUniqueid=other, DestChannel="PJSIP/b")
+    pbx.send("DialEnd", Uniqueid=CALL, Linkedid=CALL, DestUniqueid=other, DestChannel="PJSIP/b", DialStatus="ANSWER")
+    pbx.send("Hangup", Uniqueid=CALL, Cause=16)
     abandon_and_store(engine, pbx, other)
     assert the_call(engine).queue == "601"
 

@@ -10,7 +10,7 @@ from pbx.asterisk.ami.client import AmiClient, AmiTiming
 from pbx.asterisk.ami.protocol import Message
 from pbx.asterisk.ami.subscription import ConnectionGap, Subscription
 from pbx.errors import AmiActionError, AmiDenied, AmiPlainLogin, Deadline, SettingsError, Unreachable
-from tests.unit.asterisk.ami.replay import VERSIONS, Script, Session, raw, replay, wait_until
+from tests.unit.asterisk.ami.replay_server import VERSIONS, Script, Session, raw, replay, wait_until
 
 EVENT = b"Event: Hangup\r\nCause: 16\r\nUniqueid: %d\r\n\r\n"
 PONG = b"Response: Success\r\nActionID: x\r\nPing: Pong\r\nTimestamp: 1795249038.672896\r\n\r\n"

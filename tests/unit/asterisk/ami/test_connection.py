@@ -14,7 +14,7 @@ from pbx.asterisk.ami.client import AmiClient
 from pbx.asterisk.ami.connection import open_link
 from pbx.errors import AmiLoginError, AmiProtocolError, Deadline, PbxError, SettingsError, Unreachable
 from pbx.settings import Connection
-from tests.unit.asterisk.ami.replay import VERSIONS, Session, raw, replay
+from tests.unit.asterisk.ami.replay_server import VERSIONS, Session, raw, replay
 
 DAY = dt.timedelta(days=1)
 

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from pbx.asterisk.ami.protocol import AmiParser, Message, encode_action
 from pbx.errors import AmiProtocolError, SettingsError
-from tests.unit.asterisk.ami.replay import ami_fixtures
+from tests.unit.asterisk.ami.replay_server import ami_fixtures
 
 GREETING = b"Asterisk Call Manager/11.0.0\r\n"
 OLD_GREETING = b"Asterisk Call Manager/1.1\r\n"

@@ -7,7 +7,7 @@ from pbx.asterisk.ami.client import AmiClient, AmiTiming
 from pbx.asterisk.ami.queries import PART_ACTIONS, take_snapshot
 from pbx.errors import AmiActionError, AmiDenied, Deadline, Unreachable
 from pbx.model.snapshot import Snapshot
-from tests.unit.asterisk.ami.replay import VERSIONS, Session, raw, replay, replying
+from tests.unit.asterisk.ami.replay_server import VERSIONS, Session, raw, replay, replying
 
 
 def snapshot_of(version: int, prefix: str = "", timezone: str | None = None) -> Snapshot:

@@ -9,13 +9,13 @@ import pytest
 from pbx.asterisk.doctor import check_connection
 from pbx.asterisk.doctor import network as line
 from pbx.settings import Connection
-from tests.unit.asterisk.doctor.checks import AMI_STEPS, ARI_STEPS, OLD, checked, sound_pbx, states
+from tests.unit.asterisk.doctor.working_pbx import AMI_STEPS, ARI_STEPS, OLD, check_steps, states, working_pbx
 
 
 @pytest.mark.parametrize("version", [16, 22])
 def test_a_sound_pbx_passes_every_step_in_order(version: int) -> None:
-    with sound_pbx(version=version) as pbx:
-        steps = checked(pbx.connection())
+    with working_pbx(version=version) as pbx:
+        steps = check_steps(pbx.connection())
     assert list(steps) == ["Name resolves", *AMI_STEPS, *ARI_STEPS]
     assert set(states(steps).values()) == {"ok"}
     assert steps["Asterisk version"].finding.startswith(f"Asterisk {version}.")
@@ -27,7 +27,7 @@ def test_a_sound_pbx_passes_every_step_in_order(version: int) -> None:
 
 
 def test_steps_come_as_they_are_known() -> None:
-    with sound_pbx() as pbx:
+    with working_pbx() as pbx:
         steps = check_connection(pbx.connection())
         assert [next(steps).name for _ in range(3)] == ["Name resolves", "AMI port open", "AMI greeting"]
         assert not pbx.ari.seen
@@ -37,7 +37,7 @@ def test_steps_come_as_they_are_known() -> None:
 @pytest.mark.parametrize("host", ["nosuch.invalid", "a..b", "x" * 300])
 def test_a_name_that_does_not_resolve_stops_all(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(line, "RESOLVE_S", 20)
-    steps = checked(Connection(host=host, ari_port=1, ami_port=1))
+    steps = check_steps(Connection(host=host, ari_port=1, ami_port=1))
     assert "doesn't resolve" in steps["Name resolves"].finding
     assert {step.state for name, step in steps.items() if name != "Name resolves"} == {"skipped"}
     assert set(steps) == {"Name resolves", *AMI_STEPS, *ARI_STEPS}
@@ -47,7 +47,7 @@ def test_a_name_server_that_does_not_answer_is_not_waited_for(monkeypatch: pytes
     answered = threading.Event()
     monkeypatch.setattr(line, "RESOLVE_S", 0.1)
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: answered.wait(20) and [])
-    steps = checked(Connection(host="pbx.example", ari_port=1, ami_port=1))
+    steps = check_steps(Connection(host="pbx.example", ari_port=1, ami_port=1))
     answered.set()
     assert steps["Name resolves"].state == "failed"
     assert "gave no answer" in steps["Name resolves"].finding
@@ -56,7 +56,7 @@ def test_a_name_server_that_does_not_answer_is_not_waited_for(monkeypatch: pytes
 def test_closed_ports_say_how_to_open_them() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-    steps = checked(Connection(host="127.0.0.1", ari_port=port, ami_port=port))
+    steps = check_steps(Connection(host="127.0.0.1", ari_port=port, ami_port=port))
     ami, ari_port = steps["AMI port open"], steps["ARI port open"]
     assert ami.state == ari_port.state == "failed"
     assert "refuses the connection" in ami.finding
@@ -73,7 +73,7 @@ def test_a_port_behind_a_firewall_is_told_from_a_closed_one(monkeypatch: pytest.
             sock.setblocking(False)
             sock.connect_ex(full.getsockname())
         port = full.getsockname()[1]
-        steps = checked(Connection(host="127.0.0.1", ari_port=port, ami_port=port))
+        steps = check_steps(Connection(host="127.0.0.1", ari_port=port, ami_port=port))
     for name in ("AMI port open", "ARI port open"):
         assert "No answer" in steps[name].finding
         assert f"-s 127.0.0.1 --dport {port} -j ACCEPT" in steps[name].fix[0]
@@ -89,7 +89,7 @@ def test_the_second_address_of_a_name_is_tried(monkeypatch: pytest.MonkeyPatch) 
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, 0)) for address in ("127.0.0.2", "127.0.0.1")]
 
     monkeypatch.setattr(socket, "getaddrinfo", two)
-    with sound_pbx() as pbx:
-        steps = checked(pbx.connection(host="pbx.example"))
+    with working_pbx() as pbx:
+        steps = check_steps(pbx.connection(host="pbx.example"))
     assert steps["Name resolves"].finding == "pbx.example resolves to 127.0.0.2, 127.0.0.1."
     assert states(steps)["AMI permissions"] == "ok"

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from pbx.asterisk.formats.recording_files import check_recording, stored_path
 from pbx.operating_system import is_device_name
-from tests.unit.asterisk.ari.replay import captured, wav
+from tests.unit.asterisk.ari.replay_server import captured, wav
 
 
 def judged(data: bytes, fmt: str = "wav") -> tuple[str, float | None, str]:

@@ -21,7 +21,18 @@ from pbx import errors
 from pbx.asterisk.ari.client import AriClient, StoredRecording
 from pbx.settings import Connection
 from tests.operating_systems import needs_linux
-from tests.unit.asterisk.ari.replay import PASSWORD, STORED, ReplayPbx, captured, cut, drip, hang, replay, reply, wav
+from tests.unit.asterisk.ari.replay_server import (
+    PASSWORD,
+    STORED,
+    ReplayPbx,
+    captured,
+    cut,
+    drip,
+    hang,
+    replay,
+    reply,
+    wav,
+)
 
 
 @pytest.fixture

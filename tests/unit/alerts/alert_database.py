@@ -55,7 +55,9 @@ def trunk(name: str, state: str) -> Trunk:
     return Trunk(name=name, tech="PJSIP", state=state, registers=True)
 
 
-def look(engine: Engine, settings: Settings, at: datetime, *seen: Queue | Trunk, parts: Any = None) -> None:
+def record_snapshot_of(
+    engine: Engine, settings: Settings, at: datetime, *seen: Queue | Trunk, parts: Any = None
+) -> None:
     """The cache gets a snapshot of these queues and trunks."""
     found = Snapshot(
         taken_at=at,
@@ -68,7 +70,7 @@ def look(engine: Engine, settings: Settings, at: datetime, *seen: Queue | Trunk,
         record_snapshot(session, connection_id, found)
 
 
-def news(engine: Engine, settings: Settings, at: datetime) -> list[tuple[str, str]]:
+def alert_changes(engine: Engine, settings: Settings, at: datetime) -> list[tuple[str, str]]:
     """The alerts that a check of the rules starts and ends: subject and "started" or "ended"."""
     return [(one.subject, one.event) for one in evaluate_rules(engine, settings, pbx(engine, settings), at)]
 

@@ -18,8 +18,8 @@ from pbx.errors import AriProtocolError, Deadline, PbxError, Unreachable
 from pbx.settings import Connection
 from tests.operating_systems import needs_linux
 from tests.paths import ROOT
-from tests.unit.asterisk.ari.replay import STORED, drip, replay, reply, wav
-from tests.unit.asterisk.ari.test_ari_client import certificate
+from tests.unit.asterisk.ari.replay_server import STORED, drip, replay, reply, wav
+from tests.unit.asterisk.ari.test_client import certificate
 
 Serve = Callable[[socket.socket], None]
 

@@ -1,4 +1,7 @@
-"""One sync in a process that a test kills: `sync_once.py HOST PORT PASSWORD DATA_DIR`."""
+"""Run one sync in a process that a test kills.
+
+Usage: `python -m tests.unit.recordings.sync_in_subprocess HOST PORT PASSWORD DATA_DIR`
+"""
 
 import sys
 from pathlib import Path

@@ -3,9 +3,9 @@
 import pytest
 
 from pbx.asterisk.doctor import ari
-from tests.unit.asterisk.ami.replay import raw
-from tests.unit.asterisk.ari.replay import STORED, captured, drip, hang, reply, wav
-from tests.unit.asterisk.doctor.checks import ARI_STEPS, NEW, OLD, checked, only_failed, sound_pbx
+from tests.unit.asterisk.ami.replay_server import raw
+from tests.unit.asterisk.ari.replay_server import STORED, captured, drip, hang, reply, wav
+from tests.unit.asterisk.doctor.working_pbx import ARI_STEPS, NEW, OLD, check_steps, only_failed, working_pbx
 
 # What a path outside /ari gets, as when ARI is off or has a prefix (seen on 16 and 22).
 NO_ARI = (
@@ -15,9 +15,9 @@ NO_ARI = (
 
 
 def test_no_ari_behind_the_web_server_names_the_places() -> None:
-    with sound_pbx() as pbx:
+    with working_pbx() as pbx:
         pbx.ari.answers["/ari/asterisk/info"] = NO_ARI
-        found = only_failed(checked(pbx.connection()), "ARI answers", ARI_STEPS)
+        found = only_failed(check_steps(pbx.connection()), "ARI answers", ARI_STEPS)
     assert "doesn't offer ARI" in found.finding
     assert [cause.partition(".")[0] for cause in found.fix[:2]] == ["ARI is off", "The web server uses a prefix"]
     assert "FREEPBX_ARI_PREFIX=PREFIX" in found.fix[1]
@@ -26,10 +26,10 @@ def test_no_ari_behind_the_web_server_names_the_places() -> None:
 @pytest.mark.parametrize(("real", "set_"), [("/asterisk", ""), ("", "/asterisk"), ("/asterisk", "/pbx"), ("", "/pbx")])
 @pytest.mark.parametrize("answer", ["info", "401"])
 def test_ari_below_another_prefix_is_found_and_named(real: str, set_: str, answer: str) -> None:
-    with sound_pbx() as pbx:
+    with working_pbx() as pbx:
         pbx.ari.answers = {f"{prefix}/ari/asterisk/info": NO_ARI for prefix in ("", "/asterisk", "/pbx")}
         pbx.ari.answers[f"{real}/ari/asterisk/info"] = captured(answer)
-        found = only_failed(checked(pbx.connection(ari_prefix=set_)), "ARI answers", ARI_STEPS)
+        found = only_failed(check_steps(pbx.connection(ari_prefix=set_)), "ARI answers", ARI_STEPS)
     assert "doesn't offer ARI" in found.finding
     assert found.fix[0].endswith(f"\nFREEPBX_ARI_PREFIX={real.strip('/')}")
     assert len(found.fix) == 1
@@ -46,25 +46,25 @@ def test_ari_below_another_prefix_is_found_and_named(real: str, set_: str, answe
     ],
 )
 def test_what_is_not_ari_says_so(answer: bytes, words: str) -> None:
-    with sound_pbx() as pbx:
+    with working_pbx() as pbx:
         pbx.ari.answers["/ari/asterisk/info"] = answer
-        found = only_failed(checked(pbx.connection()), "ARI answers", ARI_STEPS)
+        found = only_failed(check_steps(pbx.connection()), "ARI answers", ARI_STEPS)
     assert words in found.finding
 
 
 def test_an_ari_that_never_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ari, "ANSWER_S", 0.1)
-    with sound_pbx() as pbx:
+    with working_pbx() as pbx:
         pbx.ari.faults["/ari/asterisk/info"] = [hang] * 20
-        found = only_failed(checked(pbx.connection()), "ARI answers", ARI_STEPS)
+        found = only_failed(check_steps(pbx.connection()), "ARI answers", ARI_STEPS)
     assert "stopped sending" in found.finding
 
 
 @pytest.mark.parametrize(("user", "section"), [("notebook", "[notebook]"), ("other", "[other]"), ("", "[notebook]")])
 def test_a_refused_ari_login_says_which_section_to_write(user: str, section: str) -> None:
-    with sound_pbx() as pbx:
+    with working_pbx() as pbx:
         changes = {"ari_username": user, "ari_password": "wrong"}
-        found = only_failed(checked(pbx.connection(**changes)), "ARI login", ARI_STEPS)
+        found = only_failed(check_steps(pbx.connection(**changes)), "ARI login", ARI_STEPS)
     assert f"{section}\ntype = user\nread_only = yes\n" in found.fix[0]
     assert "ari_additional_custom.conf" in found.fix[0]
     assert ("No ARI user is set" in found.finding) == (not user)
@@ -72,47 +72,47 @@ def test_a_refused_ari_login_says_which_section_to_write(user: str, section: str
 
 @pytest.mark.parametrize("version", [16, 22])
 def test_a_list_that_fails_names_its_causes_in_order(version: int) -> None:
-    with sound_pbx() as pbx:
+    with working_pbx() as pbx:
         pbx.ari.answers[STORED] = captured("list-500", version)
-        found = only_failed(checked(pbx.connection()), "Recordings listed", ARI_STEPS)
+        found = only_failed(check_steps(pbx.connection()), "Recordings listed", ARI_STEPS)
     assert "ln -sfn monitor recording" in found.fix[0]
     assert "find -L /var/spool/asterisk/recording -type l" in found.fix[1]
 
 
 def test_a_list_of_invalid_json() -> None:
-    with sound_pbx() as pbx:
+    with working_pbx() as pbx:
         pbx.ari.answers[STORED] = reply("list", b'[{"name":"2026')
-        found = only_failed(checked(pbx.connection()), "Recordings listed", ARI_STEPS)
+        found = only_failed(check_steps(pbx.connection()), "Recordings listed", ARI_STEPS)
     assert "JSON" in found.finding
 
 
 @pytest.mark.parametrize("version", [16, 22])
 def test_an_empty_list_tells_where_freepbx_records(version: int) -> None:
-    with sound_pbx() as pbx:
+    with working_pbx() as pbx:
         pbx.ari.answers[STORED] = captured("bare-list", version)
-        steps = checked(pbx.connection())
+        steps = check_steps(pbx.connection())
     assert steps["Recordings listed"].state == "warning"
     assert "ln -sfn monitor recording" in steps["Recordings listed"].fix[0]
     assert steps["Recording downloads"].state == "skipped"
 
 
 def test_a_folder_that_is_a_link_is_found_beside_a_sound_one() -> None:
-    with sound_pbx() as pbx:
+    with working_pbx() as pbx:
         inside, second = f"monitor/{NEW}", f"monitor/{OLD}"
         pbx.ari.recordings |= {inside: wav(), second: wav()}
         for name in (inside, second):
             pbx.ari.answers[f"{STORED}/{name.replace('/', '%2F').replace('+', '%2B')}/file"] = captured("404-recording")
-        found = only_failed(checked(pbx.connection()), "Recording downloads", ARI_STEPS)
+        found = only_failed(check_steps(pbx.connection()), "Recording downloads", ARI_STEPS)
     assert "in monitor/ but refuses to send them" in found.finding
     assert "/var/spool/asterisk/recording/monitor is, or contains, a link" in found.fix[0]
     assert "mount --bind /var/spool/asterisk/monitor /var/spool/asterisk/recording/monitor" in found.fix[1]
 
 
 def test_a_recording_deleted_in_this_moment_is_passed_over() -> None:
-    with sound_pbx() as pbx:
+    with working_pbx() as pbx:
         pbx.ari.recordings[NEW] = wav()
         pbx.ari.answers[f"{STORED}/{NEW.replace('/', '%2F')}/file"] = captured("404-recording")
-        steps = checked(pbx.connection())
+        steps = check_steps(pbx.connection())
     assert steps["Recording downloads"].finding.startswith(OLD)
 
 
@@ -127,44 +127,44 @@ SOUNDLESS = {
 
 @pytest.mark.parametrize(("content", "words"), SOUNDLESS.values(), ids=list(SOUNDLESS))
 def test_a_recording_without_sound_is_a_warning_unless_another_has_some(content: bytes, words: str) -> None:
-    with sound_pbx() as pbx:
+    with working_pbx() as pbx:
         pbx.ari.recordings = {NEW: content}
-        found = checked(pbx.connection())["Recording downloads"]
+        found = check_steps(pbx.connection())["Recording downloads"]
         assert (found.state, words in found.finding) == ("warning", True), found
         assert found.fix
         pbx.ari.recordings[OLD] = wav()
-        after = checked(pbx.connection())["Recording downloads"]
+        after = check_steps(pbx.connection())["Recording downloads"]
         assert after.state == "ok"
         assert after.finding.startswith(OLD)
 
 
 def test_text_behind_a_name_without_header_is_found() -> None:
-    with sound_pbx() as pbx:
+    with working_pbx() as pbx:
         pbx.ari.recordings, pbx.ari.formats = {NEW: b"This call may be recorded.\n" * 99}, {NEW: "ulaw"}
-        found = checked(pbx.connection())["Recording downloads"]
+        found = check_steps(pbx.connection())["Recording downloads"]
     assert found.state == "warning"
     assert "it is a text file" in found.finding
 
 
 def test_the_newest_is_taken() -> None:
-    with sound_pbx() as pbx:
+    with working_pbx() as pbx:
         pbx.ari.recordings = {NEW: wav(), OLD: wav(), "0-odd": wav(), "2026/11/21/zzz": wav()}
-        steps = checked(pbx.connection())
+        steps = check_steps(pbx.connection())
         assert steps["Recording downloads"].finding.startswith(NEW)
         assert pbx.ari.downloads() == {NEW: 1, "0-odd": 1}  # one of each folder
 
 
 def test_files_asterisk_may_not_read() -> None:
-    with sound_pbx() as pbx:
+    with working_pbx() as pbx:
         pbx.ari.answers[f"{STORED}/{OLD.replace('/', '%2F')}/file"] = captured("403")
-        found = only_failed(checked(pbx.connection()), "Recording downloads", ARI_STEPS)
+        found = only_failed(check_steps(pbx.connection()), "Recording downloads", ARI_STEPS)
     assert "chown -R asterisk:asterisk" in found.fix[0]
 
 
 def test_a_slow_line_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ari, "DOWNLOAD_S", 0.3)
-    with sound_pbx() as pbx:
+    with working_pbx() as pbx:
         pbx.ari.faults[f"{STORED}/{OLD.replace('/', '%2F')}/file"] = [drip] * 20
-        found = checked(pbx.connection())["Recording downloads"]
+        found = check_steps(pbx.connection())["Recording downloads"]
     assert found.state == "warning"
     assert "longer than" in found.finding

@@ -18,7 +18,7 @@ from pbx.asterisk.ami.protocol import AmiParser, Message
 from pbx.asterisk.ami.queries import take_snapshot
 from pbx.asterisk.ami.subscription import ConnectionGap, Subscription
 from pbx.errors import AmiProtocolError, AmiTooLarge, Deadline, PbxError, Unreachable
-from tests.unit.asterisk.ami.replay import Session, raw, replay, replying, wait_until
+from tests.unit.asterisk.ami.replay_server import Session, raw, replay, replying, wait_until
 
 ITEM = b"Event: QueueMember\r\nActionID: x\r\nQueue: sales\r\nName: %s\r\n\r\n"
 START = b"Response: Success\r\nActionID: x\r\nEventList: start\r\nMessage: Queue status will follow\r\n\r\n"

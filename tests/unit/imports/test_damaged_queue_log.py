@@ -10,7 +10,7 @@ from pbx.settings import Settings
 from pbx.store.engine import reading
 from pbx.store.models import VisitRow
 from pbx.store.pbx_connections import active_connection
-from tests.unit.imports.runs import import_run
+from tests.unit.imports.import_runs import import_run
 
 T = 1_772_452_800
 BAD = f"""\

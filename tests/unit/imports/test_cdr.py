@@ -25,7 +25,7 @@ from pbx.store.engine import reading
 from pbx.store.models import CallRow, ImportCursorRow, LegRow
 from pbx.store.pbx_connections import ActiveConnection, active_connection, save_connection
 from pbx.store.recordings import utc_offset_s
-from tests.unit.asterisk.ami.replay import replay
+from tests.unit.asterisk.ami.replay_server import replay
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 SECRET = "s3cret-of-the-database"

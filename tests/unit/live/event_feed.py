@@ -1,4 +1,4 @@
-"""Sends events, written by hand and a second apart, to a live history."""
+"""Sends handwritten AMI events, one second apart, to a live history."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -15,8 +15,8 @@ def event(name: str, **headers: Any) -> Message:
     return Message("\r\n".join([f"Event: {name}", *(f"{key}: {value}" for key, value in headers.items())]).encode())
 
 
-class Pbx:
-    """A live history that receives events a second apart."""
+class EventFeed:
+    """A live history, and methods that send it events one second apart."""
 
     def __init__(self) -> None:
         self.at = START
@@ -25,31 +25,32 @@ class Pbx:
         self.visits: dict[tuple[str, str, datetime], Visit] = {}
         self.legs: dict[tuple[str, str], Leg] = {}
 
-    def tell(self, name: str, *, step_s: float = 1.0, **headers: Any) -> None:
+    def send(self, name: str, *, step_s: float = 1.0, **headers: Any) -> None:
         self.at += timedelta(seconds=step_s)
         self.history.take(event(name, **headers), self.at)
 
     def join(self, uniqueid: str = "1.1", queue: str = "sales", **headers: Any) -> None:
-        self.tell("QueueCallerJoin", Uniqueid=uniqueid, Queue=queue, CallerIDNum="5551", Position=1, **headers)
+        self.send("QueueCallerJoin", Uniqueid=uniqueid, Queue=queue, CallerIDNum="5551", Position=1, **headers)
 
     def connect(self, uniqueid: str = "1.1", queue: str = "sales", hold_s: int = 3) -> None:
         agent: dict[str, Any] = {"MemberName": "Eve", "Interface": "PJSIP/7"}
-        self.tell("QueueCallerLeave", Uniqueid=uniqueid, Queue=queue, step_s=0)
-        self.tell("AgentConnect", Uniqueid=uniqueid, Queue=queue, HoldTime=hold_s, RingTime=2, **agent)
+        self.send("QueueCallerLeave", Uniqueid=uniqueid, Queue=queue, step_s=0)
+        self.send("AgentConnect", Uniqueid=uniqueid, Queue=queue, HoldTime=hold_s, RingTime=2, **agent)
 
     def complete(self, uniqueid: str = "1.1", reason: str = "agent", **headers: Any) -> None:
-        told: dict[str, Any] = {"Uniqueid": uniqueid, "Queue": "sales", "MemberName": "Eve", "Interface": "PJSIP/7"}
-        self.tell("AgentComplete", **(told | {"HoldTime": 3, "TalkTime": 60, "Reason": reason} | headers))
+        defaults: dict[str, Any] = {"Uniqueid": uniqueid, "Queue": "sales", "MemberName": "Eve", "Interface": "PJSIP/7"}
+        self.send("AgentComplete", **(defaults | {"HoldTime": 3, "TalkTime": 60, "Reason": reason} | headers))
 
-    def facts(self, *, after: timedelta = LATER) -> LiveUpdates:
-        facts = self.history.take_updates(self.at + after)
-        self.visits |= {(one.uniqueid, one.queue, one.joined_at): one for one in facts.visits}
-        self.legs |= {(one.channel, one.dst_channel): one for one in facts.legs}
-        return facts
+    def updates(self, *, after: timedelta = LATER) -> LiveUpdates:
+        """Take the history's updates, and merge them into `visits` and `legs`."""
+        updates = self.history.take_updates(self.at + after)
+        self.visits |= {(one.uniqueid, one.queue, one.joined_at): one for one in updates.visits}
+        self.legs |= {(one.channel, one.dst_channel): one for one in updates.legs}
+        return updates
 
     def visit(self) -> Visit:
-        """The only one there is, as it was told last."""
-        self.facts()
+        """The only visit, in its latest state."""
+        self.updates()
         (visit,) = self.visits.values()
         return visit
 
@@ -58,7 +59,7 @@ class Pbx:
         self.history.resume(self.at, entries or [], channels or [])
 
 
-def dial(pbx: Pbx, src: str = "2.1", dst: str = "2.2", **headers: Any) -> None:
+def dial(pbx: EventFeed, src: str = "2.1", dst: str = "2.2", **headers: Any) -> None:
     channel: dict[str, Any] = {
         "Channel": f"PJSIP/101-{src}",
         "Uniqueid": src,
@@ -66,5 +67,5 @@ def dial(pbx: Pbx, src: str = "2.1", dst: str = "2.2", **headers: Any) -> None:
         "Exten": "5551",
         "Context": "phones",
     }
-    pbx.tell("Newchannel", **channel, CallerIDNum="101")
-    pbx.tell("DialBegin", **(channel | {"DestChannel": f"PJSIP/carrier-{dst}", "DestUniqueid": dst}), **headers)
+    pbx.send("Newchannel", **channel, CallerIDNum="101")
+    pbx.send("DialBegin", **(channel | {"DestChannel": f"PJSIP/carrier-{dst}", "DestUniqueid": dst}), **headers)

@@ -11,7 +11,7 @@ from pbx.asterisk.ami.protocol import Message
 from pbx.asterisk.ami.queries import take_snapshot
 from pbx.asterisk.ami.snapshot import parse_queues, with_wrap_up
 from pbx.model.snapshot import Queue, QueueMember, Trunk
-from tests.unit.asterisk.ami.replay import FIXTURES, Session, replay
+from tests.unit.asterisk.ami.replay_server import FIXTURES, Session, replay
 
 EMPTY = (
     b"Response: Success\r\nActionID: x\r\nEventList: start\r\n\r\n"

@@ -8,7 +8,7 @@ from sqlmodel import col, select
 
 from pbx.store.engine import reading
 from pbx.store.models import CallRow, LegRow
-from tests.unit.imports.test_import_cdr import NOON, Source, active, imported, source
+from tests.unit.imports.test_cdr import NOON, Source, active, imported, source
 
 __all__ = ["active", "imported", "source"]
 OUT = {"src": "5550000", "cnum": "1001", "dcontext": "from-internal", "lastapp": "Dial", "outbound_cnum": "5550000"}

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.asterisk.ami.replay import Session, raw, replying
-from tests.unit.asterisk.ari.replay import captured
-from tests.unit.asterisk.doctor.checks import AMI_STEPS, ARI_STEPS, checked, only_failed, sound_pbx
+from tests.unit.asterisk.ami.replay_server import Session, raw, replying
+from tests.unit.asterisk.ari.replay_server import captured
+from tests.unit.asterisk.doctor.working_pbx import AMI_STEPS, ARI_STEPS, check_steps, only_failed, working_pbx
 
 
 def serve_http(session: Session) -> None:
@@ -38,16 +38,16 @@ def test_what_is_not_ami_is_told_by_its_greeting(
     script: Callable[[Session], None], words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("pbx.asterisk.doctor.ami.GREETING_S", 0.3)
-    with sound_pbx(script) as pbx:
-        found = only_failed(checked(pbx.connection()), "AMI greeting", AMI_STEPS)
+    with working_pbx(script) as pbx:
+        found = only_failed(check_steps(pbx.connection()), "AMI greeting", AMI_STEPS)
     assert words in found.finding
 
 
 @pytest.mark.parametrize("version", [16, 22])
 @pytest.mark.parametrize("answer", ["login-wrong-secret", "login-unknown-user", "login-fenced"])
 def test_a_refused_login_names_its_three_causes(version: int, answer: str) -> None:
-    with sound_pbx(lambda session: session.log_in(answer), version=version) as pbx:
-        found = only_failed(checked(pbx.connection()), "AMI login", AMI_STEPS)
+    with working_pbx(lambda session: session.log_in(answer), version=version) as pbx:
+        found = only_failed(check_steps(pbx.connection()), "AMI login", AMI_STEPS)
     assert "three causes" in found.finding
     assert "[notebook]\nsecret = (the same as FREEPBX_AMI_PASSWORD)\n" in found.fix[0]
     assert "/etc/asterisk/manager_custom.conf" in found.fix[0]
@@ -65,13 +65,13 @@ def without_challenge(session: Session) -> None:
 
 
 def test_a_pbx_that_wants_the_password_in_clear_is_told_with_the_way_out() -> None:
-    with sound_pbx(without_challenge) as pbx:
-        found = only_failed(checked(pbx.connection()), "AMI login", AMI_STEPS)
+    with working_pbx(without_challenge) as pbx:
+        found = only_failed(check_steps(pbx.connection()), "AMI login", AMI_STEPS)
     assert "password was not sent" in found.finding
     assert "FREEPBX_AMI_TLS" in found.fix[0]
     assert "FREEPBX_AMI_PLAIN_LOGIN=true" in found.fix[0]
-    with sound_pbx(without_challenge) as pbx:
-        steps = checked(pbx.connection(ami_plain_login=True))
+    with working_pbx(without_challenge) as pbx:
+        steps = check_steps(pbx.connection(ami_plain_login=True))
     assert steps["AMI login"].state == "warning"
     assert "sent in plain text" in steps["AMI login"].finding
     assert steps["AMI permissions"].state == "ok"
@@ -87,22 +87,22 @@ def test_an_endless_answer_is_told_as_such(monkeypatch: pytest.MonkeyPatch) -> N
         while True:
             session.reply(action, b"Event: Item\r\nActionID: x\r\n\r\n" * 50)
 
-    with sound_pbx(endless) as pbx:
-        found = checked(pbx.connection())["AMI permissions"]
+    with working_pbx(endless) as pbx:
+        found = check_steps(pbx.connection())["AMI permissions"]
     assert found.state == "failed"
     assert "too large" in found.finding
 
 
 def test_no_user_is_not_tried_at_the_pbx() -> None:
-    with sound_pbx() as pbx:
-        found = only_failed(checked(pbx.connection(ami_username="")), "AMI login", AMI_STEPS)
+    with working_pbx() as pbx:
+        found = only_failed(check_steps(pbx.connection(ami_username="")), "AMI login", AMI_STEPS)
     assert "FREEPBX_AMI_USERNAME" in found.fix[0]
 
 
 @pytest.mark.parametrize("version", [16, 22])
 def test_missing_rights_name_the_class_and_what_stays_unseen(version: int) -> None:
-    with sound_pbx(version=version, prefix="denied-") as pbx:
-        steps = checked(pbx.connection())
+    with working_pbx(version=version, prefix="denied-") as pbx:
+        steps = check_steps(pbx.connection())
     found = steps["AMI permissions"]
     assert found.state == "failed"
     assert "the class system is missing" in found.finding
@@ -115,14 +115,14 @@ def test_missing_rights_name_the_class_and_what_stays_unseen(version: int) -> No
 
 
 def test_reporting_alone_may_be_what_lacks() -> None:
-    with sound_pbx(replying(CoreStatus=raw(22, "denied-CoreStatus"))) as pbx:
-        found = checked(pbx.connection())["AMI permissions"]
+    with working_pbx(replying(CoreStatus=raw(22, "denied-CoreStatus"))) as pbx:
+        found = check_steps(pbx.connection())["AMI permissions"]
     assert "may not run CoreStatus: the class reporting is missing." in found.finding
 
 
 def test_a_part_whose_module_is_not_there_is_a_warning() -> None:
-    with sound_pbx(replying(QueueStatus=raw(22, "NoSuchAction"))) as pbx:
-        steps = checked(pbx.connection())
+    with working_pbx(replying(QueueStatus=raw(22, "NoSuchAction"))) as pbx:
+        steps = check_steps(pbx.connection())
     assert steps["AMI permissions"].state == "warning"
     assert steps["AMI permissions"].finding == "Asterisk has no support loaded for queues."
     assert "module load app_queue.so" in steps["AMI permissions"].fix[0]
@@ -131,16 +131,16 @@ def test_a_part_whose_module_is_not_there_is_a_warning() -> None:
 
 def test_an_answer_that_never_comes_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pbx.asterisk.doctor.ami.ACTION_S", 0.5)
-    with sound_pbx(replying(QueueStatus=b"")) as pbx:
-        steps = checked(pbx.connection())
+    with working_pbx(replying(QueueStatus=b"")) as pbx:
+        steps = check_steps(pbx.connection())
     assert steps["AMI permissions"].state == "failed"
     assert "to QueueStatus" in steps["AMI permissions"].finding
     assert steps["Asterisk version"].state == "ok"
 
 
 def test_a_connection_that_breaks_off_is_a_finding() -> None:
-    with sound_pbx(Session.log_in) as pbx:
-        steps = checked(pbx.connection())
+    with working_pbx(Session.log_in) as pbx:
+        steps = check_steps(pbx.connection())
     assert steps["AMI permissions"].state == "failed"
     assert "is lost" in steps["AMI permissions"].finding
     assert steps["Asterisk version"].state == "warning"
@@ -149,15 +149,15 @@ def test_a_connection_that_breaks_off_is_a_finding() -> None:
 
 def test_an_asterisk_too_old_to_hand_recordings_out() -> None:
     old = raw(16, "CoreSettings").replace(b"AsteriskVersion: 16.28.0", b"AsteriskVersion: 13.38.3")
-    with sound_pbx(replying(CoreSettings=old)) as pbx:
-        found = checked(pbx.connection())["Asterisk version"]
+    with working_pbx(replying(CoreSettings=old)) as pbx:
+        found = check_steps(pbx.connection())["Asterisk version"]
     assert found.state == "failed"
     assert "Asterisk 13.38.3" in found.finding
 
 
 def test_tls_asked_of_a_plain_port() -> None:
-    with sound_pbx() as pbx:
-        steps = checked(pbx.connection(ami_tls=True))
+    with working_pbx() as pbx:
+        steps = check_steps(pbx.connection(ami_tls=True))
     found = only_failed(steps, "AMI TLS", ["AMI TLS", *AMI_STEPS[1:]])
     assert "doesn't speak TLS" in found.finding
     assert "FREEPBX_AMI_TLS" in found.fix[0]
@@ -165,8 +165,8 @@ def test_tls_asked_of_a_plain_port() -> None:
 
 def test_a_ca_file_that_is_none(tmp_path: Path) -> None:
     (tmp_path / "ca.pem").write_text("no certificate")
-    with sound_pbx() as pbx:
-        steps = checked(pbx.connection(ami_tls=True, ari_tls=True, ca_file=tmp_path / "ca.pem"))
+    with working_pbx() as pbx:
+        steps = check_steps(pbx.connection(ami_tls=True, ari_tls=True, ca_file=tmp_path / "ca.pem"))
     for name in ("AMI TLS", "ARI TLS"):
         assert steps[name].state == "failed"
         assert "can't be read as PEM" in steps[name].finding

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 from pbx.asterisk.doctor import CheckStep, check_connection
 from pbx.settings import Connection
-from tests.unit.asterisk.ami import replay as ami_replay
-from tests.unit.asterisk.ami.replay import ReplayServer, Session
-from tests.unit.asterisk.ari import replay as ari_replay
-from tests.unit.asterisk.ari.replay import PASSWORD, ReplayPbx, captured, wav
+from tests.unit.asterisk.ami import replay_server as ami_replay
+from tests.unit.asterisk.ami.replay_server import ReplayServer, Session
+from tests.unit.asterisk.ari import replay_server as ari_replay
+from tests.unit.asterisk.ari.replay_server import PASSWORD, ReplayPbx, captured, wav
 
 AMI_SECRET = "lab-ami-secret"
 AMI_STEPS = ["AMI port open", "AMI greeting", "AMI login", "AMI permissions", "Asterisk version"]
@@ -18,7 +18,7 @@ OLD, NEW = (f"2026/11/21/out-5551234-1001-20261121-085{n}00-17952510{n}0.1" for 
 
 
 @dataclass(frozen=True)
-class SoundPbx:
+class WorkingPbx:
     """Both interfaces, with one recording."""
 
     ami: ReplayServer
@@ -31,15 +31,15 @@ class SoundPbx:
 
 
 @contextmanager
-def sound_pbx(*scripts: Callable[[Session], None], version: int = 22, prefix: str = "") -> Iterator[SoundPbx]:
+def working_pbx(*scripts: Callable[[Session], None], version: int = 22, prefix: str = "") -> Iterator[WorkingPbx]:
     """For the time of a test; the arguments are those of the AMI's replay."""
     with ari_replay.replay() as ari, ami_replay.replay(*scripts, version=version, prefix=prefix) as ami:
         ari.answers["/ari/asterisk/info"] = captured("info", version)
         ari.recordings = {OLD: wav()}
-        yield SoundPbx(ami, ari)
+        yield WorkingPbx(ami, ari)
 
 
-def checked(connection: Connection) -> dict[str, CheckStep]:
+def check_steps(connection: Connection) -> dict[str, CheckStep]:
     """The steps by name; none may hold a secret, and each that fails must say what to do."""
     steps = list(check_connection(connection))
     for step in steps:

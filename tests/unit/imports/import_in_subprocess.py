@@ -1,4 +1,7 @@
-"""Imports a queue_log in small blocks, for the test that kills it: `python -m tests.unit.imports.import_once FILE`."""
+"""Import a queue_log in small blocks, in a process that a test kills.
+
+Usage: `python -m tests.unit.imports.import_in_subprocess FILE`
+"""
 
 import sys
 from pathlib import Path
@@ -7,7 +10,7 @@ from pbx.imports import files as history_files
 from pbx.imports.queue_log_files import import_queue_log_files
 from pbx.settings import load_settings
 from pbx.store.engine import open_engine
-from tests.unit.imports.runs import import_run
+from tests.unit.imports.import_runs import import_run
 
 history_files.BLOCK_BYTES = 10_000
 import_queue_log_files(import_run(open_engine(load_settings())), [Path(sys.argv[1])])
