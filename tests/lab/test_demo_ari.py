@@ -1,4 +1,4 @@
-"""The demo PBX's ARI beside Asterisk 16 and 22: the same requests must get answers of the same shape."""
+"""The demo PBX's ARI compared with Asterisk 16 and 22: the same request must get a reply of the same shape."""
 
 import json
 import os
@@ -19,21 +19,21 @@ from tests.unit.asterisk.ari.replay_server import wav
 
 pytestmark = pytest.mark.lab
 STORED = "/ari/recordings/stored"
-NAME = f"demo-{os.getpid()}/Zoë's 50% + ?"  # of a recording that both have
+NAME = f"demo-{os.getpid()}/Zoë's 50% + ?"  # the name of a recording on both
 QUOTED = quote(NAME, safe="")
-Make = Callable[[Connection], bytes]
+MakeRequest = Callable[[Connection], bytes]
 
 
-def get(path: str, *headers: str, method: str = "GET") -> Make:
-    """A request of the user that each has."""
+def get(path: str, *headers: str, method: str = "GET") -> MakeRequest:
+    """A request of the ARI user."""
     return lambda connection: request(connection, path, *headers, method=method)
 
 
-def raw(text: bytes) -> Make:
+def raw(text: bytes) -> MakeRequest:
     return lambda connection: text
 
 
-def logged_in_as(header: Callable[[Connection], str], path: str = STORED, method: str = "GET") -> Make:
+def logged_in_as(header: Callable[[Connection], str], path: str = STORED, method: str = "GET") -> MakeRequest:
     return lambda connection: f"{method} {path} HTTP/1.1\r\n{header(connection)}\r\n\r\n".encode()
 
 
@@ -41,13 +41,13 @@ def key_of(connection: Connection) -> str:
     return f"{connection.ari_username}:{connection.ari_password.get_secret_value()}"
 
 
-REQUESTS: dict[str, Make] = {
-    # what the app asks
+REQUESTS: dict[str, MakeRequest] = {
+    # requests of the app
     "info": get("/ari/asterisk/info"),
     "channels": get("/ari/channels"),
     "list": get(STORED),
     "file": get(f"{STORED}/{QUOTED}/file"),
-    # beside it
+    # other requests that succeed
     "ping": get("/ari/asterisk/ping"),
     "metadata": get(f"{STORED}/{QUOTED}"),
     "list with a query": get(f"{STORED}?x=1"),
@@ -56,12 +56,12 @@ REQUESTS: dict[str, Make] = {
     "no version of HTTP": lambda at: f"GET /ari/asterisk/ping\r\n{authorization(at)}\r\n\r\n".encode(),
     "an old version of HTTP": lambda at: f"GET /ari/asterisk/ping HTTP/1.0\r\n{authorization(at)}\r\n\r\n".encode(),
     "method in lower case": lambda at: f"get /ari/asterisk/ping HTTP/1.1\r\n{authorization(at)}\r\n\r\n".encode(),
-    "asks to close": get("/ari/asterisk/ping", "Connection: Close"),
-    "asks to close among others": get("/ari/asterisk/ping", "Connection: keep-alive, close"),
+    "close requested": get("/ari/asterisk/ping", "Connection: Close"),
+    "close requested among others": get("/ari/asterisk/ping", "Connection: keep-alive, close"),
     "with a body": lambda at: get("/ari/asterisk/ping", "Content-Length: 5")(at) + b"hello",
     "a header without a colon": get("/ari/asterisk/ping", "nonsense"),
     "two slashes": get(f"{STORED}//file"),
-    # what isn't there
+    # paths that don't exist
     "no such path": get("/ari/nothing/here"),
     "no such path in capitals": get("/ari/Recordings/stored"),
     "no such recording": get(f"{STORED}/nothing"),
@@ -80,7 +80,7 @@ REQUESTS: dict[str, Make] = {
     "root": get("/"),
     "not ARI": get("/nothing"),
     "begins like ARI": get("/arix"),
-    # what may not be
+    # requests that aren't allowed
     "no login": raw(f"GET {STORED} HTTP/1.1\r\n\r\n".encode()),
     "no login, no path": raw(b"GET /ari/nothing/ HTTP/1.1\r\n\r\n"),
     "no login, a change": raw(f"DELETE {STORED}/x HTTP/1.1\r\n\r\n".encode()),
@@ -92,15 +92,15 @@ REQUESTS: dict[str, Make] = {
     "post": get("/ari/nothing", "Content-Length: 0", method="POST"),
     "head": get(STORED, method="HEAD"),
     "head of a file": get(f"{STORED}/{QUOTED}/file", method="HEAD"),
-    "a method of nobody's": get(STORED, method="FOO"),
-    # what can't be read
+    "an unknown method": get(STORED, method="FOO"),
+    # paths that don't support GET
     "ARI itself": get("/ari"),
     "ARI with a slash": get("/ari/"),
     "asterisk": get("/ari/asterisk"),
     "recordings": get("/ari/recordings"),
     "two slashes at first": get("/ari//recordings/stored"),
     "copy": get(f"{STORED}/{QUOTED}/copy"),
-    # what is no request
+    # malformed requests
     "nothing": raw(b"\r\n\r\n"),
     "garbage": raw(b"garbage\r\n\r\n"),
     "a line at the limit": raw(b"GET /" + b"a" * 4079 + b" HTTP/1.1\r\n\r\n"),
@@ -120,7 +120,7 @@ REQUESTS: dict[str, Make] = {
 
 @pytest.fixture
 def real(server: LabServer) -> Iterator[Connection]:
-    """One of the lab's servers with the recording."""
+    """A server of the lab with the recording."""
     path = server.monitor / f"{NAME}.wav"
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(wav())
@@ -131,7 +131,7 @@ def real(server: LabServer) -> Iterator[Connection]:
 
 @pytest.fixture
 def demo(server: LabServer) -> Iterator[Connection]:
-    """The demo PBX of the same version, with it too."""
+    """A demo PBX of the same version with the same recording."""
     recordings = SimulatedRecordings()
     recordings.add(NAME, wav())
     busy = busy_moment()
@@ -140,36 +140,38 @@ def demo(server: LabServer) -> Iterator[Connection]:
 
 
 @pytest.mark.parametrize("name", [name for name in REQUESTS if name != "channels"])
-def test_each_request_gets_the_same_answer(real: Connection, demo: Connection, name: str) -> None:
-    theirs, they_stay = ask_and_stay(real, REQUESTS[name](real))
-    ours, we_stay = ask_and_stay(demo, REQUESTS[name](demo))
-    assert ours.shape == theirs.shape
-    assert we_stay == they_stay
+def test_each_request_gets_the_same_reply(real: Connection, demo: Connection, name: str) -> None:
+    asterisk_reply, asterisk_stays_open = ask_and_stay(real, REQUESTS[name](real))
+    demo_reply, demo_stays_open = ask_and_stay(demo, REQUESTS[name](demo))
+    assert demo_reply.shape == asterisk_reply.shape
+    assert demo_stays_open == asterisk_stays_open
 
 
 def test_channels_have_the_same_fields(server: LabServer, real: Connection, demo: Connection) -> None:
     call = start_phone_call(server, "5551001")
     try:
-        theirs = ask(real, "/ari/channels")
+        asterisk_reply = ask(real, "/ari/channels")
         one = ask(real, f"/ari/channels/{quote(call.uniqueid)}")
     finally:
         call.hangup()
-    ours = ask(demo, "/ari/channels")
-    assert ours.shape == theirs.shape
-    first_id = json.loads(ours.body)[0]["id"]
+    demo_reply = ask(demo, "/ari/channels")
+    assert demo_reply.shape == asterisk_reply.shape
+    first_id = json.loads(demo_reply.body)[0]["id"]
     assert ask(demo, f"/ari/channels/{first_id}").shape == one.shape
 
 
-def test_a_recording_that_grows_while_it_is_sent_overflows_its_length(server: LabServer, real: Connection) -> None:
-    """What the demo PBX does too (tests/unit/demo/test_ari_faults.py): more bytes come than were announced."""
+def test_a_recording_that_grows_while_it_is_sent_exceeds_its_content_length(
+    server: LabServer, real: Connection
+) -> None:
+    """The demo PBX also sends more bytes than it announced (tests/unit/demo/test_ari_faults.py)."""
     path = server.monitor / f"{NAME}.wav"
     path.write_bytes(bytes(20_000_000))
     with socket.create_connection((real.host, real.ari_port), timeout=10) as line:
         line.sendall(request(real, f"{STORED}/{QUOTED}/file", "Connection: close"))
-        raw = line.recv(100)  # the rest waits until it is taken
+        raw = line.recv(100)  # Asterisk sends the rest when it is read
         with path.open("ab") as file:
             file.write(b"more")
         raw += b"".join(iter(lambda: line.recv(65536), b""))
-    found = Answer(raw)
-    assert found.header("Content-Length") == "20000000"
-    assert (len(found.body), found.body[-4:]) == (20_000_004, b"more")
+    reply = Answer(raw)
+    assert reply.header("Content-Length") == "20000000"
+    assert (len(reply.body), reply.body[-4:]) == (20_000_004, b"more")

@@ -1,8 +1,8 @@
-"""The demo PBX's events beside those of Asterisk 16 and 22: the same fields, and the same order in the same call.
+"""The demo PBX's events compared with Asterisk 16 and 22: the same fields and, in the same kind of call, order.
 
-Real calls are placed, and their events compared with those of a simulated call that goes the same way. Asterisk
-publishes on several topics at once: what it orders is each channel's own states, and what the queue and the dialling
-tell of the caller's channel; QueueMemberStatus comes between them as it may.
+The tests place real calls and compare their events with those of a similar simulated call. Asterisk publishes on
+several topics concurrently. Only two orders are fixed: that of each channel's own states, and that of the queue and
+dial events on the caller's channel. QueueMemberStatus can come anywhere between them.
 """
 
 import functools
@@ -31,9 +31,9 @@ CLASSES = "system,call,agent,dialplan"
 DAYS = [date(2026, 11, 16) + timedelta(days=day) for day in range(5)]
 PHONE = "PJSIP/1002"
 # The events of a channel's own states.
-OF_CHANNEL = ("Newchannel", "Newstate", "HangupRequest", "SoftHangupRequest", "Hangup")
-# The events of the caller's channel, in their order.
-OF_QUEUE = (
+CHANNEL_EVENTS = ("Newchannel", "Newstate", "HangupRequest", "SoftHangupRequest", "Hangup")
+# The queue and dial events on the caller's channel, whose order is fixed.
+QUEUE_EVENTS = (
     *("VarSet", "MixMonitorStart", "QueueCallerJoin", "AgentCalled", "DialBegin", "DialEnd", "AgentRingNoAnswer"),
     *("QueueCallerLeave", "QueueCallerAbandon", "AgentConnect", "AgentComplete", "BlindTransfer"),
 )
@@ -44,24 +44,24 @@ def names_of(message: Message) -> Fields:
 
 
 def is_used(message: Message) -> bool:
-    """Whether whoever watches asks for it: of variables a few only."""
+    """Whether the listener subscribes to this event. It subscribes to a few variables only."""
     fields = dict(message)
     return fields.get("Event") in USED_EVENTS and (fields["Event"] != "VarSet" or fields["Variable"] in VARIABLES)
 
 
 @contextmanager
 def listening(server: LabServer) -> Iterator[list[Message]]:
-    """The events of the time within, filled in when it is over."""
-    heard: list[Message] = []
+    """Collect the events during the block. The list is filled when the block ends."""
+    received: list[Message] = []
     with calls.session(server, events=CLASSES) as ami:
         ami.drain(0.1)
-        yield heard
-        heard += [message for message in messages(ami.drain(1.0)) if message[0][0] == "Event" and is_used(message)]
+        yield received
+        received += [message for message in messages(ami.drain(1.0)) if message[0][0] == "Event" and is_used(message)]
 
 
 @contextmanager
 def phone_as_agent(server: LabServer) -> Iterator[Ami]:
-    """A telephone answers in the queue `billing`, whose other members pause."""
+    """Add a telephone to the queue `billing`, whose other members are paused."""
     with calls.session(server) as ami:
         ami.action("QueueAdd", {"Queue": "billing", "Interface": PHONE, "MemberName": "Demo Probe"})
         try:
@@ -71,7 +71,7 @@ def phone_as_agent(server: LabServer) -> Iterator[Ami]:
 
 
 def talk(server: LabServer, act: Callable[[Ami, calls.PlacedCall], None] = lambda ami, call: None) -> calls.PlacedCall:
-    """A caller is connected with that telephone, something is done, and the caller hangs up."""
+    """Connect a caller with that telephone, run `act`, and hang up the caller."""
     with phone_as_agent(server) as ami:
         pausing = {"Queue": "billing", "Interface": PHONE, "Reason": "Probe"}
         for paused in ("true", "false"):
@@ -97,7 +97,7 @@ def transfer(ami: Ami, call: calls.PlacedCall) -> None:
     time.sleep(2)
 
 
-def come_in(server: LabServer) -> calls.PlacedCall:
+def place_inbound_call(server: LabServer) -> calls.PlacedCall:
     call = calls.start_inbound_call(server, "sales", 4)
     call.wait_end()
     return call
@@ -108,7 +108,7 @@ KINDS: dict[str, Callable[[LabServer], calls.PlacedCall]] = {
     "transfer": lambda server: talk(server, transfer),
     "abandoned": lambda server: calls.place_queue_call(server, "abandoned", 3),
     "timeout": lambda server: calls.place_queue_call(server, "timeout", 8),
-    "inbound": come_in,
+    "inbound": place_inbound_call,
     "busy": lambda server: calls.place_trunk_call(server, "busy"),
     "no answer": lambda server: calls.place_trunk_call(server, "noanswer"),
     "internal": lambda server: calls.place_internal_call(server, 2),
@@ -116,27 +116,27 @@ KINDS: dict[str, Callable[[LabServer], calls.PlacedCall]] = {
 
 
 @functools.cache
-def heard(server: LabServer, kind: str) -> tuple[list[Message], calls.PlacedCall]:
-    """The events of a call of that kind and of what else went on meanwhile; and which call it was."""
-    with listening(server) as reported:
+def events_during(server: LabServer, kind: str) -> tuple[list[Message], calls.PlacedCall]:
+    """Place a call of that kind. Return all events during it, and the call."""
+    with listening(server) as received:
         call = KINDS[kind](server)
-    return reported, call
+    return received, call
 
 
-def of_lab(server: LabServer, kind: str) -> list[Message]:
-    """The events of that call alone."""
-    reported, call = heard(server, kind)
-    return [message for message in reported if linked(message, call.uniqueid)]
+def lab_events(server: LabServer, kind: str) -> list[Message]:
+    """The events of a call of that kind on the lab's server."""
+    received, call = events_during(server, kind)
+    return [message for message in received if belongs_to(message, call.uniqueid)]
 
 
 @functools.cache
 def shapes(server: LabServer) -> dict[str, set[Fields]]:
-    """Every shape of every event: in those calls, and when the lab's bytes were captured."""
+    """The field lists of each event, in those calls and in the captured fixtures."""
     captured = [message for message in messages(raw(server.version, "events")) if message[0][0] == "Event"]
-    found: dict[str, set[Fields]] = {}
-    for message in [*captured, *(message for kind in KINDS for message in heard(server, kind)[0])]:
-        found.setdefault(dict(message)["Event"], set()).add(names_of(message))
-    return found
+    by_event: dict[str, set[Fields]] = {}
+    for message in [*captured, *(message for kind in KINDS for message in events_during(server, kind)[0])]:
+        by_event.setdefault(dict(message)["Event"], set()).add(names_of(message))
+    return by_event
 
 
 def simulated_asterisk(server: LabServer) -> SimulatedAsterisk:
@@ -147,38 +147,38 @@ def as_message(event: AmiEvent) -> Message:
     return [("Event", event.name), ("Privilege", f"{event.group},all"), *event.headers]
 
 
-def of_demo(server: LabServer, wanted: Callable[[PlannedCall], bool]) -> list[Message]:
-    """The events of the first simulated call of that kind."""
-    call = next(call for day in DAYS for call in calls_of_day(day) if wanted(call))
+def simulated_events(server: LabServer, condition: Callable[[PlannedCall], bool]) -> list[Message]:
+    """The events of the first simulated call that meets a condition."""
+    call = next(call for day in DAYS for call in calls_of_day(day) if condition(call))
     events = simulated_asterisk(server).events_between(call.started_at - timedelta(seconds=1), call.ended_at)
-    mine = [as_message(event) for event in events]
-    return [message for message in mine if linked(message, call.linkedid)]
+    messages_of_demo = [as_message(event) for event in events]
+    return [message for message in messages_of_demo if belongs_to(message, call.linkedid)]
 
 
-def linked(message: Message, linkedid: str) -> bool:
+def belongs_to(message: Message, linkedid: str) -> bool:
     fields = dict(message)
     return linkedid in (fields.get("Linkedid"), fields.get("DestLinkedid"), fields.get("TransfereeLinkedid"))
 
 
-def states(reported: list[Message], channel: str) -> list[tuple[str, str]]:
-    """A channel's own events in their order: name and state."""
-    mine = [dict(message) for message in reported if dict(message)["Event"] in OF_CHANNEL]
-    return [(one["Event"], one["ChannelStateDesc"]) for one in mine if one["Channel"].startswith(channel)]
+def states(events: list[Message], channel: str) -> list[tuple[str, str]]:
+    """The names and states of a channel's own events, in order."""
+    fields = [dict(message) for message in events if dict(message)["Event"] in CHANNEL_EVENTS]
+    return [(one["Event"], one["ChannelStateDesc"]) for one in fields if one["Channel"].startswith(channel)]
 
 
-def events_of_caller(reported: list[Message]) -> list[str]:
-    """The events of queue and dialling on the caller's channel, from when it joined."""
+def caller_events(received: list[Message]) -> list[str]:
+    """The names of the queue and dial events on the caller's channel, from the join on."""
     names = []
-    for message in reported:
+    for message in received:
         fields = dict(message)
-        if fields["Event"] in OF_QUEUE and "Channel" in {**fields, "TransfereeChannel": "Channel"}:
+        if fields["Event"] in QUEUE_EVENTS and "Channel" in {**fields, "TransfereeChannel": "Channel"}:
             extra = fields.get("Variable", fields.get("DialStatus", ""))
             names.append(f"{fields['Event']} {extra}".strip())
     return names[names.index("QueueCallerJoin") :]
 
 
 @pytest.mark.parametrize("day", DAYS[:2])
-def test_every_event_of_a_day_has_a_shape_that_asterisk_sends(server: LabServer, day: date) -> None:
+def test_all_events_of_a_day_have_the_fields_of_asterisks(server: LabServer, day: date) -> None:
     known, start_at = shapes(server), DayClock(day).start_at
     events = simulated_asterisk(server).events_between(start_at, start_at + timedelta(days=1))
     unknown = {
@@ -188,127 +188,142 @@ def test_every_event_of_a_day_has_a_shape_that_asterisk_sends(server: LabServer,
     }
     assert len(events) > 5000
     assert not unknown
-    reported = {event.name for event in events}
-    assert reported <= USED_EVENTS, "nothing is reported that nobody asks for"
+    assert {event.name for event in events} <= USED_EVENTS, "the demo sends events that the listener doesn't use"
 
 
-def test_privileges_are_those_of_asterisk(server: LabServer) -> None:
-    theirs = {
-        dict(message)["Event"]: dict(message)["Privilege"] for kind in KINDS for message in heard(server, kind)[0]
+def test_events_have_the_privileges_of_asterisks(server: LabServer) -> None:
+    asterisk_privileges = {
+        dict(message)["Event"]: dict(message)["Privilege"]
+        for kind in KINDS
+        for message in events_during(server, kind)[0]
     }
     start_at = DayClock(DAYS[0]).start_at
-    ours = {
+    demo_privileges = {
         event.name: f"{event.group},all"
         for event in simulated_asterisk(server).events_between(start_at, start_at + timedelta(days=1))
     }
-    assert len(ours.keys() & theirs.keys()) > 15
-    assert {name: ours[name] for name in ours.keys() & theirs.keys()} == {
-        name: theirs[name] for name in ours.keys() & theirs.keys()
+    assert len(demo_privileges.keys() & asterisk_privileges.keys()) > 15
+    assert {name: demo_privileges[name] for name in demo_privileges.keys() & asterisk_privileges.keys()} == {
+        name: asterisk_privileges[name] for name in demo_privileges.keys() & asterisk_privileges.keys()
     }
 
 
-def rang_once(call: PlannedCall) -> bool:
+def rang_one_agent(call: PlannedCall) -> bool:
     return len(call.rings) == 1 and not call.recording
 
 
-def test_a_connected_call_goes_the_same_way(server: LabServer) -> None:
-    there = of_lab(server, "talk")
-    here = of_demo(server, lambda call: call.outcome == "answered" and rang_once(call) and call.ended_by == "caller")
-    assert [name for name in events_of_caller(here) if name != "AgentComplete"] == [
-        name for name in events_of_caller(there) if name != "AgentComplete"
+def test_a_connected_queue_call_has_the_same_events(server: LabServer) -> None:
+    asterisk_events = lab_events(server, "talk")
+    demo_events = simulated_events(
+        server, lambda call: call.outcome == "answered" and rang_one_agent(call) and call.ended_by == "caller"
+    )
+    assert [name for name in caller_events(demo_events) if name != "AgentComplete"] == [
+        name for name in caller_events(asterisk_events) if name != "AgentComplete"
     ]
-    assert states(here, "PJSIP/2") == states(there, PHONE)
-    assert "AgentComplete" in [dict(message)["Event"] for message in here]
+    assert states(demo_events, "PJSIP/2") == states(asterisk_events, PHONE)
+    assert "AgentComplete" in [dict(message)["Event"] for message in demo_events]
 
 
-def test_the_agents_state_goes_the_same_way(server: LabServer) -> None:
-    there = [
+def test_the_agents_status_changes_in_the_same_order(server: LabServer) -> None:
+    asterisk_events = [
         dict(message)
-        for message in heard(server, "talk")[0]
+        for message in events_during(server, "talk")[0]
         if dict(message)["Event"] == "QueueMemberStatus" and dict(message)["Interface"] == PHONE
     ]
-    begun_at = next(
+    simulated = next(
         call
         for day in DAYS
         for call in calls_of_day(day)
-        if call.outcome == "answered" and rang_once(call) and call.agent and len(call.agent.queues) == 1
+        if call.outcome == "answered" and rang_one_agent(call) and call.agent and len(call.agent.queues) == 1
     )
-    events = simulated_asterisk(server).events_between(begun_at.rings[0].at - timedelta(seconds=1), begun_at.ended_at)
-    here = [dict(event.headers) for event in events if event.name == "QueueMemberStatus"]
-    mine = [one["Status"] for one in here if begun_at.agent and one["MemberName"] == begun_at.agent.name]
-    assert mine == list(dict.fromkeys(one["Status"] for one in there)) == ["6", "2", "1"]
+    events = simulated_asterisk(server).events_between(simulated.rings[0].at - timedelta(seconds=1), simulated.ended_at)
+    demo_events = [dict(event.headers) for event in events if event.name == "QueueMemberStatus"]
+    demo_states = [
+        one["Status"] for one in demo_events if simulated.agent and one["MemberName"] == simulated.agent.name
+    ]
+    assert demo_states == list(dict.fromkeys(one["Status"] for one in asterisk_events)) == ["6", "2", "1"]
 
 
-def test_the_callers_channel_goes_the_same_way(server: LabServer) -> None:
-    """A caller who comes in by a trunk, talks and hangs up."""
-    there = of_lab(server, "inbound")
-    here = of_demo(server, lambda call: call.outcome == "answered" and rang_once(call) and call.ended_by == "caller")
-    trunk = next(call for day in DAYS for call in calls_of_day(day) if call.linkedid == dict(here[0])["Linkedid"]).trunk
-    assert states(here, f"PJSIP/{trunk}") == states(there, "PJSIP/carrier")
-    shape_here = {dict(message)["Event"]: names_of(message) for message in here if f"PJSIP/{trunk}" in str(message[2])}
-    shape_there = {dict(message)["Event"]: names_of(message) for message in there if "PJSIP/carrier" in str(message[2])}
-    for name in OF_CHANNEL:
-        assert shape_here[name] == shape_there[name]
+def test_the_callers_channel_has_the_same_states_and_fields(server: LabServer) -> None:
+    """The caller calls over a trunk, talks and hangs up."""
+    asterisk_events = lab_events(server, "inbound")
+    demo_events = simulated_events(
+        server, lambda call: call.outcome == "answered" and rang_one_agent(call) and call.ended_by == "caller"
+    )
+    trunk = next(
+        call for day in DAYS for call in calls_of_day(day) if call.linkedid == dict(demo_events[0])["Linkedid"]
+    ).trunk
+    assert states(demo_events, f"PJSIP/{trunk}") == states(asterisk_events, "PJSIP/carrier")
+    demo_fields = {
+        dict(message)["Event"]: names_of(message) for message in demo_events if f"PJSIP/{trunk}" in str(message[2])
+    }
+    asterisk_fields = {
+        dict(message)["Event"]: names_of(message) for message in asterisk_events if "PJSIP/carrier" in str(message[2])
+    }
+    for name in CHANNEL_EVENTS:
+        assert demo_fields[name] == asterisk_fields[name]
 
 
 @pytest.mark.parametrize("kind", ["abandoned", "timeout"])
-def test_who_leaves_a_queue_unanswered_goes_the_same_way(server: LabServer, kind: str) -> None:
-    """Missed rings have the same events as the simulation's, from the last telephone that stopped ringing."""
+def test_an_unanswered_queue_call_ends_with_the_same_events(server: LabServer, kind: str) -> None:
+    """The events are the same from the moment the last telephone stops ringing."""
 
-    def ending(reported: list[Message]) -> list[str]:
-        names = [dict(message)["Event"] + dict(message).get("Variable", "") for message in reported]
+    def final_events(received: list[Message]) -> list[str]:
+        names = [dict(message)["Event"] + dict(message).get("Variable", "") for message in received]
         return [name for name in names[names.index("VarSetABANDONED") :] if name.startswith(("VarSet", "Queue"))]
 
-    there = of_lab(server, kind)
-    here = of_demo(server, lambda call: call.outcome == kind)
-    assert ending(here) == ending(there)
-    shapes_there = {dict(message)["Event"]: names_of(message) for message in there}
-    for message in here:
+    asterisk_events = lab_events(server, kind)
+    demo_events = simulated_events(server, lambda call: call.outcome == kind)
+    assert final_events(demo_events) == final_events(asterisk_events)
+    asterisk_fields = {dict(message)["Event"]: names_of(message) for message in asterisk_events}
+    for message in demo_events:
         if (name := dict(message)["Event"]).startswith("Queue"):
-            assert names_of(message) == shapes_there[name]
+            assert names_of(message) == asterisk_fields[name]
 
 
-def test_a_missed_ring_goes_the_same_way(server: LabServer) -> None:
-    def ringing(reported: list[Message]) -> list[str]:
-        last = max(place for place, message in enumerate(reported) if dict(message)["Event"] == "AgentRingNoAnswer")
-        fields = dict(reported[last])
-        mine = [one for one in map(dict, reported) if one.get("DestUniqueid") == fields["DestUniqueid"]]
+def test_a_missed_ring_has_the_same_events(server: LabServer) -> None:
+    def ring_events(received: list[Message]) -> list[str]:
+        last = max(index for index, message in enumerate(received) if dict(message)["Event"] == "AgentRingNoAnswer")
+        fields = dict(received[last])
+        same_ring = [one for one in map(dict, received) if one.get("DestUniqueid") == fields["DestUniqueid"]]
         names = ("AgentCalled", "DialBegin", "AgentRingNoAnswer", "DialEnd")
-        return [one["Event"] + one.get("DialStatus", "") for one in mine if one["Event"] in names]
+        return [one["Event"] + one.get("DialStatus", "") for one in same_ring if one["Event"] in names]
 
-    there = of_lab(server, "timeout")
-    here = of_demo(server, lambda call: any(not ring.answered and not ring.cancelled for ring in call.rings))
-    assert ringing(here) == ringing(there)
+    asterisk_events = lab_events(server, "timeout")
+    demo_events = simulated_events(
+        server, lambda call: any(not ring.answered and not ring.cancelled for ring in call.rings)
+    )
+    assert ring_events(demo_events) == ring_events(asterisk_events)
 
 
-def test_a_blind_transfer_goes_the_same_way(server: LabServer) -> None:
-    there = of_lab(server, "transfer")
-    here = of_demo(server, lambda call: bool(call.target) and rang_once(call))
-    order = [name for name in events_of_caller(there) if not name.startswith(("VarSet", "MixMonitor"))]
-    # The queue ends the agent's part while the caller is already dialled on: a real Asterisk may report either first.
+def test_a_blind_transfer_has_the_same_events(server: LabServer) -> None:
+    asterisk_events = lab_events(server, "transfer")
+    demo_events = simulated_events(server, lambda call: bool(call.target) and rang_one_agent(call))
+    order = [name for name in caller_events(asterisk_events) if not name.startswith(("VarSet", "MixMonitor"))]
+    # The queue completes the agent's part while the transfer target is dialled. Asterisk can report either first.
     ended = "AgentComplete"
-    assert [name for name in events_of_caller(here) if name != ended] == [name for name in order if name != ended]
-    for names in (events_of_caller(here), order):
+    assert [name for name in caller_events(demo_events) if name != ended] == [name for name in order if name != ended]
+    for names in (caller_events(demo_events), order):
         assert ended in names[names.index("AgentConnect") :]
 
 
 @pytest.mark.parametrize(("kind", "cause"), [("busy", 17), ("no answer", 16)])
-def test_an_outbound_call_unanswered_goes_the_same_way(server: LabServer, kind: str, cause: int) -> None:
-    there = of_lab(server, kind)
-    here = of_demo(
+def test_an_unanswered_outbound_call_has_the_same_states(server: LabServer, kind: str, cause: int) -> None:
+    asterisk_events = lab_events(server, kind)
+    demo_events = simulated_events(
         server, lambda call: call.direction == "outbound" and call.cause == cause and call.answered_at is None
     )
-    trunk = dict(next(message for message in here if dict(message)["Event"] == "DialBegin"))["DestChannel"].partition(
-        "-0"
-    )[0]
-    assert states(here, trunk) == states(there, "PJSIP/carrier")
+    trunk = dict(next(message for message in demo_events if dict(message)["Event"] == "DialBegin"))[
+        "DestChannel"
+    ].partition("-0")[0]
+    assert states(demo_events, trunk) == states(asterisk_events, "PJSIP/carrier")
 
 
-def test_an_internal_call_goes_the_same_way(server: LabServer) -> None:
-    there = of_lab(server, "internal")
-    here = of_demo(
+def test_an_internal_call_has_the_same_states(server: LabServer) -> None:
+    asterisk_events = lab_events(server, "internal")
+    demo_events = simulated_events(
         server,
         lambda call: call.direction == "internal" and call.answered_at is not None and call.ended_by == "agent",
     )
-    callee = dict(next(message for message in here if dict(message)["Event"] == "DialBegin"))["DestChannel"]
-    assert states(here, callee) == states(there, PHONE)
+    callee = dict(next(message for message in demo_events if dict(message)["Event"] == "DialBegin"))["DestChannel"]
+    assert states(demo_events, callee) == states(asterisk_events, PHONE)

@@ -1,4 +1,4 @@
-"""The connection check against real Asterisk, sound and broken on purpose; the lines it prints fix what was broken."""
+"""The connection check on real Asterisk, working or broken on purpose. The fixes that it prints repair the fault."""
 
 import subprocess
 from collections.abc import Iterator
@@ -38,20 +38,20 @@ def not_ok(steps: dict[str, CheckStep]) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("tls", [False, True])
-def test_a_sound_pbx_passes(server: LabServer, tls: bool) -> None:
+def test_a_working_pbx_passes(server: LabServer, tls: bool) -> None:
     steps = check(server.connection(tls=tls))
     assert not_ok(steps) == {}
     assert len(steps) == (13 if tls else 11)
     assert f"Asterisk {server.version}." in steps["Asterisk version"].finding
 
 
-def test_an_unknown_ca_is_named_on_both_sides(server: LabServer) -> None:
+def test_an_unknown_ca_is_reported_for_ami_and_ari(server: LabServer) -> None:
     steps = check(server.connection(tls=True).model_copy(update={"ca_file": None}))
     assert not_ok(steps) == {"AMI TLS": "failed", "ARI TLS": "failed"}
     assert all("unknown CA" in steps[name].finding for name in not_ok(steps))
 
 
-def test_plain_and_tls_mistaken_for_each_other(server: LabServer) -> None:
+def test_plain_and_tls_ports_mistaken_for_each_other_are_reported(server: LabServer) -> None:
     plain, tls = server.connection(), server.connection(tls=True)
     steps = check(tls.model_copy(update={"ami_port": plain.ami_port, "ari_port": plain.ari_port}))
     assert not_ok(steps) == {"AMI TLS": "failed", "ARI TLS": "failed"}
@@ -62,7 +62,7 @@ def test_plain_and_tls_mistaken_for_each_other(server: LabServer) -> None:
     assert "FREEPBX_ARI_TLS" in steps["ARI answers"].fix[0]
 
 
-def test_ports_mistaken_for_each_other(server: LabServer) -> None:
+def test_ami_and_ari_ports_mistaken_for_each_other_are_reported(server: LabServer) -> None:
     steps = check(server.connection().model_copy(update={"ami_port": server.http_port, "ari_port": server.ami_port}))
     assert not_ok(steps) == {"AMI greeting": "failed", "ARI answers": "failed"}
     assert "A web server answers" in steps["AMI greeting"].finding
@@ -70,7 +70,7 @@ def test_ports_mistaken_for_each_other(server: LabServer) -> None:
 
 
 @pytest.mark.parametrize(("user", "secret"), [("fenced", AMI_SECRET), ("notebook", "wrong"), ("nobody", AMI_SECRET)])
-def test_a_refused_ami_login_leaves_ari_checked(server: LabServer, user: str, secret: str) -> None:
+def test_ari_is_checked_after_a_refused_ami_login(server: LabServer, user: str, secret: str) -> None:
     changes = {"ami_username": user, "ami_password": secret}
     steps = check(Connection.model_validate(server.connection().model_dump() | changes))
     assert not_ok(steps) == {"AMI login": "failed"}
@@ -79,27 +79,27 @@ def test_a_refused_ami_login_leaves_ari_checked(server: LabServer, user: str, se
     assert steps["Recording downloads"].state == "ok"
 
 
-def test_a_refused_ari_login_leaves_ami_checked(server: LabServer) -> None:
+def test_ami_is_checked_after_a_refused_ari_login(server: LabServer) -> None:
     steps = check(server.connection().model_copy(update={"ari_username": "nobody"}))
     assert not_ok(steps) == {"ARI login": "failed"}
     assert steps["AMI permissions"].state == "ok"
 
 
-def test_the_clerk_lacks_rights_and_learns_which(server: LabServer) -> None:
-    found = check(server.connection().model_copy(update={"ami_username": "clerk"}))["AMI permissions"]
-    assert found.state == "failed"
-    assert "the class system is missing" in found.finding
-    assert SNAPSHOT_NEEDS_SYSTEM in found.finding
-    assert "write = system,reporting" in found.fix[0]
+def test_missing_ami_rights_are_listed(server: LabServer) -> None:
+    permissions = check(server.connection().model_copy(update={"ami_username": "clerk"}))["AMI permissions"]
+    assert permissions.state == "failed"
+    assert "the class system is missing" in permissions.finding
+    assert SNAPSHOT_NEEDS_SYSTEM in permissions.finding
+    assert "write = system,reporting" in permissions.fix[0]
 
 
-def test_the_rights_that_are_advised_are_enough(server: LabServer) -> None:
+def test_the_advised_rights_are_sufficient(server: LabServer) -> None:
     steps = check(server.connection().model_copy(update={"ami_username": "analyst"}))  # write = system,reporting
     assert not_ok(steps) == {}
 
 
-# A server of its own, to be broken. It has no queues, no phones, no trunks: that much is always amiss.
-AMISS = {"AMI permissions": "warning"}
+# The result of a check of the spare server without further faults: it has no queues, phones or trunks.
+BASELINE = {"AMI permissions": "warning"}
 
 
 @pytest.fixture(scope="module", params=[16, 22])
@@ -114,7 +114,7 @@ def spare(lab: None, request: pytest.FixtureRequest) -> Iterator[SpareAsterisk]:
 
 @pytest.fixture
 def broken(spare: SpareAsterisk) -> Iterator[SpareAsterisk]:
-    """The server in good order with one recording, restored to it afterwards."""
+    """A working server with one recording, for a test to break. Each test starts with it restored."""
     spare.restart()
     with (spare.etc / "manager.conf").open("a") as file:
         file.write(MANAGER)
@@ -133,18 +133,18 @@ def connection_to(server: SpareAsterisk) -> Connection:
 
 
 def check_after(server: SpareAsterisk, command: str) -> dict[str, CheckStep]:
-    """Run a command of Asterisk's console, then check the connection."""
+    """Run an Asterisk CLI command, then check the connection."""
     server.cli(command)
     return check(connection_to(server))
 
 
 def lines(fix: str) -> str:
-    """The lines to copy: all but the sentence before them and the one after."""
+    """The lines of a fix to copy, without the sentences before and after them."""
     return "\n".join(line for line in fix.splitlines()[1:] if not line.startswith(("then ", "and ")))
 
 
 def run_lines(fix: str, server: SpareAsterisk) -> None:
-    """Do what the advice says, in the server's own spool."""
+    """Run the commands of a fix in the spool of this server."""
     script = lines(fix).replace("/var/spool/asterisk", str(server.spool)).replace("asterisk:asterisk", "root:root")
     subprocess.run(["sh", "-c", script], check=True)
 
@@ -154,113 +154,113 @@ def set_line(file: Path, old: str, new: str) -> None:
     file.write_text(file.read_text().replace(old, new))
 
 
-def test_in_good_order(broken: SpareAsterisk) -> None:
+def test_a_working_spare_server_has_only_the_baseline_warning(broken: SpareAsterisk) -> None:
     steps = check(connection_to(broken))
-    assert not_ok(steps) == AMISS
+    assert not_ok(steps) == BASELINE
     assert "queues" in steps["AMI permissions"].finding
     assert NAME in steps["Recording downloads"].finding
 
 
 @pytest.mark.parametrize("fault", ["missing", "broken link"])
-def test_without_a_recording_directory(broken: SpareAsterisk, fault: str) -> None:
+def test_the_fix_creates_the_recording_directory(broken: SpareAsterisk, fault: str) -> None:
     broken.recording.unlink()
     if fault != "missing":
         broken.recording.symlink_to("nowhere")
     steps = check(connection_to(broken))
-    assert not_ok(steps) == AMISS | {"Recordings listed": "failed"}
+    assert not_ok(steps) == BASELINE | {"Recordings listed": "failed"}
     run_lines(steps["Recordings listed"].fix[0], broken)
-    assert not_ok(check(connection_to(broken))) == AMISS
+    assert not_ok(check(connection_to(broken))) == BASELINE
 
 
-def test_a_broken_link_below(broken: SpareAsterisk) -> None:
+def test_the_fix_deletes_a_broken_link_between_recordings(broken: SpareAsterisk) -> None:
     (broken.monitor / "2026/gone.wav").symlink_to("nowhere.wav")
     steps = check(connection_to(broken))
-    assert not_ok(steps) == AMISS | {"Recordings listed": "failed"}
+    assert not_ok(steps) == BASELINE | {"Recordings listed": "failed"}
     run_lines(steps["Recordings listed"].fix[1], broken)
-    assert not_ok(check(connection_to(broken))) == AMISS
+    assert not_ok(check(connection_to(broken))) == BASELINE
     assert (broken.monitor / f"{NAME}.wav").exists()
 
 
-def test_a_name_that_is_not_utf8(broken: SpareAsterisk) -> None:
+def test_the_fix_finds_a_name_that_is_not_utf8(broken: SpareAsterisk) -> None:
     odd = str(broken.monitor / "2026").encode() + b"/caf\xe9.wav"
     Path(odd.decode(errors="surrogateescape")).write_bytes(b"")
     steps = check(connection_to(broken))
-    assert not_ok(steps) == AMISS | {"Recordings listed": "failed"}
+    assert not_ok(steps) == BASELINE | {"Recordings listed": "failed"}
     shown = lines(steps["Recordings listed"].fix[2]).replace("/var/spool/asterisk", str(broken.spool))
     assert subprocess.run(["sh", "-c", shown], capture_output=True, check=True).stdout.endswith(b"/2026/caf\xe9.wav\n")
 
 
-def test_a_directory_of_its_own_lists_nothing(broken: SpareAsterisk) -> None:
+def test_the_fix_replaces_an_empty_recording_directory_by_a_link(broken: SpareAsterisk) -> None:
     broken.recording.unlink()
     broken.recording.mkdir()
     steps = check(connection_to(broken))
-    assert not_ok(steps) == AMISS | {"Recordings listed": "warning"}
+    assert not_ok(steps) == BASELINE | {"Recordings listed": "warning"}
     run_lines(steps["Recordings listed"].fix[0], broken)
-    assert not_ok(check(connection_to(broken))) == AMISS
+    assert not_ok(check(connection_to(broken))) == BASELINE
 
 
 @pytest.mark.parametrize("top", ["monitor", "2026"])
-def test_a_folder_that_is_a_link_lists_and_hands_out_nothing(broken: SpareAsterisk, top: str) -> None:
+def test_the_fix_replaces_a_linked_folder_that_serves_no_files(broken: SpareAsterisk, top: str) -> None:
     broken.recording.unlink()
     broken.recording.mkdir()
     (broken.recording / top).symlink_to("../monitor" if top == "monitor" else "../monitor/2026")
     steps = check(connection_to(broken))
-    assert not_ok(steps) == AMISS | {"Recording downloads": "failed"}
+    assert not_ok(steps) == BASELINE | {"Recording downloads": "failed"}
     assert f"recordings in {top}/ " in steps["Recording downloads"].finding
     run_lines(steps["Recording downloads"].fix[0], broken)
-    assert not_ok(check(connection_to(broken))) == AMISS
+    assert not_ok(check(connection_to(broken))) == BASELINE
 
 
 @pytest.mark.parametrize("content", [b"", b"RIFF" + bytes(40), b"Not a recording.\n" * 99])
-def test_a_recording_without_sound(broken: SpareAsterisk, content: bytes) -> None:
+def test_a_recording_without_sound_is_a_warning(broken: SpareAsterisk, content: bytes) -> None:
     (broken.monitor / f"{NAME}.wav").write_bytes(content)
-    assert not_ok(check(connection_to(broken))) == AMISS | {"Recording downloads": "warning"}
+    assert not_ok(check(connection_to(broken))) == BASELINE | {"Recording downloads": "warning"}
 
 
-def test_ari_switched_off(broken: SpareAsterisk) -> None:
+def test_the_fix_enables_ari(broken: SpareAsterisk) -> None:
     set_line(broken.etc / "ari.conf", "enabled = yes", "enabled = no")
     steps = check_after(broken, "module reload res_ari.so")
-    assert not_ok(steps) == AMISS | {"ARI answers": "failed"}
+    assert not_ok(steps) == BASELINE | {"ARI answers": "failed"}
     assert lines(steps["ARI answers"].fix[0]) == "enabled = yes"
     set_line(broken.etc / "ari.conf", "enabled = no", lines(steps["ARI answers"].fix[0]))
-    assert not_ok(check_after(broken, "module reload res_ari.so")) == AMISS
+    assert not_ok(check_after(broken, "module reload res_ari.so")) == BASELINE
 
 
-def test_ari_with_a_prefix(broken: SpareAsterisk) -> None:
+def test_the_fix_names_the_http_prefix(broken: SpareAsterisk) -> None:
     set_line(broken.etc / "http.conf", "enabled = yes", "enabled = yes\nprefix = asterisk")
     steps = check_after(broken, "module reload http")
-    assert not_ok(steps) == AMISS | {"ARI answers": "failed"}
+    assert not_ok(steps) == BASELINE | {"ARI answers": "failed"}
     name, _, prefix = lines(steps["ARI answers"].fix[0]).partition("=")
     assert (name, prefix) == ("FREEPBX_ARI_PREFIX", "asterisk")
     connection = connection_to(broken).model_copy(update={"ari_prefix": f"/{prefix}"})
-    assert not_ok(check(connection)) == AMISS
+    assert not_ok(check(connection)) == BASELINE
     set_line(broken.etc / "http.conf", "prefix = asterisk", "prefix =")
-    assert not_ok(check_after(broken, "module reload http")) == AMISS
+    assert not_ok(check_after(broken, "module reload http")) == BASELINE
 
 
-def test_the_web_server_switched_off(broken: SpareAsterisk) -> None:
+def test_the_fix_enables_the_web_server(broken: SpareAsterisk) -> None:
     (broken.etc / "http.conf").write_text("[general]\nenabled = no\n")
     steps = check_after(broken, "module reload http")
-    assert not_ok(steps) == AMISS | {"ARI port open": "failed"}
+    assert not_ok(steps) == BASELINE | {"ARI port open": "failed"}
     (broken.etc / "http.conf").write_text(lines(steps["ARI port open"].fix[0]))
-    assert not_ok(check_after(broken, "module reload http")) == AMISS
+    assert not_ok(check_after(broken, "module reload http")) == BASELINE
 
 
-def test_ami_switched_off(broken: SpareAsterisk) -> None:
-    broken.stop()  # switched off by a reload, it isn't always opened again by another
+def test_the_fix_enables_ami(broken: SpareAsterisk) -> None:
+    broken.stop()  # after a reload with AMI disabled, another reload doesn't always enable it
     set_line(broken.etc / "manager.conf", "enabled = yes", "enabled = no")
     broken.spawn([*broken.program, "-f"])
     wait_until("Asterisk without AMI is up", lambda: check(connection_to(broken))["ARI answers"].state == "ok")
     steps = check(connection_to(broken))
     assert not_ok(steps) == {"AMI port open": "failed"}
     (broken.etc / "manager_custom.conf").write_text(lines(steps["AMI port open"].fix[0]))
-    assert not_ok(check_after(broken, "manager reload")) == AMISS
+    assert not_ok(check_after(broken, "manager reload")) == BASELINE
 
 
-def test_an_ami_user_that_is_not_there(broken: SpareAsterisk) -> None:
+def test_the_fix_adds_a_missing_ami_user(broken: SpareAsterisk) -> None:
     set_line(broken.etc / "manager.conf", "[notebook]", "[another]")
     steps = check_after(broken, "manager reload")
     assert not_ok(steps) == {"AMI login": "failed"}
     section = lines(steps["AMI login"].fix[0]).replace("(the same as FREEPBX_AMI_PASSWORD)", AMI_SECRET)
     (broken.etc / "manager_custom.conf").write_text(section)
-    assert not_ok(check_after(broken, "manager reload")) == AMISS
+    assert not_ok(check_after(broken, "manager reload")) == BASELINE

@@ -1,9 +1,9 @@
-"""The figures of one shift at real Asterisk: worked by hand, alike live and by import, beside Asterisk's own counters.
+"""The figures of the scripted calls, compared with results worked out by hand and with Asterisk's own counters.
 
-Where the two ways can't know the same:
-- the CDR counts whole seconds, and tells neither Q.850 causes nor the post-dial delay; live events tell both;
-- Master.csv has no column for the number that was called from outside (FreePBX's table has): no DID by import;
-- in the CDR a call goes on with whoever its caller was passed on to; live events tell the length of each leg.
+Live and imported figures are the same except for these:
+- The CDR has integer seconds, no Q.850 causes and no post-dial delay. Live events have both.
+- Master.csv has no column for the number dialled from outside, so imports have no DID. FreePBX's table has it.
+- In the CDR a call continues with the target of a transfer. Live events have the length of each leg.
 """
 
 from collections.abc import Iterator
@@ -31,13 +31,13 @@ from tests.lab.servers import SERVERS
 from tests.pages.page_reader import open_page, tables, without_errors
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(180)]
-T_S = 4.0  # the desk's servicelevel
-LEFT = ("abandoned", "timeout", "exit_empty", "withdrawn")  # what app_queue counts as Abandoned
+TARGET_S = 4.0  # the desk's service level target
+UNANSWERED = ("abandoned", "timeout", "exit_empty", "withdrawn")  # the outcomes that app_queue counts as abandoned
 
 
 @pytest.fixture(scope="module", params=SERVERS.values(), ids=lambda server: server.name)
-def calls(lab: None, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> LiveAndImported:
-    return fill_both_caches(request.param, tmp_path_factory.mktemp("calls"))
+def caches(lab: None, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> LiveAndImported:
+    return fill_both_caches(request.param, tmp_path_factory.mktemp("caches"))
 
 
 @pytest.fixture(params=SOURCES)
@@ -46,47 +46,47 @@ def source(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def engine(calls: LiveAndImported, source: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Engine]:
-    """The cache of this source, which is the app's too."""
+def engine(caches: LiveAndImported, source: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Engine]:
+    """The cache of this source, which the app also uses."""
     monkeypatch.setattr("pbx.ui.sidebar.ensure_worker", lambda settings: None)
-    with calls.open_cache(source) as engine:
+    with caches.open_cache(source) as engine:
         yield engine
 
 
-def desk(calls: LiveAndImported) -> FigureFilter:
-    return FigureFilter(1, calls.scripted.since - timedelta(hours=1), calls.scripted.until + timedelta(hours=1), DESK)
+def desk(caches: LiveAndImported) -> FigureFilter:
+    return FigureFilter(1, caches.scripted.since - timedelta(hours=1), caches.scripted.until + timedelta(hours=1), DESK)
 
 
-def questioned(calls: LiveAndImported) -> CallQuestion:
-    wanted = desk(calls)
-    return CallQuestion(1, wanted.since, wanted.until)
+def call_question(caches: LiveAndImported) -> CallQuestion:
+    period = desk(caches)
+    return CallQuestion(1, period.since, period.until)
 
 
-def desk_figures(session: Session, calls: LiveAndImported) -> QueueFigures:
-    return queue_totals(session, desk(calls), queue_targets(session, 1))
+def desk_figures(session: Session, caches: LiveAndImported) -> QueueFigures:
+    return queue_totals(session, desk(caches), queue_targets(session, 1))
 
 
-def test_the_desks_figures_are_those_worked_by_hand(calls: LiveAndImported, engine: Engine) -> None:
+def test_the_desks_figures_match_those_worked_out_by_hand(caches: LiveAndImported, engine: Engine) -> None:
     with reading(engine) as session:
-        assert queue_targets(session, 1).of(DESK) == T_S
-        found = desk_figures(session, calls)
-    assert (found.offered, found.answered, found.abandoned, found.other) == (8, 5, 2, 1)
-    assert found.outcomes == {"answered": 3, "transferred": 2, "abandoned": 2, "timeout": 1}
-    assert (found.sl_answered.parts_text(), found.sl_inclusive.parts_text()) == ("4 of 5", "5 of 7")
-    assert found.sl_offered.parts_text() == "4 of 7"  # one of the eight hung up within 5 s
-    assert (found.answer_waits, found.talks) == (5, 5)
-    assert found.answer_wait_s == pytest.approx(1 + 7, abs=4)  # whole seconds, of five calls
-    assert found.talk_s == pytest.approx(3 + 3 + 5 + 1.5 + 3, abs=5)
-    assert found.max_wait_s == pytest.approx(8, abs=1)
+        assert queue_targets(session, 1).of(DESK) == TARGET_S
+        figures = desk_figures(session, caches)
+    assert (figures.offered, figures.answered, figures.abandoned, figures.other) == (8, 5, 2, 1)
+    assert figures.outcomes == {"answered": 3, "transferred": 2, "abandoned": 2, "timeout": 1}
+    assert (figures.sl_answered.parts_text(), figures.sl_inclusive.parts_text()) == ("4 of 5", "5 of 7")
+    assert figures.sl_offered.parts_text() == "4 of 7"  # one of the eight hung up within 5 s
+    assert (figures.answer_waits, figures.talks) == (5, 5)
+    assert figures.answer_wait_s == pytest.approx(1 + 7, abs=4)  # of five calls, in integer seconds
+    assert figures.talk_s == pytest.approx(3 + 3 + 5 + 1.5 + 3, abs=5)
+    assert figures.max_wait_s == pytest.approx(8, abs=1)
 
 
-def test_the_desks_figures_are_the_same_live_and_by_import(calls: LiveAndImported) -> None:
-    """To the second: both are app_queue's own."""
-    found: dict[str, tuple[QueueFigures, list[AgentFigures]]] = {}
+def test_the_desks_live_and_imported_figures_are_the_same(caches: LiveAndImported) -> None:
+    """They agree to the second, because both come from app_queue."""
+    by_source: dict[str, tuple[QueueFigures, list[AgentFigures]]] = {}
     for source in SOURCES:
-        with calls.open_cache(source) as engine, reading(engine) as session:
-            found[source] = desk_figures(session, calls), agent_figures(session, desk(calls))
-    (live, live_agents), (imported, imported_agents) = found[LIVE], found[IMPORTED]
+        with caches.open_cache(source) as engine, reading(engine) as session:
+            by_source[source] = desk_figures(session, caches), agent_figures(session, desk(caches))
+    (live, live_agents), (imported, imported_agents) = by_source[LIVE], by_source[IMPORTED]
     assert live == replace(imported, talk_s=pytest.approx(imported.talk_s, abs=2))
     assert [agent.agent for agent in live_agents] == [agent.agent for agent in imported_agents]
     for one, other in zip(live_agents, imported_agents, strict=True):
@@ -96,96 +96,97 @@ def test_the_desks_figures_are_the_same_live_and_by_import(calls: LiveAndImporte
         assert one.logged_in_s == pytest.approx(other.logged_in_s, abs=1)
 
 
-def test_asterisks_own_counters_follow(calls: LiveAndImported, engine: Engine) -> None:
-    """As pbx.analytics.formulas.queues explains QueueStatus: over the same calls, none of which still goes on."""
+def test_figures_match_asterisks_own_counters(caches: LiveAndImported, engine: Engine) -> None:
+    """pbx.analytics.formulas.queues explains the counters of QueueStatus. All calls have ended."""
     with reading(engine) as session:
-        figures, visits = desk_figures(session, calls), load_visits(session, desk(calls))
-    left_in_time = sum(
-        OUTCOMES[outcome] in LEFT and wait_s <= T_S
+        figures, visits = desk_figures(session, caches), load_visits(session, desk(caches))
+    unanswered_within_target = sum(
+        OUTCOMES[outcome] in UNANSWERED and wait_s <= TARGET_S
         for outcome, wait_s in zip(visits.outcome, visits.wait_s, strict=True)
     )
-    completed, abandoned = figures.answered, sum(figures.outcomes.get(name, 0) for name in LEFT)
-    counters = calls.scripted.counters
+    completed, abandoned = figures.answered, sum(figures.outcomes.get(name, 0) for name in UNANSWERED)
+    counters = caches.scripted.counters
     assert (counters["Completed"], counters["Abandoned"]) == (str(completed), str(abandoned)) == ("5", "3")
     assert counters["ServicelevelPerf"] == f"{figures.sl_answered.percent:.1f}" == "80.0"
-    in_time = figures.answered_within_t + left_in_time
-    assert counters["ServicelevelPerf2"] == f"{100 * in_time / (completed + abandoned):.1f}" == "75.0"
+    within_target = figures.answered_within_t + unanswered_within_target
+    assert counters["ServicelevelPerf2"] == f"{100 * within_target / (completed + abandoned):.1f}" == "75.0"
 
 
-def test_a_reset_of_those_counters_is_noted(calls: LiveAndImported) -> None:
-    with calls.open_cache(LIVE) as engine:
-        (reset,) = desk_resets_since(engine, calls.scripted.until)
+def test_a_reset_of_the_counters_is_stored(caches: LiveAndImported) -> None:
+    with caches.open_cache(LIVE) as engine:
+        (reset,) = desk_resets_since(engine, caches.scripted.until)
     assert (reset.queue, reset.description) == (DESK, "The counters of desk were reset")
 
 
-def test_trunk_figures(calls: LiveAndImported, engine: Engine, source: str) -> None:
-    wanted = desk(calls)
+def test_trunk_figures_match_those_worked_out_by_hand(caches: LiveAndImported, engine: Engine, source: str) -> None:
+    period = desk(caches)
     with reading(engine) as session:
-        found = trunk_totals(session, 1, "carrier", wanted.since, wanted.until)
-        assert trunk_totals(session, 1, None, wanted.since, wanted.until) == found
-        causes = cause_counts(session, 1, "carrier", wanted.since, wanted.until)
-    assert (found.seizures, found.open, found.outbound) == (4, 0, 3)
-    assert (found.asr.parts_text(), found.ner.parts_text()) == ("2 of 4", "4 of 4")
-    assert found.billed == 2
-    assert found.billsec_s == pytest.approx(3 + 5, abs=2)
-    assert found.busy_s == pytest.approx(3 + 5 + 3, abs=3)
-    assert found.concurrency_peak in (3, 4)  # whether the busy one was gone when the others came
-    assert found.pdds == (1 if source == LIVE else 0)  # the far end answers or is busy without ringing, but for one
+        totals = trunk_totals(session, 1, "carrier", period.since, period.until)
+        assert trunk_totals(session, 1, None, period.since, period.until) == totals
+        causes = cause_counts(session, 1, "carrier", period.since, period.until)
+    assert (totals.seizures, totals.open, totals.outbound) == (4, 0, 3)
+    assert (totals.asr.parts_text(), totals.ner.parts_text()) == ("2 of 4", "4 of 4")
+    assert totals.billed == 2
+    assert totals.billsec_s == pytest.approx(3 + 5, abs=2)
+    assert totals.busy_s == pytest.approx(3 + 5 + 3, abs=3)
+    assert totals.concurrency_peak in (3, 4)  # depends on whether the busy call ended before the others started
+    assert totals.pdds == (1 if source == LIVE else 0)  # only one of the called numbers rings
     reported = {(item.cause, item.disposition): item.count for item in causes}
-    unheard = {(None, "NO ANSWER"): 1}  # Asterisk ended the call itself
+    unanswered = {(None, "NO ANSWER"): 1}  # Asterisk ended the call itself
     if source == LIVE:
-        assert reported == {(16, "ANSWERED"): 2, (17, "BUSY"): 1} | unheard
+        assert reported == {(16, "ANSWERED"): 2, (17, "BUSY"): 1} | unanswered
     else:
-        assert reported == {(None, "ANSWERED"): 2, (None, "BUSY"): 1} | unheard
+        assert reported == {(None, "ANSWERED"): 2, (None, "BUSY"): 1} | unanswered
 
 
-def test_call_figures(calls: LiveAndImported, engine: Engine, source: str) -> None:
-    wanted = questioned(calls)
+def test_call_figures_match_those_worked_out_by_hand(caches: LiveAndImported, engine: Engine, source: str) -> None:
+    question = call_question(caches)
     with reading(engine) as session:
-        total = call_totals(session, wanted)
-        by_queue = {one.label: one for one in call_counts(session, wanted, UTC, "queue")}
-        dids = {one.label: one.calls for one in call_counts(session, wanted, UTC, "did") if one.label}
-        ended = {one.label: one.calls for one in call_counts(session, wanted, UTC, "disposition")}
+        total = call_totals(session, question)
+        by_queue = {one.label: one for one in call_counts(session, question, UTC, "queue")}
+        dids = {one.label: one.calls for one in call_counts(session, question, UTC, "did") if one.label}
+        ended = {one.label: one.calls for one in call_counts(session, question, UTC, "disposition")}
     assert total.by_direction == {"inbound": 1, "outbound": 3, "internal": 8}
     assert (total.calls, total.decided, total.answered, total.talks) == (12, 12, 7, 7)
     assert ended == {"ANSWERED": 7, "NO ANSWER": 4, "BUSY": 1}
     assert {name: (one.calls, one.answered) for name, one in by_queue.items()} == {DESK: (8, 5), "": (4, 2)}
-    after = 0 if source == LIVE else 3  # passed on: seconds in which the CDR goes on and the agent is gone
-    assert total.talk_s == pytest.approx(3 + 3 + 5 + 1.5 + 3 + 3 + 3 + after, abs=6)
+    after_transfer_s = 0 if source == LIVE else 3  # the CDR also counts the talk with the transfer target
+    assert total.talk_s == pytest.approx(3 + 3 + 5 + 1.5 + 3 + 3 + 3 + after_transfer_s, abs=6)
     assert total.wait_s == pytest.approx(1 + 7, abs=5)
     assert dids == ({"5550103": 1} if source == LIVE else {})
 
 
-def test_all_ways_to_count_the_desks_calls_agree(calls: LiveAndImported, engine: Engine) -> None:
-    """Eight visits of eight calls, five answered; live and imported alike."""
-    wanted = desk(calls)
+def test_all_counts_of_the_desks_calls_agree(caches: LiveAndImported, engine: Engine) -> None:
+    """There are eight visits of eight calls, five answered, in both caches."""
+    period = desk(caches)
     with reading(engine) as session:
-        found = assert_all_agree(session, 1, wanted.since, wanted.until, UTC)
-    assert found == {DESK: (8, 5, 8, 5)}
+        counts = assert_all_agree(session, 1, period.since, period.until, UTC)
+    assert counts == {DESK: (8, 5, 8, 5)}
 
 
-def test_agents_figures(calls: LiveAndImported, engine: Engine) -> None:
-    """One agent came and went: queue_log names her by her interface, live events by her name."""
+def test_agent_figures_use_the_agents_names(caches: LiveAndImported, engine: Engine) -> None:
+    """queue_log has only the interface of the agent who was added and removed. Live events have her name."""
     with reading(engine) as session:
-        agents = {one.agent: one for one in agent_figures(session, desk(calls))}
-        (pause,) = pause_reasons(session, desk(calls)).items()
+        agents = {one.agent: one for one in agent_figures(session, desk(caches))}
+        (pause,) = pause_reasons(session, desk(caches)).items()
     assert sum(one.calls for one in agents.values()) == 5
     assert sum(one.non_response for one in agents.values()) == 1
-    assert {one.calls for one in agents.values()} == {0, 1}  # rrmemory
-    came = agents[TEMP_NAME]
-    assert (came.sessions, came.calls) == (1, 0)
-    assert came.logged_in_s is not None
-    assert 8 <= came.logged_in_s <= 40
+    assert {one.calls for one in agents.values()} == {0, 1}  # the strategy rrmemory rotates
+    added = agents[TEMP_NAME]
+    assert (added.sessions, added.calls) == (1, 0)
+    assert added.logged_in_s is not None
+    assert 8 <= added.logged_in_s <= 40
     assert (pause[0], pause[1].count) == ("Coffee", 1)
     assert not any("/" in name for name in agents)
 
 
 def shown(app: AppTest, *names: str) -> dict[str, str]:
-    found = {metric.label.replace("\\", ""): metric.value for metric in app.metric}
-    return {name: found[name] for name in names}
+    """The values of some of a page's metrics, by label."""
+    values = {metric.label.replace("\\", ""): metric.value for metric in app.metric}
+    return {name: values[name] for name in names}
 
 
-def test_the_page_queues(engine: Engine) -> None:
+def test_the_queues_page_shows_the_figures(engine: Engine) -> None:
     app = without_errors(open_page("pages/live/queues.py", queue=DESK))
     assert shown(app, "Offered", "Answered", "Abandoned") == {"Offered": "8", "Answered": "5", "Abandoned": "2"}
     levels = {
@@ -203,7 +204,7 @@ def test_the_page_queues(engine: Engine) -> None:
     ]
 
 
-def test_the_page_trunks(engine: Engine, source: str) -> None:
+def test_the_trunks_page_shows_the_figures(engine: Engine, source: str) -> None:
     app = without_errors(open_page("pages/live/trunks.py", trunk_view="Calls"))
     asr, ner = "Answer-seizure ratio (ASR)", "Network effectiveness ratio (NER)"
     assert shown(app, "Call attempts (seizures)", asr, ner) == {
@@ -216,7 +217,7 @@ def test_the_page_trunks(engine: Engine, source: str) -> None:
     assert row[:4] == ["carrier", "4 | 3 outbound", "50.0% | 2 of 4", "100.0% | 4 of 4"]
 
 
-def test_the_page_agents(engine: Engine) -> None:
+def test_the_agents_page_shows_the_figures(engine: Engine) -> None:
     app = without_errors(open_page("pages/live/agents.py", queue=DESK))
     assert shown(app, "Calls taken", "Missed ring rate") == {
         "Calls taken": "5",
@@ -227,7 +228,7 @@ def test_the_page_agents(engine: Engine) -> None:
     assert sum(int(row[1].partition(" ")[0]) for row in rows.values()) == 5
 
 
-def test_the_page_explore(engine: Engine) -> None:
+def test_the_explore_page_shows_the_figures(engine: Engine) -> None:
     app = without_errors(open_page("pages/calls/explore.py"))
     expected = {"Calls": "12", "Inbound": "1", "Outbound": "3", "Answer rate": "58.3%"}
     assert shown(app, *expected) == expected
@@ -239,14 +240,14 @@ def test_the_page_explore(engine: Engine) -> None:
     }
 
 
-def test_interactions_and_a_calls_legs(calls: LiveAndImported, engine: Engine, source: str) -> None:
+def test_the_interactions_page_lists_calls_and_their_legs(caches: LiveAndImported, engine: Engine, source: str) -> None:
     assert len(tables(without_errors(open_page("pages/calls/interactions.py")))["Calls"]) == 12
     with reading(engine) as session:
         ids = {linkedid: call for call, linkedid in session.exec(select(CallRow.id, CallRow.linkedid))}
     legs: dict[str, list[Any]] = {}
     for name in ("busy", "inbound"):
         app = without_errors(
-            open_page("pages/calls/interactions.py", call=str(ids[calls.scripted.calls[name].uniqueid]))
+            open_page("pages/calls/interactions.py", call=str(ids[caches.scripted.calls[name].uniqueid]))
         )
         legs[name] = tables(app)["Legs"]
     (busy,) = [leg for leg in legs["busy"] if leg[2].startswith("carrier")]

@@ -1,4 +1,4 @@
-"""The pages of figures in a real browser: a click on a chart lists its calls, tables and charts are taken away."""
+"""Pages with figures in a real browser: a click on a bar lists its calls, and tables and charts are downloaded."""
 
 import csv
 import io
@@ -51,16 +51,16 @@ def page(address: str) -> Iterator[Page]:
         assert page.complaints == []  # type: ignore[attr-defined]
 
 
-def look(page: Page, address: str, title: str, **query: str) -> None:
+def open_page(page: Page, address: str, title: str, **query: str) -> None:
     page.goto(f"{address}/{title.lower()}?{urlencode(DAY | query)}")
     page.get_by_role("heading", name=title, level=1).wait_for()
 
 
-def click_bar(page: Page, key: str, which: int) -> None:
-    """Click a bar of a chart, in the order in which Plotly draws them."""
-    bar = page.locator(f"[class*='st-key-{key}_'] .bars .point path").nth(which)
+def click_bar(page: Page, key: str, index: int) -> None:
+    """Click a bar of a chart. `index` counts in the order in which Plotly draws them."""
+    bar = page.locator(f"[class*='st-key-{key}_'] .bars .point path").nth(index)
     bar.wait_for()
-    settle(page)  # until then it may still move
+    settle(page)  # the bar may still move until then
     bar.scroll_into_view_if_needed()
     hover(page, bar)
     page.mouse.down()
@@ -68,14 +68,14 @@ def click_bar(page: Page, key: str, which: int) -> None:
 
 
 def rows(page: Page, label: str, count: int) -> list[list[str]]:
-    """The texts of a table once it has so many rows."""
-    found = page.get_by_role("table", name=label, exact=True).locator("tr[data-id]")
-    expect(found).to_have_count(count, timeout=SLOW_MS)
-    return [[cell.strip() for cell in row.locator("td").all_inner_texts()] for row in found.all()]
+    """Wait until a table has `count` rows, and return the texts of its cells."""
+    table_rows = page.get_by_role("table", name=label, exact=True).locator("tr[data-id]")
+    expect(table_rows).to_have_count(count, timeout=SLOW_MS)
+    return [[cell.strip() for cell in row.locator("td").all_inner_texts()] for row in table_rows.all()]
 
 
-def taken(page: Page, key: str, name: str) -> bytes:
-    """What a button of an export menu downloads."""
+def download_export(page: Page, key: str, name: str) -> bytes:
+    """Download a file with a button of an export menu, and return its bytes."""
     page.locator(f".st-key-{key}_export button").first.click()
     button = page.get_by_role("button", name=name, exact=True)
     with page.expect_download() as download:
@@ -84,20 +84,20 @@ def taken(page: Page, key: str, name: str) -> bytes:
     return Path(download.value.path()).read_bytes()
 
 
-def test_a_bar_of_figures_leads_to_its_calls_which_are_taken_away(page: Page, address: str) -> None:
-    look(page, address, "Explore")
+def test_a_click_on_a_bar_lists_its_calls_for_export(page: Page, address: str) -> None:
+    open_page(page, address, "Explore")
     rows(page, "Calls", 6)
-    click_bar(page, "calls_by_disposition", 1)  # the second: as many as were answered
+    click_bar(page, "calls_by_disposition", 1)  # the second bar, for calls that weren't answered
     expect(page.get_by_text("2 calls: Not answered")).to_be_visible(timeout=SLOW_MS)
     listed = rows(page, "Calls", 2)
     assert [row[1] for row in listed] == [FORMULA, "+4930111"]
     expect(page).to_have_url(re.compile("selection=disposition"))
     page.reload()
-    assert rows(page, "Calls", 2) == listed  # the address alone leads there
+    assert rows(page, "Calls", 2) == listed  # the address is enough to list them
 
-    found = list(csv.reader(io.StringIO(taken(page, "selected_calls", "CSV").decode("utf-8-sig"))))
-    assert [line[1] for line in found] == ["From", f"'{FORMULA}", "'+4930111"]
-    with zipfile.ZipFile(io.BytesIO(taken(page, "selected_calls", "Excel"))) as book:
+    exported = list(csv.reader(io.StringIO(download_export(page, "selected_calls", "CSV").decode("utf-8-sig"))))
+    assert [line[1] for line in exported] == ["From", f"'{FORMULA}", "'+4930111"]
+    with zipfile.ZipFile(io.BytesIO(download_export(page, "selected_calls", "Excel"))) as book:
         sheet = book.read("xl/worksheets/sheet1.xml").decode()
         texts = book.read("xl/sharedStrings.xml").decode()
     assert "<f>" not in sheet
@@ -105,8 +105,8 @@ def test_a_bar_of_figures_leads_to_its_calls_which_are_taken_away(page: Page, ad
     assert f">{FORMULA}<" in texts
 
 
-def test_a_chart_is_taken_away_as_a_picture(page: Page, address: str) -> None:
-    look(page, address, "Explore")
+def test_a_chart_is_downloaded_as_a_picture(page: Page, address: str) -> None:
+    open_page(page, address, "Explore")
     chart = page.locator("[class*='st-key-calls_by_time_']")
     chart.locator(".js-plotly-plot").hover()
     with page.expect_download() as download:
@@ -114,10 +114,10 @@ def test_a_chart_is_taken_away_as_a_picture(page: Page, address: str) -> None:
     assert Path(download.value.path()).read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
 
 
-def test_a_cause_of_trunks_leads_to_its_calls_and_on_to_one(page: Page, address: str) -> None:
-    look(page, address, "Trunks", trunk_view="Calls")
+def test_a_click_on_a_hangup_cause_lists_its_calls_which_open(page: Page, address: str) -> None:
+    open_page(page, address, "Trunks", trunk_view="Calls")
     rows(page, "Calls over trunks", 6)
-    click_bar(page, "trunk_causes", 0)  # the first of the most frequent: normal clearing
+    click_bar(page, "trunk_causes", 0)  # the most frequent cause: normal clearing
     listed = rows(page, "Calls over trunks", 2)
     assert [row[2] for row in listed] == ["040222", "1001"]
     page.get_by_role("table", name="Calls over trunks").locator("tr[data-id]").first.click()
@@ -125,11 +125,11 @@ def test_a_cause_of_trunks_leads_to_its_calls_and_on_to_one(page: Page, address:
     expect(page).to_have_url(re.compile("call="))
 
 
-def test_an_agents_call_of_the_day_leads_to_itself(page: Page, address: str) -> None:
-    look(page, address, "Agents", agent="Ada")
+def test_a_click_on_a_call_in_an_agents_timeline_lists_it(page: Page, address: str) -> None:
+    open_page(page, address, "Agents", agent="Ada")
     rows(page, "Calls taken", 2)
-    paused = page.locator("[class*='st-key-agent_timeline_'] .bars .point path")
-    paused.first.wait_for()
+    bars = page.locator("[class*='st-key-agent_timeline_'] .bars .point path")
+    bars.first.wait_for()
     settle(page)
-    click_bar(page, "agent_timeline", paused.count() - 1)  # calls are drawn last, the later one at the end
+    click_bar(page, "agent_timeline", bars.count() - 1)  # calls are drawn last, and the latest call at the end
     assert [row[0] for row in rows(page, "Calls taken", 1)] == ["2 Mar 10:00:00"]

@@ -1,4 +1,4 @@
-"""Databases as real sites have them: text in the wrong encoding, and logins that this app can't do."""
+"""Databases with the faults of real sites: text in the wrong encoding, and logins that the app doesn't support."""
 
 from collections.abc import Iterator
 
@@ -35,12 +35,12 @@ CREATE TABLE queue_log (
 
 @pytest.fixture
 def pbx(engine: Engine) -> ActiveConnection:
-    """A PBX of which only the database is read."""
+    """A PBX of which the tests read only the database."""
     return add_active_connection(engine, SERVERS[22])
 
 
-def as_asterisk(database: MariaDb, statement: str, value: bytes) -> None:
-    """Insert bytes over a connection that says they are latin1, as Asterisk's drivers do by default."""
+def insert_as_asterisk(database: MariaDb, statement: str, value: bytes) -> None:
+    """Insert bytes over a connection that declares them as latin1, as Asterisk's drivers do by default."""
     connection = pymysql.connect(
         host="127.0.0.1",
         port=database.port,
@@ -55,7 +55,7 @@ def as_asterisk(database: MariaDb, statement: str, value: bytes) -> None:
         connection.commit()
 
 
-NAMES = {  # written as bytes, and what they are
+NAMES = {  # each name, and the bytes that are inserted
     "Jörg": "Jörg".encode(),
     "Čapek": "Čapek".encode(),
     "Лена": "Лена".encode(),
@@ -67,15 +67,15 @@ NAMES = {  # written as bytes, and what they are
 
 
 @pytest.mark.parametrize("charset", ["latin1", "utf8mb4"])
-def test_names_are_read_whatever_the_columns_are_declared(
+def test_names_are_decoded_whatever_the_columns_encoding(
     engine: Engine, pbx: ActiveConnection, mariadb: MariaDb, charset: str
 ) -> None:
-    """In utf8mb4 columns the same connection leaves UTF-8 encoded twice."""
+    """In utf8mb4 columns this connection stores UTF-8 that is encoded twice."""
     table = CDR_TABLE.format(engine="InnoDB").replace("utf8mb4", charset)
     mariadb.execute("DROP TABLE IF EXISTS cdr, queue_log", table, QUEUE_LOG.replace("latin1", charset))
     for number, raw in enumerate(NAMES.values()):
         uid = f"{NOON + number}.{number}"
-        as_asterisk(
+        insert_as_asterisk(
             mariadb,
             "INSERT INTO cdr (calldate, clid, src, dst, channel, dstchannel, duration, billsec, disposition, uniqueid, "
             f"linkedid) VALUES ('2026-03-02 12:00:{number:02}', %s, '1001', '1002', 'SIP/1001-{number:08x}', "
@@ -86,7 +86,7 @@ def test_names_are_read_whatever_the_columns_are_declared(
             (0, b"NONE", "ENTERQUEUE", "'', '555', '1'"),
             (5, raw, "CONNECT", "'5', 'x', '3'"),
         ):
-            as_asterisk(
+            insert_as_asterisk(
                 mariadb,
                 f"INSERT INTO queue_log (time, callid, queuename, agent, event, data1, data2, data3) "
                 f"VALUES ('{NOON + at}', '{uid}', '600', %s, '{event}', {data})",
@@ -100,12 +100,12 @@ def test_names_are_read_whatever_the_columns_are_declared(
     mariadb.execute("DROP TABLE queue_log")
 
 
-def test_a_name_cut_at_80_bytes_is_a_name(engine: Engine, pbx: ActiveConnection, mariadb: MariaDb) -> None:
-    """Asterisk has 79 bytes for name and number; what is over is cut, within a character too."""
+def test_a_name_cut_within_a_character_is_read(engine: Engine, pbx: ActiveConnection, mariadb: MariaDb) -> None:
+    """Asterisk stores 79 bytes of name and number, and may cut within a character."""
     mariadb.execute("DROP TABLE IF EXISTS cdr", CDR_TABLE.format(engine="InnoDB").replace("utf8mb4", "latin1"))
     names = ["Müller & Söhne, " * 3 + "ü" * 20, "x" * 40 + "é" * 30, "A" * 77 + "é", "B" * 90]
     for number, name in enumerate(names):
-        as_asterisk(
+        insert_as_asterisk(
             mariadb,
             "INSERT INTO cdr (calldate, clid, src, dst, channel, uniqueid, linkedid) "
             f"VALUES ('2026-03-02 12:00:00', %s, '1', '2', 'SIP/1-{number:08x}', '{NOON}.{number}', '{NOON}.{number}')",
@@ -121,7 +121,7 @@ def test_a_name_cut_at_80_bytes_is_a_name(engine: Engine, pbx: ActiveConnection,
 
 @pytest.fixture
 def admin(mariadb: MariaDb) -> Iterator[pymysql.cursors.Cursor]:
-    """The administrator, connected before logins are made difficult."""
+    """A cursor for the administrator, connected before a test restricts logins."""
     with (
         pymysql.connect(
             host="127.0.0.1",
@@ -137,6 +137,7 @@ def admin(mariadb: MariaDb) -> Iterator[pymysql.cursors.Cursor]:
 
 
 def refusal(engine: Engine, pbx: ActiveConnection, address: str) -> str:
+    """The message of a refused connection, which must not contain the password."""
     with pytest.raises(PbxError) as caught:
         preview_history(engine, pbx, address)
     for secret in (PASSWORD, QUOTED):
@@ -144,27 +145,27 @@ def refusal(engine: Engine, pbx: ActiveConnection, address: str) -> str:
     return caught.value.advice
 
 
-def test_a_login_by_ed25519_is_a_sentence(
+def test_a_login_by_ed25519_is_refused_with_an_explanation(
     engine: Engine, pbx: ActiveConnection, mariadb: MariaDb, admin: pymysql.cursors.Cursor
 ) -> None:
     admin.execute("INSTALL PLUGIN IF NOT EXISTS ed25519 SONAME 'auth_ed25519'")
     admin.execute("CREATE OR REPLACE USER 'ed'@'127.0.0.1' IDENTIFIED VIA ed25519 USING PASSWORD(%s)", (PASSWORD,))
-    said = refusal(engine, pbx, mariadb.address.replace("reader:", "ed:"))
-    assert "ed25519" in said
-    assert "pynacl" in said
+    message = refusal(engine, pbx, mariadb.address.replace("reader:", "ed:"))
+    assert "ed25519" in message
+    assert "pynacl" in message
 
 
-def test_an_old_password_is_a_sentence(
+def test_an_old_password_is_refused_with_an_explanation(
     engine: Engine, pbx: ActiveConnection, mariadb: MariaDb, admin: pymysql.cursors.Cursor
 ) -> None:
     admin.execute("SET GLOBAL secure_auth = OFF")
     admin.execute("CREATE OR REPLACE USER 'old'@'127.0.0.1' IDENTIFIED VIA mysql_old_password USING '5d2e19393cc5ef67'")
-    said = refusal(engine, pbx, mariadb.address.replace("reader:", "old:"))
+    message = refusal(engine, pbx, mariadb.address.replace("reader:", "old:"))
     admin.execute("SET GLOBAL secure_auth = ON")
-    assert "before MySQL 4.1" in said
+    assert "before MySQL 4.1" in message
 
 
-def test_a_server_that_takes_tls_only_is_read(
+def test_a_server_that_requires_tls_is_read(
     engine: Engine, pbx: ActiveConnection, mariadb: MariaDb, admin: pymysql.cursors.Cursor
 ) -> None:
     mariadb.fresh_cdr()
@@ -178,7 +179,7 @@ def test_a_server_that_takes_tls_only_is_read(
         admin.execute("SET GLOBAL require_secure_transport = OFF")
 
 
-def test_each_kind_of_address_at_the_others_port_is_a_sentence(
+def test_an_address_of_the_wrong_kind_of_database_is_explained(
     engine: Engine, pbx: ActiveConnection, mariadb: MariaDb, postgres: str
 ) -> None:
     at_mariadb = mariadb.address.replace("mysql+pymysql", "postgresql")
@@ -186,8 +187,10 @@ def test_each_kind_of_address_at_the_others_port_is_a_sentence(
     assert "3306" in refusal(engine, pbx, postgres.replace("postgresql+psycopg", "mysql"))
 
 
-def test_a_postgresql_of_no_declared_encoding(engine: Engine, pbx: ActiveConnection, postgres: str) -> None:
-    """SQL_ASCII keeps whatever bytes it is given."""
+def test_names_in_a_postgresql_without_an_encoding_are_decoded(
+    engine: Engine, pbx: ActiveConnection, postgres: str
+) -> None:
+    """A database with the encoding SQL_ASCII stores any bytes."""
     address = postgres.replace("+psycopg", "")
     with psycopg.connect(address, autocommit=True) as connection:
         connection.execute("DROP DATABASE IF EXISTS ascii")
