@@ -23,10 +23,12 @@ class ReceivedAction:
     headers: Mapping[str, str] = field(default_factory=dict)
 
     def get(self, name: str) -> str:
+        """The value of a header, "" if it is missing."""
         return self.headers.get(name, "")
 
     @property
     def id_line(self) -> EventHeaders:
+        """The ActionID, which all messages of the answer repeat, if the client sent one."""
         action_id = self.get("actionid")
         return (("ActionID", action_id),) if action_id else ()
 
@@ -53,7 +55,7 @@ class Release:
     list_items: Path  # the templates of long list items, separated by empty lines
     empty_fields: frozenset[str]  # of the templates; the release has no values for them
     actions: Mapping[str, AmiAnswer]  # by name in lower case, without those that a session answers
-    asterisk: type[SimulatedAsterisk] = SimulatedAsterisk
+    asterisk_class: type[SimulatedAsterisk] = SimulatedAsterisk
 
 
 def message_text(headers: Iterable[tuple[str, str]]) -> str:

@@ -6,6 +6,7 @@ from pbx.demo.ami_messages import PbxMoment, ReceivedAction, list_answer, list_i
 from pbx.demo.call_events import INTERNAL_CONTEXT, TRUNK_CONTEXT
 from pbx.demo.channels import DEVICE_IDLE, DEVICE_IN_USE, DEVICE_STATES, Channel
 from pbx.demo.company import PHONES, TRUNKS, UNUSED_PHONE, Agent
+from pbx.demo.simulated_asterisk import device_state, registrations_at, roundtrip_us
 
 _USER_AGENT = "Yealink SIP-T54W 96.86.0.70"
 _TRUNK_USER = "larkfield"
@@ -20,11 +21,11 @@ def _md5(name: str) -> str:
     return hashlib.md5(name.encode(), usedforsecurity=False).hexdigest()
 
 
-def _endpoint_fields(endpoint: str, moment: PbxMoment, channels: tuple[Channel, ...]) -> dict[str, str]:
+def _endpoint_fields(endpoint: str, channels: tuple[Channel, ...]) -> dict[str, str]:
     """The fields in which endpoints differ, for all of their templates."""
     trunk = any(trunk.name == endpoint for trunk in TRUNKS)
-    asterisk, active = moment.asterisk, sum(1 for channel in channels if channel.endpoint == endpoint)
-    state = (DEVICE_IN_USE if active else DEVICE_IDLE) if trunk else asterisk.device(endpoint, channels)
+    active = sum(1 for channel in channels if channel.endpoint == endpoint)
+    state = (DEVICE_IN_USE if active else DEVICE_IDLE) if trunk else device_state(endpoint, channels)
     phone = next((one for one in (*PHONES, UNUSED_PHONE) if one.extension == endpoint), None)
     return {
         "ObjectName": endpoint,
@@ -61,7 +62,7 @@ def endpoints(action: ReceivedAction, moment: PbxMoment) -> str:
     """Answer PJSIPShowEndpoints."""
     channels = moment.asterisk.channels_at(moment.at)
     items = [
-        list_item(action, moment, "EndpointList", _endpoint_fields(endpoint, moment, channels))
+        list_item(action, moment, "EndpointList", _endpoint_fields(endpoint, channels))
         for endpoint in _endpoint_names()
     ]
     message = "A listing of Endpoints follows, presented as EndpointList events"
@@ -83,7 +84,7 @@ def contacts(action: ReceivedAction, moment: PbxMoment) -> str:
             "UserAgent": _USER_AGENT,
             "ExpirationTime": str(int(moment.clock_at.timestamp()) // 3600 * 3600 + 3600),
             "Status": "Reachable",
-            "RoundtripUsec": str(moment.asterisk.roundtrip_us(endpoint, moment.at)),
+            "RoundtripUsec": str(roundtrip_us(endpoint, moment.at)),
         }
         items.append(list_item(action, moment, "ContactList", values))
     message = "A listing of Contacts follows, presented as ContactList events"
@@ -99,7 +100,7 @@ def one_endpoint(action: ReceivedAction, moment: PbxMoment) -> str:
         return refuse(action, f"Unable to retrieve endpoint {endpoint}\n")
     trunk, uri = any(trunk.name == endpoint for trunk in TRUNKS), _uri(endpoint)
     phone = next((phone for phone in PHONES if phone.extension == endpoint), None)
-    values = _endpoint_fields(endpoint, moment, moment.asterisk.channels_at(moment.at))
+    values = _endpoint_fields(endpoint, moment.asterisk.channels_at(moment.at))
     aor = {"ObjectName": endpoint, "EndpointName": endpoint, "Contacts": f"{endpoint}/{uri}" if uri else ""}
     aor |= {"TotalContacts": str(int(bool(uri))), "ContactsRegistered": str(int(phone is not None))}
     aor |= {"MaxContacts": "0", "RemoveExisting": "false"} if trunk else {}
@@ -119,7 +120,7 @@ def one_endpoint(action: ReceivedAction, moment: PbxMoment) -> str:
             "ViaAddress": f"{_address(phone)}:5060" if phone else "",
             "CallID": f"{_md5(endpoint)[:16]}@{_address(phone)}" if phone else "",
             "Status": "Reachable",
-            "RoundtripUsec": str(moment.asterisk.roundtrip_us(endpoint, moment.at)),
+            "RoundtripUsec": str(roundtrip_us(endpoint, moment.at)),
             "EndpointName": endpoint,
             "ID": f"{endpoint};@{_md5(endpoint)}" if phone else f"{endpoint}@@{_md5(endpoint)}",
         }
@@ -137,7 +138,7 @@ def _auth(endpoint: str, *, trunk: bool) -> dict[str, str]:
 
 def registrations(action: ReceivedAction, moment: PbxMoment) -> str:
     """Answer PJSIPShowRegistrationsOutbound. Of its items, only registrations are counted."""
-    states, items = moment.asterisk.registrations(moment.at), []
+    states, items = registrations_at(moment.at), []
     for trunk in TRUNKS:
         host = f"{trunk.name}.example:5060"
         values = {

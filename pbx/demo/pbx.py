@@ -53,7 +53,7 @@ class DemoPbx:
         self.recordings = RecordingDir() if recordings is None else recordings
         if recordings is None:
             self.recordings.add_ended_calls(clock())
-        self.asterisk = release.asterisk(last_regular_boot(clock()))
+        self.asterisk = release.asterisk_class(last_regular_boot(clock()))
         self._ami = AmiServer(self)
         self._connections: set[ClientConnection] = set()
         self._tasks: set[asyncio.Task[None]] = set()

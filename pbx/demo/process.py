@@ -33,8 +33,8 @@ from pbx.store.engine import open_engine
 from pbx.store.job_queue import required_connection
 from pbx.store.models import JobKind
 
-HISTORY = timedelta(days=30)
-FIRST_HISTORY = timedelta(days=8)  # written before the demo opens: the days that the pages show first
+HISTORY_LENGTH = timedelta(days=30)
+FIRST_HISTORY_LENGTH = timedelta(days=8)  # written before the demo opens: the days that the pages show first
 POLL_S = 0.2
 FILL_GAPS_EVERY_S = 30.0
 RESTART_WORKER_AFTER_S = 2.0
@@ -77,6 +77,8 @@ def run_demo(
 
 
 class _DemoProcess:
+    """The running demo: its PBX, its cache and the worker."""
+
     def __init__(self, settings: Settings, folder: Path, stop: threading.Event) -> None:
         self._settings, self._folder, self._stop = settings, folder, stop
         self._mark = ""
@@ -115,10 +117,10 @@ class _DemoProcess:
         gc.freeze()  # the collector needn't visit imported modules while the history is written
         now, connection_id = datetime.now(UTC), required_connection(engine, settings).id
         if self._mark:
-            fill_gaps(engine, connection_id, now - HISTORY, now)
+            fill_gaps(engine, connection_id, now - HISTORY_LENGTH, now)
         else:
             self._report_progress(0.0)
-            write_history(engine, connection_id, now - FIRST_HISTORY, now, self._report_progress)
+            write_history(engine, connection_id, now - FIRST_HISTORY_LENGTH, now, self._report_progress)
         kinds: tuple[JobKind, ...] = ("collect", "sync")
         for kind in kinds:
             with suppress(PbxError):  # the worker repeats it some seconds later
@@ -151,7 +153,7 @@ class _DemoProcess:
         """Write the history of times when no worker listened: earlier days, and while the worker was away."""
         now = datetime.now(UTC)
         try:
-            fill_gaps(engine, connection_id, now - HISTORY, now, live=True, go_on=lambda: not self._should_stop)
+            fill_gaps(engine, connection_id, now - HISTORY_LENGTH, now, live=True, go_on=lambda: not self._should_stop)
         except PbxError as error:
             log.warning("%s", error.advice)
 

@@ -30,7 +30,7 @@ _WEEKEND = {"201", "203", "205", "206", "208"}  # agents of the day shift who wo
 
 @dataclass(frozen=True, slots=True)
 class DayClock:
-    """A local day of the demo's zone."""
+    """A local day of the company, whose times are seconds since midnight."""
 
     day: date
 
@@ -41,7 +41,7 @@ class DayClock:
 
     @property
     def length_s(self) -> int:
-        """82,800 to 90,000 seconds."""
+        """The length of the day: 82,800 to 90,000 seconds."""
         return round((DayClock(self.day + timedelta(days=1)).start_at - self.start_at).total_seconds())
 
     def at(self, second: float) -> datetime:
@@ -60,6 +60,7 @@ class DayClock:
 
     @property
     def weekend(self) -> bool:
+        """Whether the day is a Saturday or a Sunday."""
         return self.day.weekday() >= 5
 
 

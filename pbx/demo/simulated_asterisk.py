@@ -82,6 +82,32 @@ def last_regular_boot(at: datetime) -> datetime:
     return DayClock(day).at(DayClock(day).second_of(_WEEKLY_BOOT_HOUR))
 
 
+def device_state(extension: str, channels: tuple[Channel, ...]) -> int:
+    """The state of a telephone that has some of these channels."""
+    if extension == UNUSED_PHONE.extension:
+        return DEVICE_UNAVAILABLE
+    states = {channel.state for channel in channels if channel.endpoint == extension}
+    if states & {UP, RING}:
+        return DEVICE_IN_USE
+    return DEVICE_RINGING if RINGING in states else DEVICE_IDLE
+
+
+def registrations_at(at: datetime) -> dict[str, str]:
+    """The registration state of each trunk by its name."""
+    states = {trunk.name: "Registered" for trunk in TRUNKS}
+    for changed_at, name, state in trunk_changes_of_day(local_day(at)):
+        if changed_at <= at:
+            states[name] = state
+    return states
+
+
+def roundtrip_us(endpoint: str, at: datetime) -> int:
+    """The round-trip time of an endpoint's last qualify request. Asterisk sends one each minute."""
+    random = seeded_random(endpoint, int(at.timestamp()) // 60)
+    trunk = any(trunk.name == endpoint for trunk in TRUNKS)
+    return round(random.lognormvariate(0, 0.25) * (14_000 if trunk else 4_000))
+
+
 @dataclass(frozen=True)
 class SimulatedAsterisk(Boot):
     """Asterisk from one start on. It has only the calls that start after it."""
@@ -94,36 +120,12 @@ class SimulatedAsterisk(Boot):
             found += done[-1].channels if done else ()
         return tuple(found)
 
-    def device(self, extension: str, channels: tuple[Channel, ...]) -> int:
-        """The state of a telephone that has some of these channels."""
-        if extension == UNUSED_PHONE.extension:
-            return DEVICE_UNAVAILABLE
-        states = {channel.state for channel in channels if channel.endpoint == extension}
-        if states & {UP, RING}:
-            return DEVICE_IN_USE
-        return DEVICE_RINGING if RINGING in states else DEVICE_IDLE
-
-    def registrations(self, at: datetime) -> dict[str, str]:
-        """The registration state of each trunk by its name."""
-        states = {trunk.name: "Registered" for trunk in TRUNKS}
-        for changed_at, name, state in trunk_changes_of_day(local_day(at)):
-            if changed_at <= at:
-                states[name] = state
-        return states
-
-    def roundtrip_us(self, endpoint: str, at: datetime) -> int:
-        """The round-trip time of an endpoint's last qualify request. Asterisk sends one each minute."""
-        minute = int(at.timestamp()) // 60
-        random = seeded_random(endpoint, minute)
-        trunk = any(trunk.name == endpoint for trunk in TRUNKS)
-        return round(random.lognormvariate(0, 0.25) * (14_000 if trunk else 4_000))
-
     # Queues
 
     def queue(self, queue: DemoQueue, at: datetime) -> QueueState:
         """A queue at a moment."""
         channels = self.channels_at(at)
-        found = (self.member(agent, queue.number, at, self.device(agent.extension, channels)) for agent in AGENTS)
+        found = (self.member(agent, queue.number, at, device_state(agent.extension, channels)) for agent in AGENTS)
         calls = [call for call in self.calls_between(at, at + timedelta(milliseconds=1)) if call.queue == queue.number]
         callers = sorted((call for call in calls if is_waiting(call, at)), key=_joined_at)
         named = {channel.uniqueid: channel for channel in channels}
@@ -205,7 +207,7 @@ class SimulatedAsterisk(Boot):
     def agent_event(self, change: AgentEvent) -> AmiEvent:
         """The event by which a queue reports that an agent logs in or out, pauses or resumes."""
         agent, at = _BY_NAME[change.agent], change.happened_at
-        device = self.device(agent.extension, self.channels_at(at))
+        device = device_state(agent.extension, self.channels_at(at))
         # The event of a logout describes the member as it was before.
         before = timedelta(milliseconds=1) if change.kind == "logout" else timedelta()
         member = self.member(agent, change.queue, at - before, device)

@@ -7,7 +7,7 @@ import heapq
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import date, datetime
 from random import Random
 from typing import Literal
 
@@ -55,7 +55,7 @@ class _Caller:
     call: "_CallInProgress"
     queue: str
     joined_s: float
-    ringing: tuple[Agent, float] | None = None
+    ringing: tuple[Agent, float] | None = None  # the agent whose telephone rings, and since when
     gone: bool = False
 
 
@@ -73,7 +73,7 @@ class _CallInProgress:
     queue: str = ""
     joined_s: float | None = None
     outcome: VisitOutcome | Literal[""] = ""
-    rings: list[tuple[Agent, float, float, bool, bool]] = field(default_factory=list)
+    rings: list[tuple[Agent, float, float, bool, bool]] = field(default_factory=list)  # the fields of PlannedRing
     agent: Agent | None = None
     answered_s: float | None = None
     left_s: float | None = None
@@ -88,10 +88,12 @@ class _CallInProgress:
 
 def simulate_day(day: date) -> tuple[PlannedCall, ...]:
     """All calls that start on a local day, sorted by their start."""
-    return _Day(day).play()
+    return _Day(day).run()
 
 
 class _Day:
+    """The simulation of one day. Each scheduled action happens at its second and may schedule others."""
+
     def __init__(self, day: date) -> None:
         self.clock = DayClock(day)
         self.random: Random = seeded_random(day, "calls")
@@ -110,7 +112,7 @@ class _Day:
             (self.clock.second_of(13.5), samples[(first + 1) % len(samples)]),
         ]
 
-    def play(self) -> tuple[PlannedCall, ...]:
+    def run(self) -> tuple[PlannedCall, ...]:
         self._plan()
         while self.schedule:
             second, _, act = heapq.heappop(self.schedule)
@@ -133,7 +135,7 @@ class _Day:
     def _scatter(self, begin_s: float, end_s: float, count: float, act: Callable[[float], None]) -> None:
         """Schedule `count` actions an hour at random moments, except in the last six minutes of a day."""
         second, end_s = begin_s, min(end_s, self.clock.length_s - 360)
-        while end_s > begin_s and (second := second + self.random.expovariate(count / (HOUR_S))) < end_s:
+        while end_s > begin_s and (second := second + self.random.expovariate(count / HOUR_S)) < end_s:
             self._schedule(second, act)
 
     def _schedule(self, second: float, act: Callable[[float], None]) -> None:
@@ -355,10 +357,8 @@ class _Day:
             joined_at=at(call.joined_s) if call.joined_s is not None else None,
             outcome=call.outcome,
             rings=tuple(
-                PlannedRing(
-                    agent, at(since_s), round((at(since_s + ring_s) - at(since_s)).total_seconds(), 3), answered, gone
-                )
-                for agent, since_s, ring_s, answered, gone in call.rings
+                PlannedRing(agent, at(since_s), _seconds(at(since_s), at(since_s + ring_s)), answered, cancelled)
+                for agent, since_s, ring_s, answered, cancelled in call.rings
             ),
             agent=call.agent,
             answered_at=at(call.answered_s) if call.answered_s is not None else None,
@@ -371,3 +371,7 @@ class _Day:
             target=call.target,
             target_ring_s=round(call.target_ring_s, 3),
         )
+
+
+def _seconds(since: datetime, until: datetime) -> float:
+    return round((until - since).total_seconds(), 3)

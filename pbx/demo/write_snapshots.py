@@ -18,7 +18,7 @@ from sqlmodel import Session
 from pbx.demo.channels import DEVICE_IDLE, DEVICE_IN_USE, DEVICE_RINGING, DEVICE_STATES, DEVICE_UNAVAILABLE
 from pbx.demo.company import AGENTS, PHONES, QUEUES, TRUNKS, UNUSED_PHONE, PlannedCall
 from pbx.demo.queue_counters import Boot, QueueCounters, counters_at, seconds_between
-from pbx.demo.simulated_asterisk import SimulatedAsterisk, last_regular_boot
+from pbx.demo.simulated_asterisk import last_regular_boot, roundtrip_us
 from pbx.demo.simulated_day import WRAP_UP_S
 from pbx.demo.simulated_history import agent_changes_of_day, days_between, trunk_changes_of_day
 from pbx.model.history import AgentEvent
@@ -36,6 +36,7 @@ _TABLES = {
 _SUBJECTS = Table.metadata.tables["subjects"]
 _SampleRow = dict[str, Any]
 _RowsByTable = dict[str, list[_SampleRow]]
+# The moment, the place among the changes of the same moment, and the change.
 _ScheduledChange = tuple[datetime, int, Callable[[], None]]
 
 
@@ -132,17 +133,16 @@ class _Replay:
         # Of each logged-in agent, by queue and name: the reason of their pause, None while not paused.
         self.paused: dict[tuple[str, str], str | None] = {}
         self.phones = {one.extension: DEVICE_IDLE for one in PHONES} | {UNUSED_PHONE.extension: DEVICE_UNAVAILABLE}
-        self.served: dict[str, str] = {}  # by extension: the queue whose caller they talk to
-        self.left: dict[tuple[str, str], datetime] = {}  # by queue and agent: when the last call ended
+        self.serving: dict[str, str] = {}  # by extension: the queue whose caller they talk to
+        self.last_call_ended: dict[tuple[str, str], datetime] = {}  # by queue and agent: when the last call ended
         self.trunk_channels = dict.fromkeys((trunk.name for trunk in TRUNKS), 0)
-        self.states = dict.fromkeys(self.trunk_channels, "registered")
+        self.registrations = dict.fromkeys(self.trunk_channels, "registered")
         self.calls = self.channels = 0
-        self.asterisk = SimulatedAsterisk(since)
         self.trunk_changes: list[tuple[datetime, str, _SampleRow]] = []
         self._last: dict[tuple[str, int], _SampleRow] = {}
         moments: list[_ScheduledChange] = []
         for call in calls:
-            moments += self._of_call(call)
+            moments += self._call_changes(call)
         for day in days_between(since - LONGEST_SHIFT, until):
             for change in agent_changes_of_day(day):
                 moments.append((change.happened_at, 1, partial(self._change_agent, change)))
@@ -174,7 +174,7 @@ class _Replay:
                 "queue_samples",
                 _key(ids["queue", name, ""], at) | queue.sample(at) | {"agents_available": free} | counts,
             )
-        for name, state in self.states.items():
+        for name, state in self.registrations.items():
             yield "trunk_samples", _key(ids["trunk", name, ""], at) | self.trunk(name, state, at)
         for agent in AGENTS:
             for name in agent.queues:
@@ -185,21 +185,21 @@ class _Replay:
             yield from self._changed("extension_samples", key, at, {"status": DEVICE_STATES[state_now]})
 
     def trunk(self, name: str, state: str, at: datetime) -> _SampleRow:
-        roundtrip_ms = self.asterisk.roundtrip_us(name, at) / 1000
+        roundtrip_ms = roundtrip_us(name, at) / 1000
         return {"state": state, "roundtrip_ms": roundtrip_ms, "channels": self.trunk_channels[name]}
 
     def _is_idle(self, agent: str) -> bool:
         return self.phones[_AGENTS[agent].extension] == DEVICE_IDLE
 
     def _wraps_up(self, queue: str, agent: str, at: datetime) -> bool:
-        left_at = self.left.get((queue, agent))
+        left_at = self.last_call_ended.get((queue, agent))
         return left_at is not None and (at - left_at).total_seconds() < WRAP_UP_S
 
     def _member(self, queue: str, agent: str, extension: str) -> _SampleRow:
         if (queue, agent) not in self.paused:
             return {"status": None, "paused": False, "pause_reason": "", "in_call": False}
         why = self.paused[queue, agent]
-        sample = {"status": self.phones[extension], "in_call": self.served.get(extension) == queue}
+        sample = {"status": self.phones[extension], "in_call": self.serving.get(extension) == queue}
         return sample | {"paused": why is not None, "pause_reason": why or ""}
 
     def _changed(self, table: str, key: int, at: datetime, row: _SampleRow) -> Iterator[tuple[str, _SampleRow]]:
@@ -209,7 +209,7 @@ class _Replay:
             yield table, _key(key, at) | row
 
     def _change_trunk(self, trunk: str, state: str, at: datetime) -> None:
-        self.states[trunk] = state
+        self.registrations[trunk] = state
         self.trunk_changes.append((at, trunk, self.trunk(trunk, state, at)))
 
     def _restart(self) -> None:
@@ -229,41 +229,43 @@ class _Replay:
         else:
             self.paused[key] = None
 
-    def _of_call(self, call: PlannedCall) -> Iterator[_ScheduledChange]:
+    def _call_changes(self, call: PlannedCall) -> Iterator[_ScheduledChange]:
         trunk = call.trunk
         yield call.started_at, 1, partial(self._count, trunk, 1)
         yield call.ended_at, 0, partial(self._count, trunk, -1)
         if call.joined_at is not None and call.left_at is not None:
-            yield from self._of_visit(call, call.joined_at, call.left_at)
+            yield from self._visit_changes(call, call.joined_at, call.left_at)
         elif call.agent is not None:
-            yield from self._of_phone(call.agent.extension, DEVICE_IN_USE, call.started_at, call.ended_at)
+            yield from self._phone_changes(call.agent.extension, DEVICE_IN_USE, call.started_at, call.ended_at)
             if call.direction == "internal":
                 rung_until = call.answered_at or call.ended_at
-                yield from self._of_phone(call.to_number, DEVICE_RINGING, call.started_at, rung_until)
+                yield from self._phone_changes(call.to_number, DEVICE_RINGING, call.started_at, rung_until)
                 if call.answered_at is not None:
-                    yield from self._of_phone(call.to_number, DEVICE_IN_USE, call.answered_at, call.ended_at)
+                    yield from self._phone_changes(call.to_number, DEVICE_IN_USE, call.answered_at, call.ended_at)
 
-    def _of_visit(self, call: PlannedCall, joined_at: datetime, left_at: datetime) -> Iterator[_ScheduledChange]:
+    def _visit_changes(self, call: PlannedCall, joined_at: datetime, left_at: datetime) -> Iterator[_ScheduledChange]:
         queue = self.queues[call.queue]
         yield joined_at, 1, partial(queue.waiting.__setitem__, call.uniqueid, joined_at)
         for ring in call.rings:
             over_at = ring.at + timedelta(seconds=ring.ring_s)
             if ring.answered and call.answered_at is not None:
                 over_at = call.answered_at
-            yield from self._of_phone(ring.agent.extension, DEVICE_RINGING, ring.at, over_at)
+            yield from self._phone_changes(ring.agent.extension, DEVICE_RINGING, ring.at, over_at)
         answered_at = call.answered_at
         if answered_at is None or call.agent is None:
             yield left_at, 1, partial(self._abandon, queue, call.uniqueid)
             return
         yield answered_at, 1, partial(self._connect, queue, call, seconds_between(joined_at, answered_at))
         yield left_at, 1, partial(self._complete, queue, call, seconds_between(answered_at, left_at))
-        yield from self._of_phone(call.agent.extension, DEVICE_IN_USE, answered_at, left_at)
+        yield from self._phone_changes(call.agent.extension, DEVICE_IN_USE, answered_at, left_at)
         if call.target:
             picked_up_at = left_at + timedelta(seconds=call.target_ring_s)
-            yield from self._of_phone(call.target, DEVICE_RINGING, left_at, picked_up_at)
-            yield from self._of_phone(call.target, DEVICE_IN_USE, picked_up_at, call.ended_at)
+            yield from self._phone_changes(call.target, DEVICE_RINGING, left_at, picked_up_at)
+            yield from self._phone_changes(call.target, DEVICE_IN_USE, picked_up_at, call.ended_at)
 
-    def _of_phone(self, extension: str, state: int, from_at: datetime, to_at: datetime) -> Iterator[_ScheduledChange]:
+    def _phone_changes(
+        self, extension: str, state: int, from_at: datetime, to_at: datetime
+    ) -> Iterator[_ScheduledChange]:
         yield from_at, 1, partial(self._use, extension, state, 1)
         yield to_at, 0, partial(self._use, extension, DEVICE_IDLE, -1)
 
@@ -281,15 +283,17 @@ class _Replay:
         queue.waiting.pop(call.uniqueid, None)
         queue.hold_s = (queue.hold_s * 3 + wait_s) // 4 if queue.completed + queue.abandoned else wait_s
         if call.agent is not None:
-            self.served[call.agent.extension] = call.queue
+            self.serving[call.agent.extension] = call.queue
 
     def _complete(self, queue: _QueueTally, call: PlannedCall, talk_s: int) -> None:
         queue.talk_s = (queue.talk_s * 3 + talk_s) // 4 if queue.completed else talk_s
         queue.completed += 1
         if call.agent is not None:
-            self.served.pop(call.agent.extension, None)
+            self.serving.pop(call.agent.extension, None)
             if call.left_at is not None:
-                self.left[call.queue, call.agent.name] = call.left_at.replace(microsecond=0)  # as AMI reports it
+                self.last_call_ended[call.queue, call.agent.name] = call.left_at.replace(
+                    microsecond=0
+                )  # as AMI reports it
 
     def _abandon(self, queue: _QueueTally, uniqueid: str) -> None:
         queue.waiting.pop(uniqueid, None)

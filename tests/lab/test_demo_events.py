@@ -140,7 +140,7 @@ def shapes(server: LabServer) -> dict[str, set[Fields]]:
 
 
 def simulated_asterisk(server: LabServer) -> SimulatedAsterisk:
-    return RELEASES[server.version].asterisk(DayClock(DAYS[0]).start_at)
+    return RELEASES[server.version].asterisk_class(DayClock(DAYS[0]).start_at)
 
 
 def as_message(event: AmiEvent) -> Message:

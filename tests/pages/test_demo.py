@@ -43,7 +43,7 @@ def no_processes(monkeypatch: pytest.MonkeyPatch) -> list[Settings]:
 @pytest.fixture
 def demo(monkeypatch: pytest.MonkeyPatch) -> Settings:
     """The demo of a few hours, on, without its process."""
-    monkeypatch.setattr(process, "FIRST_HISTORY", timedelta(hours=6))
+    monkeypatch.setattr(process, "FIRST_HISTORY_LENGTH", timedelta(hours=6))
     stop = threading.Event()
     process.run_demo(load_folder_settings(), stop, ready=lambda ami_port, ari_port: stop.set())
     return load_settings()

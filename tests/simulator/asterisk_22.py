@@ -66,6 +66,6 @@ ASTERISK_22 = Release(
     empty_fields=frozenset(),
     actions={name: answer for name, answer in ACTIONS.items() if name not in _REMOVED_ACTIONS}
     | {"coresettings": _core_settings, "corestatus": _core_status},
-    asterisk=SimulatedAsterisk22,
+    asterisk_class=SimulatedAsterisk22,
 )
 RELEASES = {16: ASTERISK_16, 22: ASTERISK_22}

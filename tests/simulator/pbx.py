@@ -49,7 +49,7 @@ class SimulatedPbx(DemoPbx):
 
     def restart(self) -> None:
         """Restart Asterisk: it loses its calls and connections, and its counters are 0."""
-        self.asterisk = self.release.asterisk(self.clock())
+        self.asterisk = self.release.asterisk_class(self.clock())
         self.drop_connections()
 
     def jump_clock(self, by: timedelta) -> None:

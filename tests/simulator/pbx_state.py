@@ -5,7 +5,7 @@ from datetime import datetime
 
 from pbx.demo.channels import Channel
 from pbx.demo.company import PHONES, QUEUES, UNUSED_PHONE
-from pbx.demo.simulated_asterisk import QueueState, SimulatedAsterisk
+from pbx.demo.simulated_asterisk import QueueState, SimulatedAsterisk, device_state, registrations_at
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +25,6 @@ def state_at(at: datetime, booted_at: datetime) -> PbxState:
     return PbxState(
         queues=tuple(asterisk.queue(queue, at) for queue in QUEUES),
         channels=channels,
-        devices={phone.extension: asterisk.device(phone.extension, channels) for phone in (*PHONES, UNUSED_PHONE)},
-        registrations=asterisk.registrations(at),
+        devices={phone.extension: device_state(phone.extension, channels) for phone in (*PHONES, UNUSED_PHONE)},
+        registrations=registrations_at(at),
     )

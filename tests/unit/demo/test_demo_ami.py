@@ -16,6 +16,7 @@ from pbx.asterisk.ami.queries import take_snapshot
 from pbx.asterisk.ami.subscription import ConnectionGap
 from pbx.demo import ami_server
 from pbx.demo.company import AGENTS, QUEUES, TRUNKS
+from pbx.demo.simulated_asterisk import registrations_at
 from pbx.errors import AmiActionError, AmiLoginError, DataError, Deadline, Unreachable
 from pbx.live import snapshot_poller as looks
 from pbx.settings import load_settings
@@ -91,7 +92,7 @@ def test_a_snapshot_shows_callers_who_wait() -> None:
 def test_a_trunk_that_is_away_is_seen_so(pbx: SimulatedPbx) -> None:
     clock = pbx.clock
     assert isinstance(clock, Clock)
-    while pbx.asterisk.registrations(clock.at)["harbour-sip"] == "Registered":
+    while registrations_at(clock.at)["harbour-sip"] == "Registered":
         clock.at += timedelta(minutes=1)
     with AmiClient.connect(pbx.connection()) as client:
         states = {trunk.name: trunk.state for trunk in take_snapshot(client, ["trunks"]).trunks}

@@ -189,8 +189,8 @@ def test_a_second_process_is_refused(real: Settings) -> None:
 
 def test_a_folder_of_another_story_is_replaced(real: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     """What another version wrote may not fit."""
-    monkeypatch.setattr(process, "FIRST_HISTORY", timedelta(hours=2))
-    monkeypatch.setattr(process, "HISTORY", timedelta(hours=3))
+    monkeypatch.setattr(process, "FIRST_HISTORY_LENGTH", timedelta(hours=2))
+    monkeypatch.setattr(process, "HISTORY_LENGTH", timedelta(hours=3))
     folder = demo_dir(real)
     folder.mkdir(parents=True)
     (folder / DEMO_MARK).write_text("0-of-old")
