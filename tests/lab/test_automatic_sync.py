@@ -16,7 +16,8 @@ from pbx.store.models import Job, RecordingRow
 from tests.lab.calls import place_queue_call
 from tests.lab.process import wait_until
 from tests.lab.servers import LabServer
-from tests.lab.test_cli import ROOT, environment
+from tests.lab.test_cli import environment
+from tests.paths import ROOT
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(180)]
 

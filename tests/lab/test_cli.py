@@ -1,4 +1,4 @@
-"""The command line as a process of its own, against real Asterisk 16 and 22."""
+"""The command line as a separate process with real Asterisk 16 and 22."""
 
 import json
 import os
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.lab
 
 
 def environment(connection: Connection, **changes: str) -> dict[str, str]:
-    """The environment that names a PBX; the data directory is the test's own."""
+    """Environment variables with the settings of a PBX. The data directory is that of the test."""
     settings = {
         "FREEPBX_HOST": connection.host,
         "FREEPBX_ARI_PORT": str(connection.ari_port),
@@ -50,36 +50,36 @@ def run(connection: Connection, *command: str, **changes: str) -> "subprocess.Co
 @pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
 def test_check_passes_on_a_prepared_pbx(server: LabServer, tls: bool) -> None:
     place_queue_call(server, "answered", seconds=2)
-    said = run(server.connection(tls=tls), "check")
-    assert said.returncode == 0, said.stdout
-    assert f"The connection to {server.host} works." in said.stdout
-    assert "✗" not in said.stdout
+    done = run(server.connection(tls=tls), "check")
+    assert done.returncode == 0, done.stdout
+    assert f"The connection to {server.host} works." in done.stdout
+    assert "✗" not in done.stdout
     reported = json.loads(run(server.connection(tls=tls), "check", "--json").stdout)
     assert (reported["ok"], reported["host"]) == (True, server.host)
 
 
-def test_check_names_the_missing_rights_and_how_to_give_them(server: LabServer) -> None:
-    said = run(server.connection(), "check", FREEPBX_AMI_USERNAME="clerk")
-    assert said.returncode == 1
-    assert "✗" in said.stdout
-    assert "read" in said.stdout
-    assert server.ami_secret not in said.stdout + said.stderr
+def test_check_lists_missing_rights(server: LabServer) -> None:
+    done = run(server.connection(), "check", FREEPBX_AMI_USERNAME="clerk")
+    assert done.returncode == 1
+    assert "✗" in done.stdout
+    assert "read" in done.stdout
+    assert server.ami_secret not in done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("command", ["check", "collect", "sync"])
-def test_a_wrong_password_fails_without_being_said(server: LabServer, command: str) -> None:
+def test_a_wrong_password_fails_and_is_not_printed(server: LabServer, command: str) -> None:
     wrong = "certainly-not-this"
-    said = run(server.connection(), command, FREEPBX_ARI_PASSWORD=wrong, FREEPBX_AMI_PASSWORD=wrong)
-    assert said.returncode == 1
-    assert said.stdout + said.stderr
-    assert "Traceback" not in said.stderr
-    assert wrong not in said.stdout + said.stderr
+    done = run(server.connection(), command, FREEPBX_ARI_PASSWORD=wrong, FREEPBX_AMI_PASSWORD=wrong)
+    assert done.returncode == 1
+    assert done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    assert wrong not in done.stdout + done.stderr
 
 
-def test_collect_writes_the_snapshot(server: LabServer, no_real_data: Path, tmp_path: Path) -> None:
-    reported = run(server.connection(), "collect", "--json")
-    assert reported.returncode == 0, reported.stderr
-    result = json.loads(reported.stdout)
+def test_collect_writes_the_snapshot_to_a_file(server: LabServer, no_real_data: Path, tmp_path: Path) -> None:
+    done = run(server.connection(), "collect", "--json")
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
     document = json.loads((no_real_data / "freepbx.json").read_text())
     assert document.keys() >= {"collected_at", "system_info", "extensions", "trunks", "queues", "active_calls"}
     assert {extension["extension"] for extension in document["extensions"]} >= {"1001", "1002", "1003", "1004"}
@@ -89,7 +89,7 @@ def test_collect_writes_the_snapshot(server: LabServer, no_real_data: Path, tmp_
     assert json.loads((tmp_path / "pbx.json").read_text())["system_info"]["version"].startswith(str(server.version))
 
 
-def test_sync_brings_what_is_new_and_status_tells_it(server: LabServer) -> None:
+def test_sync_downloads_new_recordings_and_status_reports_it(server: LabServer) -> None:
     place_queue_call(server, "answered", seconds=2)
     planned = json.loads(run(server.connection(), "sync", "--dry-run", "--json").stdout)
     assert (planned["new"], planned["downloaded"]) == (planned["listed"], 0)
@@ -100,14 +100,14 @@ def test_sync_brings_what_is_new_and_status_tells_it(server: LabServer) -> None:
     assert result["new"] == result["listed"] >= planned["listed"]
     assert result["downloaded"] > 0
     again = json.loads(run(server.connection(), "sync", "--json").stdout)
-    assert again["new"] == again["listed"] - result["listed"]  # others may have called meanwhile
+    assert again["new"] == again["listed"] - result["listed"]  # other tests may have placed calls meanwhile
     status = json.loads(run(server.connection(), "status", "--json").stdout)
     assert status["last"]["sync"]["result"]["listed"] == again["listed"]
     assert status["recordings"]["downloaded"] == result["downloaded"] + again["downloaded"]
     assert (status["pbx"], status["worker_alive"]) == ({"host": server.host, "saved": False}, False)
 
 
-def test_a_limit_is_kept(server: LabServer) -> None:
+def test_sync_downloads_no_more_than_the_limit(server: LabServer) -> None:
     for _ in range(2):
         place_queue_call(server, "answered", seconds=1)
     result = json.loads(run(server.connection(), "sync", "--limit", "1", "--json").stdout)
@@ -115,14 +115,14 @@ def test_a_limit_is_kept(server: LabServer) -> None:
     assert result["pending"] > 0
 
 
-def test_a_terminal_shows_progress(server: LabServer) -> None:
+def test_sync_shows_its_progress_on_a_terminal(server: LabServer) -> None:
     place_queue_call(server, "answered", seconds=1)
     screen, terminal = pty.openpty()
     shown: list[bytes] = []
-    # Read meanwhile, or a full screen halts who writes on it.
+    # Read while it runs: a process that writes to a full terminal is blocked.
     reader = Thread(target=lambda: shown.extend(iter(partial(read_some, screen), b"")), daemon=True)
     reader.start()
-    said = subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-m", "pbx", "sync", "--json"],
         cwd=ROOT,
         env=environment(server.connection(), TERM="xterm-256color"),
@@ -133,12 +133,12 @@ def test_a_terminal_shows_progress(server: LabServer) -> None:
     os.close(terminal)
     reader.join()
     os.close(screen)
-    assert json.loads(said.stdout)["downloaded"] > 0
+    assert json.loads(done.stdout)["downloaded"] > 0
     assert "━" in b"".join(shown).decode(errors="replace")
 
 
 def read_some(screen: int) -> bytes:
-    """What a terminal shows next; nothing once whoever writes on it has closed it."""
+    """The next output on a terminal, empty when the writing process has closed it."""
     try:
         return os.read(screen, 65_536)
     except OSError:

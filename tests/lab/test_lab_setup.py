@@ -1,4 +1,4 @@
-"""The lab keeps its promises: what tests rely on is really there, on both versions."""
+"""The lab is in its documented state on both versions. Other tests rely on it."""
 
 import base64
 import datetime as dt
@@ -24,7 +24,7 @@ from tests.lab.servers import CARRIER, ODD_MEMBER, PHONES, SERVERS, LabServer
 pytestmark = pytest.mark.lab
 
 
-def ask(server: LabServer, action: str, **headers: str) -> list[Message]:
+def run_action(server: LabServer, action: str, **headers: str) -> list[Message]:
     with calls.session(server) as ami:
         return ami.action(action, headers)
 
@@ -41,28 +41,30 @@ def ari(server: LabServer, path: str) -> object:
     return answer
 
 
-def listed(call: calls.PlacedCall) -> bool:
+def is_listed(call: calls.PlacedCall) -> bool:
     return {"name": call.recording, "format": "wav"} in ari(call.server, "recordings/stored")
 
 
 def test_trunks_are_registered_rejected_and_down(server):
-    items = ask(server, "PJSIPShowRegistrationsOutbound")
+    items = run_action(server, "PJSIPShowRegistrationsOutbound")
     states = {item["ObjectName"]: item["Status"] for item in items if item.get("ObjectType") == "registration"}
     assert states == {"carrier": "Registered", "badcarrier": "Rejected"}
-    contact = next(item for item in ask(server, "PJSIPShowEndpoint", Endpoint="peer-down") if "RoundtripUsec" in item)
+    contact = next(
+        item for item in run_action(server, "PJSIPShowEndpoint", Endpoint="peer-down") if "RoundtripUsec" in item
+    )
     assert contact["Status"] == "Unreachable"
 
 
 def test_two_of_four_extensions_are_registered(server):
-    states = {item["ObjectName"]: item["DeviceState"] for item in ask(server, "PJSIPShowEndpoints")[1:-1]}
+    states = {item["ObjectName"]: item["DeviceState"] for item in run_action(server, "PJSIPShowEndpoints")[1:-1]}
     extensions = {name: state == "Unavailable" for name, state in states.items() if name.isdigit()}
     assert extensions == {"1001": False, "1002": False, "1003": True, "1004": True}
-    contacts = [item for item in ask(server, "PJSIPShowContacts") if item.get("ObjectType") == "contact"]
+    contacts = [item for item in run_action(server, "PJSIPShowContacts") if item.get("ObjectType") == "contact"]
     assert {(item["Endpoint"], item["Status"]) for item in contacts} == {("1001", "Reachable"), ("1002", "Reachable")}
 
 
-def test_queues_have_agents_free_silent_and_paused(server):
-    items = ask(server, "QueueStatus")
+def test_queues_have_their_agents_and_pause_reasons(server):
+    items = run_action(server, "QueueStatus")
     queues = {item["Queue"] for item in items if item.get("Event") == "QueueParams"}
     members = [item for item in items if item.get("Event") == "QueueMember"]
     paused = {item["PausedReason"] for item in members if item["Queue"] == "billing" and item["Paused"] == "1"}
@@ -79,9 +81,9 @@ def test_queue_calls_end_as_requested(server, outcome, last_event):
     call = calls.place_queue_call(server, outcome, seconds=2)
     assert call.queue_events[0] == "ENTERQUEUE"
     wait_until(
-        f"queue_log tells {last_event}", lambda: call.queue_events[-1] == last_event
-    )  # written by a thread apart
-    assert listed(call)
+        f"queue_log has {last_event}", lambda: call.queue_events[-1] == last_event
+    )  # a separate thread writes it
+    assert is_listed(call)
     assert (call.recorded_bytes > 44) == (outcome == "answered")
 
 
@@ -92,7 +94,7 @@ def test_queue_calls_end_as_requested(server, outcome, last_event):
 def test_trunk_calls_end_as_requested(server, outcome, disposition):
     call = calls.place_trunk_call(server, outcome, seconds=2)
     assert call.disposition == disposition
-    assert listed(call)
+    assert is_listed(call)
     assert (call.recorded_bytes > 44) == (disposition == "ANSWERED")
 
 
@@ -104,7 +106,7 @@ def test_inbound_calls_are_named_as_freepbx_does(server, to, kind):
     assert call.recording.split("/")[-1].split("-")[0] == kind
 
 
-def test_both_phones_are_heard(server):
+def test_recordings_have_the_sound_of_the_phones(server):
     call = calls.place_internal_call(server, seconds=2)
     with wave.open(str(call.recording_file)) as file:
         samples = memoryview(file.readframes(file.getnframes())).cast("h")
@@ -112,7 +114,7 @@ def test_both_phones_are_heard(server):
     assert max(samples) > 3000
 
 
-def test_names_tell_the_servers_own_time(server):
+def test_recording_names_have_the_servers_local_time(server):
     call = calls.place_queue_call(server, "abandoned", seconds=1)
     stamp = re.search(r"-(\d{8}-\d{6})-([\d.]+)$", call.recording)
     local = dt.datetime.strptime(stamp[1], "%Y%m%d-%H%M%S").replace(tzinfo=ZoneInfo(server.timezone))
@@ -120,27 +122,27 @@ def test_names_tell_the_servers_own_time(server):
     assert call.recording.startswith(local.strftime("%Y/%m/%d/"))
 
 
-def test_a_recording_in_the_making_says_so(server):
+def test_the_header_of_a_growing_recording_has_no_length(server):
     call = calls.start_phone_call(server, "5551001")
-    wait_until("it is written to", lambda: call.recorded_bytes > 4000)
+    wait_until("the recording grows", lambda: call.recorded_bytes > 4000)
     being_written = call.recording_file.read_bytes()[:44]
-    assert listed(call)
+    assert is_listed(call)
     call.hangup()
     finished = call.recording_file.read_bytes()[:44]
     assert being_written[4:8] == being_written[40:44] == bytes(4)
     assert int.from_bytes(finished[4:8], "little") == call.recorded_bytes - 8
 
 
-def test_callers_wait_until_hung_up(server):
+def test_parked_callers_wait_until_they_are_hung_up(server):
     parked = calls.park_callers(server, 3)
-    entries = {item["Uniqueid"] for item in ask(server, "QueueStatus") if item.get("Event") == "QueueEntry"}
+    entries = {item["Uniqueid"] for item in run_action(server, "QueueStatus") if item.get("Event") == "QueueEntry"}
     assert {call.uniqueid for call in parked} <= entries
     for call in parked:
         call.hangup()
     assert not any(call.is_up() for call in parked)
 
 
-def test_tls_shows_a_certificate_of_the_labs_authority(server):
+def test_tls_certificates_are_signed_by_the_labs_authority(server):
     trusted = ssl.create_default_context(cafile=lab_dir() / "ca.pem")
     for name in ("localhost", "127.0.0.1"):
         with (
@@ -150,7 +152,7 @@ def test_tls_shows_a_certificate_of_the_labs_authority(server):
             assert line.recv(64).startswith(b"Asterisk Call Manager/")
 
 
-def test_an_analyst_reads_everything_and_commands_nothing(server):
+def test_the_analyst_can_read_everything_and_run_nothing(server):
     with Ami(server.host, server.ami_port) as ami:
         ami.login("analyst", server.ami_secret)
         assert {action: ami.action(action)[0]["Response"] for action in SNAPSHOT_ACTIONS} == dict.fromkeys(
@@ -161,14 +163,14 @@ def test_an_analyst_reads_everything_and_commands_nothing(server):
 
 
 @pytest.mark.parametrize(("username", "secret"), [("notebook", "wrong"), ("nobody", ""), ("fenced", "")])
-def test_refused_logins_look_alike(server, username, secret):
+def test_refused_logins_get_the_same_reply(server, username, secret):
     with Ami(server.host, server.ami_port) as ami:
         answer = ami.login(username, secret or server.ami_secret)[0]
     assert (answer["Response"], answer["Message"]) == ("Error", "Authentication failed")
 
 
 @pytest.mark.usefixtures("lab")
-def test_up_leaves_what_runs():
+def test_up_does_not_restart_running_servers():
     processes = (*SERVERS.values(), CARRIER, PHONES)
     before = [process.pids() for process in processes]
     up()
@@ -176,15 +178,15 @@ def test_up_leaves_what_runs():
     assert all(len(pids) == 1 for pids in before)
 
 
-@pytest.mark.alone  # a call's sound comes through ports of its own
+@pytest.mark.alone  # calls open further ports for their sound
 @pytest.mark.usefixtures("lab")
 def test_nothing_listens_beyond_loopback():
-    ours = set()
+    sockets = set()
     for pid in (pid for process in (*SERVERS.values(), CARRIER, PHONES) for pid in process.pids()):
         links = (os.readlink(path) for path in Path(f"/proc/{pid}/fd").iterdir())
-        ours |= {link[8:-1] for link in links if link.startswith("socket:[")}
+        sockets |= {link[8:-1] for link in links if link.startswith("socket:[")}
     tables = [Path(f"/proc/net/{name}").read_text().splitlines()[1:] for name in ("tcp", "udp", "tcp6", "udp6")]
     rows = [row.split() for table in tables for row in table]
-    bound = [row[1].split(":") for row in rows if row[9] in ours]
-    services = {address for address, port in bound if int(port, 16) < 32768}  # above are a DNS client's own sockets
+    bound = [row[1].split(":") for row in rows if row[9] in sockets]
+    services = {address for address, port in bound if int(port, 16) < 32768}  # higher ports are those of a DNS client
     assert services == {"0100007F"}

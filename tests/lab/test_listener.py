@@ -1,4 +1,4 @@
-"""Listening to real Asterisk: the lab's calls as rows, live and by import alike, and how far behind a page is."""
+"""The listener on real Asterisk: calls stored live agree with imports, and pages show calls within seconds."""
 
 import re
 import statistics
@@ -27,13 +27,13 @@ from tests.unit.imports.import_runs import import_run
 from tests.unit.live.fake_pbx import listening
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(240)]
-MAX_DELAY_S = 3.0  # the longest delay of a page behind the PBX. It is a requirement, so it is asserted
-APART_S = 1.5  # a file's whole seconds are up to one early, and an event is heard a little late on a busy machine
-LOOKS = 5
+MAX_DELAY_S = 3.0  # the required longest delay between the PBX and a page
+TOLERANCE_S = 1.5  # files have integer seconds, up to one early, and events arrive late on a busy machine
+REPETITIONS = 5
 
 
 def environment(server: LabServer, user: str = "notebook") -> dict[str, str]:
-    facts = {
+    settings = {
         "HOST": server.host,
         "AMI_PORT": server.ami_port,
         "AMI_USERNAME": user,
@@ -42,30 +42,30 @@ def environment(server: LabServer, user: str = "notebook") -> dict[str, str]:
         "ARI_USERNAME": server.ari_username,
         "ARI_PASSWORD": server.ari_secret,
     }
-    return {f"FREEPBX_{name}": str(value) for name, value in facts.items()}
+    return {f"FREEPBX_{name}": str(value) for name, value in settings.items()}
 
 
 @pytest.fixture
-def be(server: LabServer, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    """Be an AMI user of the server."""
+def log_in_as(server: LabServer, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """A function that sets the AMI user of the app's settings."""
 
-    def become(user: str) -> None:
+    def set_user(user: str) -> None:
         for name, value in environment(server, user).items():
             monkeypatch.setenv(name, value)
 
-    return become
+    return set_user
 
 
 @pytest.fixture
-def engine(be: Callable[[str], None]) -> Iterator[Engine]:
-    be("notebook")
+def engine(log_in_as: Callable[[str], None]) -> Iterator[Engine]:
+    log_in_as("notebook")
     engine = open_engine(load_settings())
     yield engine
     engine.dispose()
 
 
 def visits(engine: Engine, calls: list[PlacedCall]) -> dict[str, list[VisitRow]]:
-    """The rows of these calls; others may place calls at the same time."""
+    """The visits of these calls, by uniqueid. Other tests may place calls at the same time."""
     with reading(engine) as session:
         uniqueids = [call.uniqueid for call in calls if call.queue]
         rows = session.exec(select(VisitRow).where(col(VisitRow.uniqueid).in_(uniqueids))).all()
@@ -90,12 +90,12 @@ def queue_log_of(server: LabServer, calls: list[PlacedCall], into: Path) -> Path
 
 
 @pytest.mark.parametrize("user", ["notebook", "analyst"])
-def test_the_lab_s_calls_live_and_by_import_alike(
-    server: LabServer, engine: Engine, be: Callable[[str], None], tmp_path: Path, user: str
+def test_calls_are_the_same_live_and_imported(
+    server: LabServer, engine: Engine, log_in_as: Callable[[str], None], tmp_path: Path, user: str
 ) -> None:
-    be(user)
+    log_in_as(user)
     master = server.logs / "cdr-csv/Master.csv"
-    known = master.stat().st_size if master.exists() else 0
+    size_before = master.stat().st_size if master.exists() else 0
     with listening(engine):
         calls = [*place_all(server), place_waiting_call(server)]
         time.sleep(2)  # AgentComplete and the like
@@ -106,7 +106,7 @@ def test_the_lab_s_calls_live_and_by_import_alike(
             (visit,) = seen[call.uniqueid]
             assert (visit.outcome, visit.queue, visit.source) == (call.outcome, call.queue, "live")
             assert visit.ended_at
-    if user == "notebook":  # hears of variables
+    if user == "notebook":  # the other user doesn't receive variables
         names = {leg.recording_file for call in calls for leg in legs(engine, call)}
         assert all(any(call.uniqueid in name for name in names) for call in calls)
     check_legs(engine, {call.outcome if call.kind == "outbound" else call.kind: call for call in calls})
@@ -118,13 +118,13 @@ def test_the_lab_s_calls_live_and_by_import_alike(
         assert after.source == "queue_log"
         assert (after.outcome, after.agent, after.wait_s) == (before.outcome, before.agent, before.wait_s)
         assert (after.talk_s, after.ended_by, after.caller) == (before.talk_s, before.ended_by, before.caller)
-        assert abs((after.joined_at - before.joined_at).total_seconds()) <= APART_S
+        assert abs((after.joined_at - before.joined_at).total_seconds()) <= TOLERANCE_S
     assert sum(map(len, again.values())) == sum(map(len, seen.values()))
-    check_calls(engine, calls, newer_rows(master, known, tmp_path / "Master.csv"))
+    check_calls(engine, calls, newer_rows(master, size_before, tmp_path / "Master.csv"))
 
 
 def place_waiting_call(server: LabServer) -> PlacedCall:
-    """A caller who waits some seconds before anybody's phone rings, and talks then."""
+    """Place a call that waits three seconds for the first agent, and then talks."""
     call = start_queue_call(server, "billing", "answered", TALK_S=2)
     time.sleep(3)
     member = {"Queue": "billing", "Interface": "Local/2001@agents/n"}
@@ -135,24 +135,25 @@ def place_waiting_call(server: LabServer) -> PlacedCall:
     return call
 
 
-def newer_rows(master: Path, known: int, into: Path) -> Path:
+def newer_rows(master: Path, offset: int, into: Path) -> Path:
+    """Copy what was added to Master.csv after `offset`, and return the copy's path."""
     with master.open("rb") as file:
-        file.seek(known)
+        file.seek(offset)
         into.write_bytes(file.read())
     return into
 
 
 def check_calls(engine: Engine, calls: list[PlacedCall], master: Path) -> None:
-    """The CDR of each call agrees with its events, to the second."""
+    """Check that the CDR of each call agrees with its events to the second."""
     seen = {call.uniqueid: call_of(engine, call) for call in calls}
     import_cdr_file(ImportRun(engine, required_connection(engine, load_settings())), master)
     for call in calls:
         before, after = seen[call.uniqueid], call_of(engine, call)
         assert (after.direction, after.disposition, after.queue) == (before.direction, before.disposition, before.queue)
-        assert abs((after.started_at - before.started_at).total_seconds()) <= APART_S
+        assert abs((after.started_at - before.started_at).total_seconds()) <= TOLERANCE_S
         for before_s, after_s in ((before.wait_s, after.wait_s), (before.talk_s, after.talk_s)):
             assert (before_s is None) == (after_s is None)
-            assert before_s is None or after_s == pytest.approx(before_s, abs=APART_S)
+            assert before_s is None or after_s == pytest.approx(before_s, abs=TOLERANCE_S)
 
 
 def call_of(engine: Engine, call: PlacedCall) -> CallRow:
@@ -163,9 +164,9 @@ def call_of(engine: Engine, call: PlacedCall) -> CallRow:
 def check_legs(engine: Engine, by_kind: dict[str, PlacedCall]) -> None:
     (busy,) = legs(engine, by_kind["busy"])
     assert (busy.trunk, busy.disposition, busy.cause, busy.dst) == ("carrier", "BUSY", 17, "5552001")
-    (rang,) = legs(engine, by_kind["noanswer"])
-    assert (rang.trunk, rang.disposition) == ("carrier", "NO ANSWER")
-    assert rang.pdd_s is not None
+    (unanswered,) = legs(engine, by_kind["noanswer"])
+    assert (unanswered.trunk, unanswered.disposition) == ("carrier", "NO ANSWER")
+    assert unanswered.pdd_s is not None
     (answered,) = legs(engine, by_kind["answered"])
     assert (answered.disposition, answered.cause) == ("ANSWERED", 16)
     assert answered.billsec_s == pytest.approx(3, abs=1.5)
@@ -176,19 +177,19 @@ def check_legs(engine: Engine, by_kind: dict[str, PlacedCall]) -> None:
     assert (call.direction, call.did, call.disposition, call.queue) == ("inbound", "5550100", "ANSWERED", "sales")
 
 
-def test_a_user_who_hears_little_is_no_failure(
-    server: LabServer, engine: Engine, be: Callable[[str], None], caplog: pytest.LogCaptureFixture
+def test_a_user_without_queue_events_is_logged_and_visits_come_from_snapshots(
+    server: LabServer, engine: Engine, log_in_as: Callable[[str], None], caplog: pytest.LogCaptureFixture
 ) -> None:
-    be("clerk")  # neither queue nor system events
+    log_in_as("clerk")  # receives neither queue nor system events
     waiting = start_queue_call(server, "support")
     wait_until("the caller waits", lambda: bool(waiting.queue_events))
     with listening(engine) as watch:
-        wait_until("the caller is known", lambda: bool(visits(engine, [waiting])[waiting.uniqueid]))
+        wait_until("the caller is stored", lambda: bool(visits(engine, [waiting])[waiting.uniqueid]))
         another = start_queue_call(server, "support")
-        wait_until("it is said", lambda: "no events of the class agent" in caplog.text, 30)
+        wait_until("the missing class is logged", lambda: "no events of the class agent" in caplog.text, 30)
         another.hangup()
         waiting.hangup()
-        wait_until("its hang-up is heard", lambda: outcome_of(engine, waiting) == "abandoned")
+        wait_until("the hang-up is stored", lambda: outcome_of(engine, waiting) == "abandoned")
         call = place_queue_call(server, "answered", seconds=1)
         wait_until("its leg is stored", lambda: any(leg.ended_at for leg in legs(engine, call)))
     assert watch.events
@@ -196,7 +197,7 @@ def test_a_user_who_hears_little_is_no_failure(
         assert session.exec(select(ListeningSpan)).all()
 
 
-def test_what_went_on_before_is_known(server: LabServer, engine: Engine) -> None:
+def test_a_call_from_before_the_listener_started_is_stored(server: LabServer, engine: Engine) -> None:
     waiting = start_queue_call(server, "support")
     wait_until("the caller waits", lambda: bool(waiting.queue_events))
     time.sleep(2)
@@ -224,58 +225,60 @@ def test_pauses_are_stored(server: LabServer, engine: Engine) -> None:
     assert (paused.agent, paused.queue, paused.kind) == ("Felix Brandt", "sales", "pause")
 
 
-def test_the_newest_snapshot_has_a_delay_of_seconds(
+def test_a_snapshot_shows_a_caller_within_seconds(
     server: LabServer, engine: Engine, capsys: pytest.CaptureFixture[str]
 ) -> None:
     delays_s = []
     with listening(engine):
-        for _ in range(LOOKS):
-            begun = time.monotonic()
+        for _ in range(REPETITIONS):
+            started = time.monotonic()
             call = start_queue_call(server, "support")
-            wait_until("it is in the snapshot", lambda: call.uniqueid in waiting(engine))  # noqa: B023
-            delays_s.append(time.monotonic() - begun)
+            wait_until("the caller is in the snapshot", lambda: call.uniqueid in waiting_callers(engine))  # noqa: B023
+            delays_s.append(time.monotonic() - started)
             call.hangup()
     with capsys.disabled():
         print(f"\n{server.name}: call placed, seen in the cache after {', '.join(f'{s:.2f}' for s in delays_s)} s")
     assert statistics.median(delays_s) <= MAX_DELAY_S
 
 
-def waiting(engine: Engine) -> set[str]:
+def waiting_callers(engine: Engine) -> set[str]:
+    """The uniqueids of the callers who wait in the newest snapshot."""
     with reading(engine) as session:
         snapshot = latest_snapshot(session, 1)
     return {caller.uniqueid for queue in snapshot.queues for caller in queue.callers} if snapshot else set()
 
 
 @pytest.mark.alone
-def test_a_page_has_a_delay_of_seconds(
+def test_a_page_shows_a_caller_within_seconds(
     server: LabServer, no_real_data: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     delays_s = []
     with running_app(no_real_data, **environment(server)) as address, browser() as page:
         page.goto(address)
         go(page, "Queues")
-        wait_until("someone listens", lambda: held(no_real_data))
-        page.reload()  # from now on it looks every second
+        wait_until("the listener is running", lambda: is_listening(no_real_data))
+        page.reload()  # from now on it refreshes every second
         page.get_by_role("heading", name="Queues", level=1).wait_for()
         page.locator("tr[data-id='support']").click()
         page.get_by_role("heading", name="Agents in queue support").wait_for()
-        for number in range(LOOKS):
-            delays_s.append(seen_after_s(server, page, f"+49555{time.time_ns() // 1000 % 10**7:07d}{number}"))
+        for number in range(REPETITIONS):
+            delays_s.append(delay_s(server, page, f"+49555{time.time_ns() // 1000 % 10**7:07d}{number}"))
     with capsys.disabled():
         print(f"\n{server.name}: call placed, seen on the page after {', '.join(f'{s:.2f}' for s in delays_s)} s")
     assert statistics.median(delays_s) <= MAX_DELAY_S
 
 
-def held(data_dir: Path) -> bool:
+def is_listening(data_dir: Path) -> bool:
     from pbx.process_lock import anyone_alive
 
     return anyone_alive(data_dir, "watch")
 
 
-def seen_after_s(server: LabServer, page: Page, number: str) -> float:
-    begun = time.monotonic()
+def delay_s(server: LabServer, page: Page, number: str) -> float:
+    """Send a caller to the queue, and return the seconds until the page shows their number."""
+    started = time.monotonic()
     call = start_queue_call(server, "support", caller=f"Late Comer <{number}>")
     page.get_by_text(re.compile(re.escape(number))).first.wait_for(timeout=20_000)
-    took_s = time.monotonic() - begun
+    took_s = time.monotonic() - started
     call.hangup()
     return took_s

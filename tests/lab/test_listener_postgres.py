@@ -1,4 +1,4 @@
-"""Listening to real Asterisk and alerts with the cache on a real PostgreSQL, to which several processes write."""
+"""The listener and alerts with the cache on a real PostgreSQL, to which several threads write."""
 
 import re
 import time
@@ -34,7 +34,7 @@ pytestmark = [pytest.mark.lab, pytest.mark.timeout(120)]
 
 @pytest.fixture
 def server(lab: None) -> LabServer:
-    """The newer PBX alone: what is tested here is the database."""
+    """Only the newer PBX, because these tests are about the database."""
     return SERVERS[22]
 
 
@@ -57,7 +57,7 @@ def visit_of(engine: Engine, call: PlacedCall) -> VisitRow | None:
         return session.exec(select(VisitRow).where(VisitRow.uniqueid == call.uniqueid)).one_or_none()
 
 
-def test_what_happens_is_stored_while_others_write(server: LabServer, settings: Settings, engine: Engine) -> None:
+def test_calls_are_stored_while_others_write(server: LabServer, settings: Settings, engine: Engine) -> None:
     since, active = datetime.now(UTC), required_connection(engine, settings)
     with listening(engine), ThreadPoolExecutor(3) as pool:
         calls = [pool.submit(place_queue_call, server, outcome, 2) for outcome in ("answered", "abandoned")]
@@ -80,24 +80,26 @@ def test_what_happens_is_stored_while_others_write(server: LabServer, settings: 
     assert figures.outcomes.get("answered", 0) >= 1
 
 
-def test_an_alert_begins_and_ends_once_though_many_look(server: LabServer, settings: Settings, engine: Engine) -> None:
+def test_an_alert_starts_and_ends_once_though_several_workers_evaluate_it(
+    server: LabServer, settings: Settings, engine: Engine
+) -> None:
     active = required_connection(engine, settings)
     with writing(engine) as session:
         session.add(AlertRule(connection_id=active.id, kind="longest_wait", subject=DESK, threshold=1))
     with exclusive_desk(server), listening(engine):
         call = start_queue_call(server, DESK, ANSWER_S=60)
-        wait_until("a look shows the wait", lambda: desk_of(engine, active).longest_wait_s > 1)
-        assert looked(engine, settings, active, datetime.now(UTC)) == [(DESK, "started")]
+        wait_until("a snapshot shows the wait", lambda: desk_of(engine, active).longest_wait_s > 1)
+        assert evaluate_together(engine, settings, active, datetime.now(UTC)) == [(DESK, "started")]
         call.hangup()
-        wait_until("a look shows the end", lambda: desk_of(engine, active).calls == 0)
+        wait_until("a snapshot shows the end", lambda: desk_of(engine, active).calls == 0)
     seen_at = datetime.now(UTC)
-    for later_s, ended in ((60, []), (120, [(DESK, "ended")])):  # a second look confirms it
+    for later_s, ended in ((60, []), (120, [(DESK, "ended")])):  # the second snapshot confirms the end
         at = seen_at + timedelta(seconds=later_s)
         with writing(engine) as session:
-            found = latest_snapshot(session, active.id)
-            assert found is not None
-            record_snapshot(session, active.id, found.model_copy(update={"taken_at": at}))
-        assert looked(engine, settings, active, at) == ended
+            snapshot = latest_snapshot(session, active.id)
+            assert snapshot is not None
+            record_snapshot(session, active.id, snapshot.model_copy(update={"taken_at": at}))
+        assert evaluate_together(engine, settings, active, at) == ended
     with reading(engine) as session:
         (alert,) = session.exec(select(Alert)).all()
     assert alert.ended_at is not None
@@ -106,13 +108,14 @@ def test_an_alert_begins_and_ends_once_though_many_look(server: LabServer, setti
 
 def desk_of(engine: Engine, active: ActiveConnection) -> Queue:
     with reading(engine) as session:
-        found = latest_snapshot(session, active.id)
-    return (
-        next((queue for queue in found.queues if queue.name == DESK), Queue(name=DESK)) if found else Queue(name=DESK)
-    )
+        snapshot = latest_snapshot(session, active.id)
+    queues = snapshot.queues if snapshot else ()
+    return next((queue for queue in queues if queue.name == DESK), Queue(name=DESK))
 
 
-def looked(engine: Engine, settings: Settings, active: ActiveConnection, at: datetime) -> list[tuple[str, str]]:
+def evaluate_together(
+    engine: Engine, settings: Settings, active: ActiveConnection, at: datetime
+) -> list[tuple[str, str]]:
     """The changes when several workers evaluate alerts together."""
     with ThreadPoolExecutor(4) as pool:
         reported = pool.map(lambda _: evaluate_rules(engine, settings, active, at), range(4))

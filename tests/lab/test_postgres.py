@@ -1,4 +1,4 @@
-"""The cache on a real PostgreSQL, where it differs from SQLite; what they share is in tests/store."""
+"""The cache on a real PostgreSQL, where it differs from SQLite. tests/unit/store has the common tests."""
 
 import subprocess
 import sys
@@ -27,20 +27,20 @@ def settings(postgres: str, monkeypatch: pytest.MonkeyPatch) -> Settings:
     return load_settings()
 
 
-def test_the_steps_end_at_the_models(engine: Engine) -> None:
+def test_the_migrations_create_the_tables_of_the_models(engine: Engine) -> None:
     with engine.connect() as connection:
         assert compare_metadata(MigrationContext.configure(connection, opts=MODELS_ONLY), Table.metadata) == []
 
 
-def test_calls_seen_live_before_learn_their_queues(settings: Settings) -> None:
+def test_an_upgrade_adds_queues_to_calls_that_were_stored_live(settings: Settings) -> None:
     upgrade_what_was_seen_live(settings)
 
 
-def test_stored_values_of_earlier_versions_get_their_plain_names(settings: Settings) -> None:
+def test_an_upgrade_renames_stored_values_of_earlier_versions(settings: Settings) -> None:
     upgrade_values_of_earlier_versions(settings)
 
 
-def test_processes_that_start_and_write_at_once_lose_nothing(settings: Settings) -> None:
+def test_processes_that_start_and_write_at_the_same_time_lose_nothing(settings: Settings) -> None:
     code = (
         "from pbx.settings import load_settings\nfrom pbx.store.engine import *\n"
         "from pbx.store.models import PbxConnection\nfrom sqlmodel import select\n"
@@ -51,8 +51,8 @@ def test_processes_that_start_and_write_at_once_lose_nothing(settings: Settings)
         "        row.ari_port += 1\n"
         "        s.add(row)\n"
     )
-    running = [subprocess.Popen([sys.executable, "-c", code], cwd=ROOT) for _ in range(5)]
-    assert [process.wait(timeout=100) for process in running] == [0] * 5
+    processes = [subprocess.Popen([sys.executable, "-c", code], cwd=ROOT) for _ in range(5)]
+    assert [process.wait(timeout=100) for process in processes] == [0] * 5
     engine = open_engine(settings)
     with reading(engine) as session:
         row = session.get(PbxConnection, 1)
@@ -71,7 +71,7 @@ def test_reading_cannot_write(engine: Engine) -> None:
         write()
 
 
-def test_a_newer_database_is_left_alone(settings: Settings, engine: Engine) -> None:
+def test_a_newer_database_is_refused(settings: Settings, engine: Engine) -> None:
     with writing(engine) as session:
         session.connection().exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
     with pytest.raises(NewerDatabase, match="newer version"):
@@ -79,14 +79,14 @@ def test_a_newer_database_is_left_alone(settings: Settings, engine: Engine) -> N
 
 
 @pytest.mark.parametrize(
-    ("wrong", "said"),
+    ("wrong", "message"),
     [((PASSWORD, "another-s3cret"), "refuses the login"), (("/postgres", "/nowhere"), "refuses the login")],
 )
 def test_a_refusal_is_reported_without_the_password(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch, wrong: tuple[str, str], said: str
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, wrong: tuple[str, str], message: str
 ) -> None:
     monkeypatch.setenv("PBX_DATABASE_URL", str(settings.database_url).replace(*wrong))
-    with pytest.raises(DataError, match=said) as caught:
+    with pytest.raises(DataError, match=message) as caught:
         open_engine(load_settings())
     assert "PBX_DATABASE_URL" in caught.value.fix
     for secret in (PASSWORD, "another-s3cret"):
@@ -94,12 +94,12 @@ def test_a_refusal_is_reported_without_the_password(
 
 
 def test_a_full_disk_is_reported(engine: Engine) -> None:
-    raised = "DO $$ BEGIN RAISE EXCEPTION 'could not extend file' USING ERRCODE = 'disk_full'; END $$"
+    raise_disk_full = "DO $$ BEGIN RAISE EXCEPTION 'could not extend file' USING ERRCODE = 'disk_full'; END $$"
     with pytest.raises(StorageFull, match="not enough disk space"), writing(engine) as session:
-        session.connection().exec_driver_sql(raised)
+        session.connection().exec_driver_sql(raise_disk_full)
 
 
-def test_a_lost_server_is_reported(engine: Engine) -> None:
+def test_a_lost_connection_is_reported_and_opened_again(engine: Engine) -> None:
     with pytest.raises(DataError, match="can't be used"), writing(engine) as session:
         session.connection().exec_driver_sql("SELECT pg_terminate_backend(pg_backend_pid())")
     with writing(engine) as session:  # the next transaction connects again

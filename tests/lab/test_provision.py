@@ -1,4 +1,4 @@
-"""A root that isn't whole never passes for one: neither for the lab nor for what needs it. Needs no lab."""
+"""Neither the lab nor its users take an incomplete root file system for a complete one. Needs no lab."""
 
 import os
 import subprocess
@@ -15,12 +15,13 @@ from tests.paths import ROOT
 
 
 @pytest.fixture(autouse=True)
-def other_lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def empty_lab_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A lab folder that doesn't exist yet."""
     monkeypatch.setenv("PBX_LAB_DIR", str(tmp_path / "lab"))
     return tmp_path / "lab"
 
 
-def test_a_half_made_root_is_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_incomplete_root_is_built_again(monkeypatch: pytest.MonkeyPatch) -> None:
     (root_dir(16) / "etc/asterisk-ami-bench-16").mkdir(parents=True)
     root_dir(16).with_suffix(".part").mkdir()
     commands: list[list[str]] = []
@@ -39,23 +40,23 @@ def test_a_half_made_root_is_made_again(monkeypatch: pytest.MonkeyPatch) -> None
     assert not (root_dir(16) / "etc/asterisk-ami-bench-16").exists()
 
 
-def test_without_the_lab_nothing_is_left_in_its_place(other_lab: Path) -> None:
+def test_servers_fail_without_the_lab_and_create_no_files(empty_lab_dir: Path) -> None:
     with pytest.raises(LabError, match="make lab-up"), spare_asterisk(16, "test"):
         pass
     with pytest.raises(LabError, match="make lab-up"):
         SERVERS[16].configure()
-    assert not other_lab.exists()
+    assert not empty_lab_dir.exists()
 
 
 SHORT_AMI = "from benchmarks import ami; ami.compare = lambda *_: {'pbx.asterisk.ami': 1.0, 'other': 1.0}; ami.main()"
 
 
 @pytest.mark.parametrize("arguments", [["benchmarks/sync.py"], ["-c", SHORT_AMI]])
-def test_a_benchmark_that_needs_the_lab_says_so_and_leaves_nothing(arguments: list[str], other_lab: Path) -> None:
-    """The comparison of benchmarks/ami.py, which needs no lab and takes long, is left out."""
+def test_benchmarks_fail_without_the_lab_and_create_no_files(arguments: list[str], empty_lab_dir: Path) -> None:
+    """The comparison in benchmarks/ami.py is skipped: it takes long and needs no lab."""
     command = [sys.executable, *arguments]
     done = subprocess.run(command, cwd=ROOT, env=os.environ, capture_output=True, text=True, timeout=100)
     assert done.returncode == 1
     assert "run `make lab-up` first" in done.stderr
     assert "Traceback" not in done.stderr
-    assert not other_lab.exists()
+    assert not empty_lab_dir.exists()

@@ -1,4 +1,4 @@
-"""queue_log as real Asterisk writes it: each way out of a queue, transfers, reloads and a restart, file and table."""
+"""Imports of the queue_log of real Asterisk, from files and tables: all outcomes, transfers, reloads, a restart."""
 
 import time
 from dataclasses import dataclass
@@ -30,16 +30,16 @@ SPLIT = ", ".join(f"data{n} varchar(100)" for n in range(1, 6))
 
 
 @dataclass(frozen=True)
-class Evening:
-    """What a asterisk wrote, and the callers of whom."""
+class RecordedCalls:
+    """The queue_log of one Asterisk, and its callers by name."""
 
     log: Path
     callers: dict[str, Caller]
 
 
 @pytest.fixture(scope="module", params=[16, 22])
-def evening(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Evening:
-    """A caller each way out of a queue; reloads while some wait; a restart while one still does."""
+def recorded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> RecordedCalls:
+    """Let callers leave a queue in every way, with reloads and a crash while some of them wait."""
     copy = tmp_path_factory.mktemp(f"asterisk-{request.param}") / "queue_log"
     with queue_asterisk(request.param) as asterisk:
         callers = send_callers(asterisk)
@@ -51,11 +51,11 @@ def evening(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
             callers[name].wait_for("ABANDON", "EXITWITHTIMEOUT")
         callers["lost"] = asterisk.call(DEAF)
         callers["lost"].wait_for("ENTERQUEUE")
-        asterisk.crash()  # nobody writes how it ended
+        asterisk.crash()  # queue_log has no end of this call
         asterisk.start()
         asterisk.call(DEAF, PATIENCE_S=1).wait_for("ABANDON")
         copy.write_text(asterisk.log_text())
-    return Evening(copy, callers)
+    return RecordedCalls(copy, callers)
 
 
 def send_callers(asterisk: QueueAsterisk) -> dict[str, Caller]:
@@ -77,11 +77,11 @@ def transfer(asterisk: QueueAsterisk, callers: dict[str, Caller]) -> None:
     to = {"Exten": "100", "Context": "elsewhere"}
     for name in ("blind", "attended"):
         callers[name].wait_for("CONNECT")
-    time.sleep(1.1)  # so that there is talk to count
+    time.sleep(1.1)  # so that there is talk time to count
     agent = callers["attended"].agent_channel()
     asterisk.act("Atxfer", Channel=agent, **to)
-    wait_until("who it is transferred to is there", lambda: "100@elsewhere" in asterisk.cli("core show channels"))
-    time.sleep(0.5)  # the agent says who is calling
+    wait_until("the transfer target has answered", lambda: "100@elsewhere" in asterisk.cli("core show channels"))
+    time.sleep(0.5)  # the agent talks to the target
     asterisk.act("Hangup", Channel=agent)
     asterisk.act("BlindTransfer", Channel=callers["blind"].agent_channel(), **to)
     for name in ("blind", "attended"):
@@ -90,7 +90,7 @@ def transfer(asterisk: QueueAsterisk, callers: dict[str, Caller]) -> None:
 
 def pauses(asterisk: QueueAsterisk) -> None:
     asterisk.act("QueuePause", Interface=EVE, Queue=OPEN, Paused="true", Reason="Lunch | late")
-    asterisk.act("QueuePause", Interface=EVE, Paused="false")  # in all her queues
+    asterisk.act("QueuePause", Interface=EVE, Paused="false")  # in all queues of the agent
     asterisk.act("QueueAdd", Interface="Local/2003@agents/n", Queue=OPEN, MemberName="Gus", Paused="true")
     asterisk.act("QueueRemove", Interface="Local/2003@agents/n", Queue=OPEN)
 
@@ -107,12 +107,12 @@ def visits(engine: Engine) -> dict[str, VisitRow]:
         return {visit.uniqueid: visit for visit in session.exec(select(VisitRow))}
 
 
-def check(engine: Engine, evening: Evening) -> None:
-    """The visits, rings and changes stored are those of the evening."""
-    found = visits(engine)
-    reported = {name: found.pop(caller.uniqueid, None) for name, caller in evening.callers.items()}
-    assert reported.pop("closed") is None  # joinempty: never in the queue
-    outcomes = {name: visit.outcome for name, visit in reported.items() if visit is not None}
+def check(engine: Engine, recorded: RecordedCalls) -> None:
+    """Check that the stored visits, rings and agent events match the calls."""
+    by_uniqueid = visits(engine)
+    stored = {name: by_uniqueid.pop(caller.uniqueid, None) for name, caller in recorded.callers.items()}
+    assert stored.pop("closed") is None  # joinempty keeps callers out of the queue
+    outcomes = {name: visit.outcome for name, visit in stored.items() if visit is not None}
     assert outcomes == {
         "agent_ends": "answered",
         "caller_ends": "answered",
@@ -125,42 +125,42 @@ def check(engine: Engine, evening: Evening) -> None:
         "leaves": "exit_empty",
         "lost": "unknown",
     }
-    for name, visit in reported.items():
+    for name, visit in stored.items():
         assert visit is not None
-        assert (visit.caller, visit.did) == (evening.callers[name].number, "5550100")
+        assert (visit.caller, visit.did) == (recorded.callers[name].number, "5550100")
         assert visit.original_position is not None
         assert abs(visit.joined_at.timestamp() - float(visit.uniqueid)) < 3
-    (after_restart,) = found.values()
+    (after_restart,) = by_uniqueid.values()
     assert after_restart.outcome == "abandoned"
-    check_figures({name: visit for name, visit in reported.items() if visit is not None})
-    check_agents(engine, evening)
+    check_figures({name: visit for name, visit in stored.items() if visit is not None})
+    check_agents(engine, recorded)
 
 
-def check_figures(reported: dict[str, VisitRow]) -> None:
+def check_figures(visits: dict[str, VisitRow]) -> None:
     for name, talk_s in (("agent_ends", 2), ("caller_ends", 3)):
-        visit = reported[name]
+        visit = visits[name]
         assert visit.agent in ("Eve Adams", FELIX)
         assert visit.talk_s is not None
         assert abs(visit.talk_s - talk_s) <= 1
         assert visit.wait_s is not None
         assert visit.wait_s <= 1
-    assert (reported["agent_ends"].ended_by, reported["caller_ends"].ended_by) == ("agent", "caller")
-    assert (reported["blind"].target, reported["blind"].ended_by) == ("100@elsewhere", "transfer")
-    assert all(reported[name].talk_s for name in ("blind", "attended"))
+    assert (visits["agent_ends"].ended_by, visits["caller_ends"].ended_by) == ("agent", "caller")
+    assert (visits["blind"].target, visits["blind"].ended_by) == ("100@elsewhere", "transfer")
+    assert all(visits[name].talk_s for name in ("blind", "attended"))
     for name, wait_s in (("waits", 8), ("abandons", 4), ("times_out", 4), ("presses", 2), ("leaves", 0)):
-        visit = reported[name]
+        visit = visits[name]
         assert visit.wait_s is not None
         assert abs(visit.wait_s - wait_s) <= 1
         assert (visit.talk_s, visit.agent) == (None, "")
-    assert reported["presses"].target == "5"
-    assert reported["lost"].ended_at is None
+    assert visits["presses"].target == "5"
+    assert visits["lost"].ended_at is None
 
 
-def check_agents(engine: Engine, evening: Evening) -> None:
+def check_agents(engine: Engine, recorded: RecordedCalls) -> None:
     with reading(engine) as session:
         rings = session.exec(select(RingRow)).all()
         changes = session.exec(select(AgentEventRow).order_by(col(AgentEventRow.id))).all()
-    written = evening.log.read_text().count("|RINGNOANSWER|")
+    written = recorded.log.read_text().count("|RINGNOANSWER|")
     assert 0 < len(rings) == written
     assert {(ring.agent, ring.queue) for ring in rings} == {("Hugo Lang", DEAF)}
     assert max(ring.ring_s for ring in rings) >= 2
@@ -173,18 +173,18 @@ def check_agents(engine: Engine, evening: Evening) -> None:
     ]
 
 
-def test_a_file_tells_what_happened(engine: Engine, evening: Evening) -> None:
-    (source,) = import_queue_log_files(import_run(engine), [evening.log])
+def test_a_file_is_imported(engine: Engine, recorded: RecordedCalls) -> None:
+    (source,) = import_queue_log_files(import_run(engine), [recorded.log])
     assert (source.unreadable, source.unknown, source.failure) == (0, {}, "")
-    check(engine, evening)
+    check(engine, recorded)
 
 
-def test_a_file_that_grows_tells_the_same(engine: Engine, evening: Evening, tmp_path: Path) -> None:
-    text, growing = evening.log.read_bytes(), tmp_path / "queue_log"
-    for at in range(0, len(text) + 300, 300):  # in the middle of lines, too
+def test_a_growing_file_gives_the_same_result(engine: Engine, recorded: RecordedCalls, tmp_path: Path) -> None:
+    text, growing = recorded.log.read_bytes(), tmp_path / "queue_log"
+    for at in range(0, len(text) + 300, 300):  # also in the middle of lines
         growing.write_bytes(text[:at])
         import_queue_log_files(import_run(engine), [growing])
-    check(engine, evening)
+    check(engine, recorded)
 
 
 @pytest.mark.parametrize(
@@ -195,31 +195,31 @@ def test_a_file_that_grows_tells_the_same(engine: Engine, evening: Evening, tmp_
         ("queuelog", "int", SPLIT, "InnoDB"),
     ],
 )
-def test_a_table_on_mariadb_tells_the_same(
-    engine: Engine, evening: Evening, mariadb: MariaDb, table: str, time: str, data: str, kind: str
+def test_a_table_on_mariadb_gives_the_same_result(
+    engine: Engine, recorded: RecordedCalls, mariadb: MariaDb, table: str, time: str, data: str, kind: str
 ) -> None:
     mariadb.execute(
         "DROP TABLE IF EXISTS queue_log", "DROP TABLE IF EXISTS queuelog",
         TABLE.format(name=table, time=time, data=data, engine=kind),
     )  # fmt: skip
-    rows = [row_of(line, time, split=data == SPLIT) for line in evening.log.read_text().splitlines()]
+    rows = [row_of(line, time, split=data == SPLIT) for line in recorded.log.read_text().splitlines()]
     mariadb.insert(table, rows[:20])
-    assert read_table(engine, mariadb).rows == 20
+    assert import_table(engine, mariadb).rows == 20
     mariadb.insert(table, rows[20:])
-    read_table(engine, mariadb)
-    check(engine, evening)
-    again = read_table(engine, mariadb)
+    import_table(engine, mariadb)
+    check(engine, recorded)
+    again = import_table(engine, mariadb)
     assert (again.rows, again.visits, again.rings, again.agent_events) == (0, 0, 0, 0)
 
 
-def read_table(engine: Engine, database: MariaDb) -> QueueLogResult:
+def import_table(engine: Engine, database: MariaDb) -> QueueLogResult:
     source = import_queue_log_database(import_run(engine, timezone="Asia/Kolkata"), database.address)
     assert (source.unreadable, source.failure) == (0, "")
     return source
 
 
 def row_of(line: str, time: str, *, split: bool) -> dict[str, object]:
-    """A line as Asterisk's realtime engine would have written it; it knows where the fields end."""
+    """A line of the file as a table row. Asterisk's realtime engine knows the fields, even with a | in a name."""
     at, callid, queue, rest = line.replace(FELIX, "FELIX").split("|", 3)
     agent, event, *fields = rest.split("|")
     if event in ("PAUSE", "UNPAUSE"):
@@ -227,21 +227,21 @@ def row_of(line: str, time: str, *, split: bool) -> dict[str, object]:
     row: dict[str, object] = {"time": time_of(int(at)) if time == "datetime" else at}
     row |= {"callid": callid, "queuename": queue}
     row |= {"agent": agent.replace("FELIX", FELIX), "event": event}
-    five = (fields + [""] * 5)[:5]
-    return row | ({f"data{n}": field for n, field in enumerate(five, 1)} if split else {"data": "|".join(fields)})
+    padded = (fields + [""] * 5)[:5]
+    return row | ({f"data{n}": field for n, field in enumerate(padded, 1)} if split else {"data": "|".join(fields)})
 
 
 def time_of(at_s: int) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(at_s + 19_800))  # in Kolkata
 
 
-def test_the_labs_own_calls_are_reported_right(engine: Engine, server: LabServer) -> None:
+def test_calls_on_the_labs_servers_have_their_outcomes_and_durations(engine: Engine, server: LabServer) -> None:
     calls = {outcome: place_queue_call(server, outcome, 3) for outcome in ("answered", "abandoned", "timeout")}
     (source,) = import_queue_log_files(import_run(engine), [server.logs / "queue_log"])
     assert (source.unreadable, source.unknown) == (0, {})
-    found = visits(engine)
+    stored = visits(engine)
     for outcome, call in calls.items():
-        visit = found[call.uniqueid]
+        visit = stored[call.uniqueid]
         assert (visit.outcome, visit.queue) == (outcome, call.queue)
         lasted_s = visit.talk_s if outcome == "answered" else visit.wait_s
         assert lasted_s is not None

@@ -1,4 +1,4 @@
-"""What was said in a call of the lab: recorded by Asterisk, fetched, transcribed, and compared with what was said."""
+"""Calls with known words, recorded by Asterisk, downloaded and transcribed. The test counts the wrong words."""
 
 import functools
 import json
@@ -20,8 +20,8 @@ from tests.lab.servers import LabServer
 from tests.lab.spoken_calls import SpokenCall, place_spoken_calls
 from tests.unit.speech.synthetic_speech import CHECKPOINT, Clip, clips, errors_in
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]  # to transcribe goes behind everything else
-CALLS, CLIPS = 4, 32  # concurrent calls, as many as there are agents
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]  # transcription runs at a low priority
+CALLS, CLIPS = 4, 32  # concurrent calls (one per agent), and clips in all of them
 
 
 def pbx(server: LabServer, *command: str) -> dict[str, object]:
@@ -45,51 +45,55 @@ def freepbx(server: LabServer) -> dict[str, str]:
     }
 
 
-def test_the_words_survive_the_whole_path(server: LabServer, no_real_data: Path) -> None:
-    known, unknown = (clips(CLIPS, held_out, seed=server.version) for held_out in (False, True))
-    of_known, of_unknown = (place_spoken_calls(server, said, CALLS) for said in (known, unknown))
-    legs = [f"{one.call.recording}-{leg}" for one in (*of_known, *of_unknown) for leg in "rt"]
+def test_words_are_transcribed_after_the_complete_path(server: LabServer, no_real_data: Path) -> None:
+    trained, held_out_clips = (clips(CLIPS, held_out, seed=server.version) for held_out in (False, True))
+    trained_calls, held_out_calls = (
+        place_spoken_calls(server, phrases, CALLS) for phrases in (trained, held_out_clips)
+    )
+    legs = [f"{one.call.recording}-{leg}" for one in (*trained_calls, *held_out_calls) for leg in "rt"]
     pbx(server, "sync")
-    reported = pbx(server, "transcribe", *legs)
-    assert reported["completed"] == len(legs), reported
+    result = pbx(server, "transcribe", *legs)
+    assert result["completed"] == len(legs), result
     settings = load_settings()
-    wrong, said = total(errors_of_call(settings, one) for one in of_known)
-    assert wrong / said < 0.05
-    wrong, said = total(errors_of_call(settings, one) for one in of_unknown)
-    stock_wrong, stock_said = total(map(errors_of_stock, unknown))
-    assert stock_said == said
-    assert wrong / said <= stock_wrong / stock_said + 0.02
+    wrong, words = total(errors_of_call(settings, one) for one in trained_calls)
+    assert wrong / words < 0.05
+    wrong, words = total(errors_of_call(settings, one) for one in held_out_calls)
+    whisper_wrong, whisper_words = total(map(errors_of_whisper, held_out_clips))
+    assert whisper_words == words
+    assert wrong / words <= whisper_wrong / whisper_words + 0.02
 
 
-def total(counted: Iterable[tuple[int, int]]) -> tuple[int, int]:
-    wrong, said = zip(*counted, strict=True)
-    return sum(wrong), sum(said)
+def total(counts: Iterable[tuple[int, int]]) -> tuple[int, int]:
+    wrong, words = zip(*counts, strict=True)
+    return sum(wrong), sum(words)
 
 
 def errors_of_call(settings: Settings, spoken: SpokenCall) -> tuple[int, int]:
-    """Words wrong, and words said; what each side said must be the right side's."""
+    """The number of wrong words and of all words. A word on the wrong side is wrong."""
     engine = open_engine(settings)
     with reading(engine) as session:
-        found = session.exec(select(RecordingRow).where(RecordingRow.name == f"{spoken.call.recording}-r")).one()
-        transcripts = transcripts_of_call(session, found.call_id)
+        recording = session.exec(select(RecordingRow).where(RecordingRow.name == f"{spoken.call.recording}-r")).one()
+        transcripts = transcripts_of_call(session, recording.call_id)
     engine.dispose()
-    heard = {"caller": "", "agent": ""}
+    transcribed = {"caller": "", "agent": ""}
     for _, _, segments in transcripts:
         for segment in segments:
-            heard[segment.speaker] += f" {segment.text}"
+            transcribed[segment.speaker] += f" {segment.text}"
     sides = {"caller": spoken.caller, "agent": spoken.agent}
-    counted = [errors_in(" ".join(clip.text for clip in sides[side]), heard[side]) for side in sides]
-    return sum(wrong for wrong, _ in counted), sum(said for _, said in counted)
+    counts = [errors_in(" ".join(clip.text for clip in sides[side]), transcribed[side]) for side in sides]
+    return sum(wrong for wrong, _ in counts), sum(words for _, words in counts)
 
 
-def errors_of_stock(clip: Clip) -> tuple[int, int]:
-    """The same by openai-whisper's own `transcribe()`, on the clip as it was before any telephone."""
-    heard = stock().transcribe(clip.sound, language="en", temperature=0.0, condition_on_previous_text=False, fp16=False)
-    return errors_in(clip.text, heard["text"])
+def errors_of_whisper(clip: Clip) -> tuple[int, int]:
+    """The same counts for openai-whisper's `transcribe()` on the original clip, without a telephone."""
+    transcribed = whisper_model().transcribe(
+        clip.sound, language="en", temperature=0.0, condition_on_previous_text=False, fp16=False
+    )
+    return errors_in(clip.text, transcribed["text"])
 
 
 @functools.cache
-def stock() -> Any:
+def whisper_model() -> Any:
     import whisper
 
     return whisper.load_model(str(CHECKPOINT), device="cpu")

@@ -1,4 +1,4 @@
-"""What was said on a call, from the telephone to the browser: recorded, fetched, understood, found and heard."""
+"""The words of a call from the telephone to the browser: recorded, downloaded, transcribed, found and played."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,11 +12,11 @@ from tests.lab.browser import browser, go, running_app
 from tests.lab.process import wait_until
 from tests.lab.servers import LabServer
 from tests.lab.spoken_calls import SpokenCall, place_spoken_call
-from tests.lab.test_player import heard_from
+from tests.lab.test_player import position_after_click
 from tests.lab.test_speech import freepbx
 from tests.unit.speech.synthetic_speech import Clip, say
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]  # to transcribe goes behind everything else
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]  # transcription runs at a low priority
 NEAR_S = 0.3
 SLOW_MS = 90_000
 
@@ -27,7 +27,7 @@ def clip(text: str, voice: str) -> Clip:
 
 @pytest.fixture
 def spoken(server: LabServer) -> SpokenCall:
-    """The agent begins; all of it is in one recording with one channel, as FreePBX records."""
+    """A call in which the agent speaks first, in one recording with one channel, as FreePBX records."""
     agent = [
         clip(text, "en-us+f1") for text in ("Thank you for calling support.", "Please hold while I transfer your call.")
     ]
@@ -43,7 +43,7 @@ def page(server: LabServer, spoken: SpokenCall, no_real_data: Path) -> Iterator[
         assert page.complaints == []  # type: ignore[attr-defined]
 
 
-def test_words_are_found_and_heard_where_they_were_said(page: Page, spoken: SpokenCall) -> None:
+def test_words_are_found_by_search_and_played_at_their_position(page: Page, spoken: SpokenCall) -> None:
     number = spoken.call.caller.partition("<+")[2].rstrip(">")
     wait_for_transcript(page, number)
     go(page, "Transcripts")
@@ -57,15 +57,17 @@ def test_words_are_found_and_heard_where_they_were_said(page: Page, spoken: Spok
     hit.click()
     audio = page.locator("audio")
     audio.wait_for(state="attached", timeout=SLOW_MS)
-    wait_until("the sound is there", lambda: audio.evaluate("audio => audio.readyState") >= 1)
-    for said in (spoken.caller[0], spoken.agent[0], spoken.agent[1]):
-        line = page.locator(".line").filter(has_text=said.text)
+    wait_until("the sound is loaded", lambda: audio.evaluate("audio => audio.readyState") >= 1)
+    for phrase in (spoken.caller[0], spoken.agent[0], spoken.agent[1]):
+        line = page.locator(".line").filter(has_text=phrase.text)
         expect(line).to_have_count(1)
-        assert heard_from(audio, line.locator(".word").first) == pytest.approx(true_start_s(spoken, said), abs=NEAR_S)
+        assert position_after_click(audio, line.locator(".word").first) == pytest.approx(
+            true_start_s(spoken, phrase), abs=NEAR_S
+        )
 
 
 def wait_for_transcript(page: Page, number: str) -> None:
-    """Sync with the button; the worker does the rest automatically."""
+    """Sync with the button, and wait until the worker has transcribed the call."""
     page.get_by_role("button", name="Sync FreePBX").click()
     page.get_by_test_id("stToast").filter(has_text="Sync done:").first.wait_for(timeout=SLOW_MS)
     go(page, "Interactions")
@@ -81,9 +83,9 @@ def wait_for_transcript(page: Page, number: str) -> None:
     pytest.fail(f"never transcribed: {row.inner_text()}")
 
 
-def true_start_s(spoken: SpokenCall, said: Clip) -> float:
-    """Where in the recording a phrase begins: where its sound as it was made fits best."""
+def true_start_s(spoken: SpokenCall, phrase: Clip) -> float:
+    """The start of a phrase in the recording: where the recording correlates best with the clip."""
     recorded = load_sound(spoken.call.recording_file)[0]
-    size = 1 << (len(recorded) + len(said.sound) - 1).bit_length()
-    fit = np.fft.irfft(np.fft.rfft(recorded, size) * np.conj(np.fft.rfft(said.sound, size)), size)
-    return float(fit[: len(recorded)].argmax()) / SPEECH_HZ
+    size = 1 << (len(recorded) + len(phrase.sound) - 1).bit_length()
+    correlation = np.fft.irfft(np.fft.rfft(recorded, size) * np.conj(np.fft.rfft(phrase.sound, size)), size)
+    return float(correlation[: len(recorded)].argmax()) / SPEECH_HZ

@@ -1,4 +1,4 @@
-"""The sync against real Asterisk 16 and 22, each a spare one that may be restarted, filled and broken."""
+"""The sync with real Asterisk 16 and 22, on spare servers that the tests restart, fill and break."""
 
 import contextlib
 import os
@@ -35,13 +35,13 @@ def server(request: pytest.FixtureRequest) -> Iterator[SpareAsterisk]:
 
 @pytest.fixture
 def pbx(server: SpareAsterisk) -> SpareAsterisk:
-    """The spare without recordings, as it is meant to be."""
+    """The spare server, running and without recordings."""
     server.start()
     server.empty()
     return server
 
 
-def put(pbx: SpareAsterisk, count: int, size_bytes: int = 160_000) -> None:
+def add_recordings(pbx: SpareAsterisk, count: int, size_bytes: int = 160_000) -> None:
     for n in range(count):
         at = datetime(2026, 11, 20, 8, tzinfo=UTC) + timedelta(seconds=n)
         file = pbx.monitor / f"{at:%Y/%m/%d}/out-5551234-1001-{at:%Y%m%d-%H%M%S}-{int(at.timestamp())}.{n}.wav"
@@ -54,7 +54,7 @@ def on_disk(folder: Path) -> dict[str, bytes]:
 
 
 class Cache(SyncedCache):
-    """A cache in a directory, and syncs into it."""
+    """A cache in a directory, with methods that sync it and compare it with the PBX."""
 
     def __init__(self, pbx: SpareAsterisk, data: Path) -> None:
         super().__init__(pbx.connection(), data)
@@ -67,24 +67,24 @@ class Cache(SyncedCache):
         folder = self.settings.audio_dir / "1"
         return on_disk(folder) if folder.exists() else {}
 
-    def is_whole(self) -> bool:
-        """Whether every recording of the PBX is here, stored and byte for byte the same."""
+    def is_complete(self) -> bool:
+        """Whether every recording of the PBX is downloaded and identical."""
         states = {row.state for row in self.rows().values()}
         return states == {"downloaded"} and self.files() == on_disk(self.pbx.monitor)
 
 
 @pytest.fixture
 def cache(pbx: SpareAsterisk, tmp_path: Path) -> Iterator[Cache]:
-    made = Cache(pbx, tmp_path / "data")
-    yield made
-    made.engine.dispose()
+    cache = Cache(pbx, tmp_path / "data")
+    yield cache
+    cache.engine.dispose()
 
 
-def test_recordings_of_real_calls_wait_while_they_grow_and_then_arrive(pbx: SpareAsterisk, cache: Cache) -> None:
+def test_recordings_are_downloaded_when_their_calls_have_ended(pbx: SpareAsterisk, cache: Cache) -> None:
     formats = ["wav", "WAV", "gsm", "ulaw", "alaw", "sln"]
     for fmt in formats:
         pbx.cli(f"channel originate Local/{fmt}@recorded application Wait 60")
-    # Raw formats are buffered, so that a file of 0 bytes is listed at first.
+    # Asterisk buffers raw formats, so their files are listed with 0 bytes at first.
     wait_until("all calls are recorded", lambda: len(list(pbx.monitor.rglob("out-*"))) == len(formats))
     time.sleep(2)
     assert cache.sync() == SyncResult(listed=len(formats), new=len(formats), waiting=len(formats))
@@ -94,7 +94,7 @@ def test_recordings_of_real_calls_wait_while_they_grow_and_then_arrive(pbx: Spar
         wait_until("the calls end", lambda: not ari.channels())
     wait_until("WAV headers are finished", lambda: all(file.read_bytes()[4:8] != bytes(4) for file in wavs(pbx)))
     assert cache.sync() == SyncResult(listed=len(formats), downloaded=len(formats))
-    assert cache.is_whole()
+    assert cache.is_complete()
     assert sorted(row.format for row in cache.rows().values()) == sorted(formats)
     for row in cache.rows().values():
         assert row.duration_s is not None
@@ -107,7 +107,7 @@ def wavs(pbx: SpareAsterisk) -> list[Path]:
     return [file for file in pbx.monitor.rglob("out-*") if file.suffix.lower() == ".wav"]
 
 
-def test_names_of_every_kind_arrive(pbx: SpareAsterisk, cache: Cache) -> None:
+def test_recordings_with_unusual_names_are_downloaded(pbx: SpareAsterisk, cache: Cache) -> None:
     names = [
         "plain",
         "with space",
@@ -128,8 +128,8 @@ def test_names_of_every_kind_arrive(pbx: SpareAsterisk, cache: Cache) -> None:
     assert set(cache.rows()) == {*names, "line\nbreak"}
 
 
-def test_asterisk_restarted_in_the_middle(pbx: SpareAsterisk, cache: Cache) -> None:
-    put(pbx, 400)
+def test_a_sync_is_completed_after_a_restart_of_asterisk(pbx: SpareAsterisk, cache: Cache) -> None:
+    add_recordings(pbx, 400)
 
     def restart(done: int, total: int | None) -> None:
         if done and not restarted:
@@ -137,16 +137,16 @@ def test_asterisk_restarted_in_the_middle(pbx: SpareAsterisk, cache: Cache) -> N
             pbx.restart()
 
     restarted: list[bool] = []
-    with contextlib.suppress(Unreachable):  # unless it is back before the sync fails
+    with contextlib.suppress(Unreachable):  # not raised if Asterisk is up again before the sync fails
         cache.sync(progress=restart)
     assert restarted
     assert cache.files().items() <= on_disk(pbx.monitor).items()
     assert cache.sync().failed == []
-    assert cache.is_whole()
+    assert cache.is_complete()
 
 
-def test_asterisk_gone_in_the_middle(pbx: SpareAsterisk, cache: Cache) -> None:
-    put(pbx, 400)
+def test_a_sync_is_completed_after_asterisk_was_stopped(pbx: SpareAsterisk, cache: Cache) -> None:
+    add_recordings(pbx, 400)
     with pytest.raises(Unreachable):
         cache.sync(progress=lambda done, total: pbx.stop() if done else None)
     states = Counter(row.state for row in cache.rows().values())
@@ -155,11 +155,11 @@ def test_asterisk_gone_in_the_middle(pbx: SpareAsterisk, cache: Cache) -> None:
     assert states["downloading"] == 0
     pbx.start()
     assert cache.sync().failed == []
-    assert cache.is_whole()
+    assert cache.is_complete()
 
 
-def test_killed_in_the_middle(pbx: SpareAsterisk, cache: Cache) -> None:
-    put(pbx, 400)
+def test_a_sync_is_completed_after_its_process_was_killed(pbx: SpareAsterisk, cache: Cache) -> None:
+    add_recordings(pbx, 400)
     module = "tests.unit.recordings.sync_in_subprocess"
     command = [sys.executable, "-m", module, pbx.host, str(pbx.http_port), ARI_SECRET]
     folder = cache.settings.audio_dir / "1"
@@ -171,36 +171,34 @@ def test_killed_in_the_middle(pbx: SpareAsterisk, cache: Cache) -> None:
         final = {name: data for name, data in cache.files().items() if not name.startswith(".parts/")}
         assert final.items() <= on_disk(pbx.monitor).items()
     assert cache.sync().failed == []
-    assert cache.is_whole()
+    assert cache.is_complete()
 
 
-ALL_OF_IT = Room(least_free_bytes=0)  # none of the disk is left free, so that it truly fills up
+NO_RESERVE = Room(least_free_bytes=0)  # the sync keeps no space free, so the disk fills up
 
 
-def test_a_disk_that_fills_up(pbx: SpareAsterisk, tmp_path: Path) -> None:
-    put(pbx, 100)
+def test_a_full_disk_ends_the_sync_and_the_next_one_completes_it(pbx: SpareAsterisk, tmp_path: Path) -> None:
+    add_recordings(pbx, 100)
     data = tmp_path / "small"
     data.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(data)], check=True)
     try:
         cache = Cache(pbx, data)
         with pytest.raises(StorageFull, match="Not enough disk space"):
-            cache.sync(room=ALL_OF_IT)
-        kept = {row.file for row in cache.rows().values() if row.state == "downloaded"}
-        assert kept <= {f"1/{name}" for name in cache.files()}
+            cache.sync(room=NO_RESERVE)
+        downloaded = {row.file for row in cache.rows().values() if row.state == "downloaded"}
+        assert downloaded <= {f"1/{name}" for name in cache.files()}
         assert cache.files().items() <= on_disk(pbx.monitor).items()
         subprocess.run(["mount", "-o", "remount,size=64m", str(data)], check=True)
-        assert cache.sync(room=ALL_OF_IT).failed == []
-        assert cache.is_whole()
+        assert cache.sync(room=NO_RESERVE).failed == []
+        assert cache.is_complete()
         cache.engine.dispose()
     finally:
         subprocess.run(["umount", str(data)], check=True)
 
 
-def test_a_folder_linked_from_elsewhere_is_reported_file_by_file(
-    pbx: SpareAsterisk, cache: Cache, tmp_path: Path
-) -> None:
-    put(pbx, 1)
+def test_each_file_in_a_linked_folder_is_reported(pbx: SpareAsterisk, cache: Cache, tmp_path: Path) -> None:
+    add_recordings(pbx, 1)
     elsewhere = pbx.spool / "elsewhere"
     elsewhere.mkdir(exist_ok=True)
     (elsewhere / "a.wav").write_bytes(wav())
@@ -211,25 +209,25 @@ def test_a_folder_linked_from_elsewhere_is_reported_file_by_file(
     assert "ln -s monitor" in result.failed[0].reason
 
 
-@pytest.mark.parametrize("trouble", ["broken link", "no directory", "not UTF-8"])
-def test_a_listing_that_fails_says_what_to_do(pbx: SpareAsterisk, cache: Cache, trouble: str) -> None:
-    put(pbx, 2, 1000)
+@pytest.mark.parametrize("fault", ["broken link", "no directory", "not UTF-8"])
+def test_a_failed_listing_explains_the_fix(pbx: SpareAsterisk, cache: Cache, fault: str) -> None:
+    add_recordings(pbx, 2, 1000)
     cache.sync()
-    if trouble == "broken link":
+    if fault == "broken link":
         (pbx.monitor / "broken").symlink_to("/nowhere")
-    elif trouble == "no directory":
+    elif fault == "no directory":
         pbx.recording.unlink()
     else:
         Path(os.fsdecode(os.fsencode(pbx.monitor) + b"/bad\xff.wav")).write_bytes(wav())
-    with pytest.raises(AriServerError, match="can't list") as raised:
+    with pytest.raises(AriServerError, match="can't list") as caught:
         cache.sync()
-    assert "find -L" in raised.value.fix
+    assert "find -L" in caught.value.fix
     assert {row.gone_at for row in cache.rows().values()} == {None}
-    assert cache.is_whole() or trouble == "not UTF-8"
+    assert cache.is_complete() or fault == "not UTF-8"
 
 
 @pytest.mark.parametrize("version", [16, 22])
-def test_tls_to_the_labs_servers(version: int) -> None:
+def test_ari_over_tls_needs_the_labs_ca(version: int) -> None:
     connection = SERVERS[version].connection(tls=True)
     with AriClient(connection) as ari:
         assert ari.info().version.startswith(f"{version}.")

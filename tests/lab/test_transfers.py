@@ -1,4 +1,4 @@
-"""Attended transfers into a queue as real Asterisk tells them, live and in queue_log: whose visit is whose."""
+"""Attended transfers into a queue on real Asterisk give the caller two visits, live and in queue_log."""
 
 from dataclasses import dataclass
 
@@ -14,35 +14,35 @@ from tests.lab.queue_asterisk import Caller
 from tests.lab.transfer_asterisk import transfer_asterisk
 from tests.unit.live.event_feed import LATER, START
 
-# Alone: on a busy machine Asterisk 16 may hear of the hangup before the transfer, and writes COMPLETE… instead.
+# Alone, because on a busy machine Asterisk 16 may notice the hang-up before the transfer and write COMPLETE….
 pytestmark = [pytest.mark.lab, pytest.mark.phones, pytest.mark.alone]
 
 
 @dataclass(frozen=True)
-class Reported:
-    """The visits that one Asterisk reported, and their callers."""
+class StoredVisits:
+    """The visits of one Asterisk from live events and from queue_log, and their callers."""
 
     live: list[Visit]
     logged: list[Visit]
     served: Caller
-    gives_up: Caller
+    abandoning: Caller
 
 
 @pytest.fixture(scope="module", params=[16, 22])
-def reported(request: pytest.FixtureRequest) -> Reported:
-    """Two callers are put into another queue: one is served there, the other hangs up."""
+def stored(request: pytest.FixtureRequest) -> StoredVisits:
+    """Transfer two callers to another queue, where an agent answers one and the other hangs up."""
     with transfer_asterisk(request.param) as (asterisk, phone), Ami(asterisk.host, asterisk.ami_port) as ami:
         ami.login(asterisk.ami_username, asterisk.ami_secret, "on")
         ami.drain()
         callers = []
         for queue, variables in (("second", {}), ("third", {"PATIENCE_S": 6})):
             caller = asterisk.call("first", **variables)
-            talk = phone.answer()
+            answered = phone.answer()
             caller.wait_for("CONNECT")
             phone.idle(1.2)
-            consult = phone.call(queue)
+            consultation = phone.call(queue)
             phone.idle(1)
-            phone.transfer(talk, consult)
+            phone.transfer(answered, consultation)
             phone.idle(8)
             callers.append(caller)
         raw, log = ami.drain(), asterisk.log_text()
@@ -55,20 +55,20 @@ def reported(request: pytest.FixtureRequest) -> Reported:
     for line in log.encode().splitlines():
         if (event := parse_queue_log_line(line)) is not None:
             fold.add(event)
-    return Reported(list(history.take_updates(at + LATER).visits), list(fold.take(at_end=True).visits), *callers)
+    return StoredVisits(list(history.take_updates(at + LATER).visits), list(fold.take(at_end=True).visits), *callers)
 
 
-@pytest.mark.parametrize("way", ["live", "logged"])
-def test_who_is_transferred_into_a_queue_makes_two_visits(reported: Reported, way: str) -> None:
-    visits: list[Visit] = getattr(reported, way)
-    found = [(one.queue, one.caller, one.outcome, one.agent) for one in visits]
-    served, gives_up = reported.served.number, reported.gives_up.number
-    assert sorted(found) == sorted(
+@pytest.mark.parametrize("source", ["live", "logged"])
+def test_a_transferred_caller_has_a_visit_in_each_queue(stored: StoredVisits, source: str) -> None:
+    visits: list[Visit] = getattr(stored, source)
+    figures = [(one.queue, one.caller, one.outcome, one.agent) for one in visits]
+    served, abandoning = stored.served.number, stored.abandoning.number
+    assert sorted(figures) == sorted(
         [
             ("first", served, "transferred", "Eve Adams"),
             ("second", served, "answered", "Gus Moss"),
-            ("first", gives_up, "transferred", "Eve Adams"),
-            ("third", gives_up, "abandoned", ""),
+            ("first", abandoning, "transferred", "Eve Adams"),
+            ("third", abandoning, "abandoned", ""),
         ]
     )
     (second,) = (one for one in visits if one.queue == "second")
@@ -76,8 +76,8 @@ def test_who_is_transferred_into_a_queue_makes_two_visits(reported: Reported, wa
     assert second.talk_s == pytest.approx(2, abs=1)
 
 
-def test_live_and_queue_log_tell_the_same_visits(reported: Reported) -> None:
+def test_live_and_logged_visits_are_the_same(stored: StoredVisits) -> None:
     def figures(visits: list[Visit]) -> list[tuple[object, ...]]:
         return sorted((one.uniqueid, one.queue, one.outcome, one.wait_s, one.talk_s, one.target) for one in visits)
 
-    assert figures(reported.live) == figures(reported.logged)
+    assert figures(stored.live) == figures(stored.logged)

@@ -1,4 +1,4 @@
-"""The worker as a process of its own, against real Asterisk: due jobs, and SIGKILL amid a sync."""
+"""The worker as a separate process with real Asterisk: jobs that are due, and SIGKILL during a sync."""
 
 import shutil
 import signal
@@ -21,7 +21,8 @@ from tests.lab.calls import place_queue_call
 from tests.lab.process import wait_until
 from tests.lab.servers import LabServer
 from tests.lab.spare_asterisk import SpareAsterisk, spare_asterisk
-from tests.lab.test_cli import ROOT, environment
+from tests.lab.test_cli import environment
+from tests.paths import ROOT
 from tests.processes import processes
 
 pytestmark = pytest.mark.lab
@@ -38,7 +39,7 @@ def start() -> Iterator[Start]:
 
 @pytest.fixture
 def full_pbx() -> Iterator[SpareAsterisk]:
-    """An Asterisk with so many recordings that a sync takes a while."""
+    """An Asterisk with so many recordings that a sync takes some seconds."""
     with spare_asterisk(22, "worker") as server:
         folder = server.monitor / "2026/05/04"
         folder.mkdir(parents=True)
@@ -60,20 +61,22 @@ def done_kinds(engine: Engine) -> set[str]:
     return {job.kind for job in jobs_of(engine) if job.state == "done"}
 
 
-def test_what_is_due_is_done_at_once(engine: Engine, no_real_data: Path, server: LabServer, start: Start) -> None:
+def test_a_worker_runs_due_jobs_immediately(
+    engine: Engine, no_real_data: Path, server: LabServer, start: Start
+) -> None:
     place_queue_call(server, "answered", seconds=2)
     process = start(server.connection())
     wait_until("sync and collect are done", lambda: done_kinds(engine) == {"sync", "collect"})
     assert {job.requested_by for job in jobs_of(engine)} == {"schedule"}
     assert (no_real_data / "freepbx.json").exists()
     process.send_signal(signal.SIGTERM)
-    _, said = process.communicate(timeout=30)
+    _, output = process.communicate(timeout=30)
     assert process.returncode == 0
-    assert "has ended" in said
-    assert server.ami_secret not in said
+    assert "has ended" in output
+    assert server.ami_secret not in output
 
 
-def test_the_app_asks_and_its_own_worker_does(
+def test_the_apps_worker_runs_a_job_that_a_page_requested(
     engine: Engine, server: LabServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in environment(server.connection()).items():
@@ -83,7 +86,9 @@ def test_the_app_asks_and_its_own_worker_does(
     ensure_worker(settings)
     assert worker_alive(settings)
     try:
-        wait_until("it is done", lambda: any(done.id == job.id and done.state == "done" for done in jobs_of(engine)))
+        wait_until(
+            "the job is done", lambda: any(done.id == job.id and done.state == "done" for done in jobs_of(engine))
+        )
     finally:
         for child in psutil.Process().children():
             if "worker" in child.cmdline():
@@ -95,9 +100,9 @@ def test_a_killed_sync_is_completed_by_another_worker(
     engine: Engine, no_real_data: Path, full_pbx: SpareAsterisk, start: Start
 ) -> None:
     first = start(full_pbx.connection())
-    wait_until("it has begun", lambda: any(job.state == "running" for job in jobs_of(engine)))
+    wait_until("the sync has started", lambda: any(job.state == "running" for job in jobs_of(engine)))
     second = start(full_pbx.connection())
-    wait_until("some are downloaded", lambda: any(job.done for job in jobs_of(engine)))
+    wait_until("some recordings are downloaded", lambda: any(job.done for job in jobs_of(engine)))
     first.send_signal(signal.SIGKILL)
     first.wait()
     wait_until("the sync is done", lambda: done_kinds(engine) == {"sync"}, 60)
