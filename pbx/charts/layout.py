@@ -235,11 +235,14 @@ def explain_so_far(figure: go.Figure, now: datetime, zone: tzinfo, palette: Pale
 def complete_figure(
     figure: go.Figure, frame: TimeFrame, *, unfinished: bool = False, resets: Sequence[MarkedMoment] = ()
 ) -> None:
-    """Add what goes on top of the finished chart: the legend of unfinished intervals, the gaps and the resets."""
+    """Add what every chart of a period ends with: the legend of unfinished intervals, the gaps and the resets.
+
+    Call it after `update_yaxes`, which would also change the axis that the gaps and resets are drawn on.
+    """
     if unfinished:
         explain_so_far(figure, frame.now, frame.zone, frame.palette)
-    _shade_gaps(figure, frame.gaps, frame.zone, frame.palette)
-    _mark_moments(figure, resets, frame.zone, frame.palette)
+    _shade_gaps(figure, frame)
+    _mark_moments(figure, resets, frame)
 
 
 def span_query(start: datetime, end: datetime, **more: str) -> str:
@@ -248,11 +251,9 @@ def span_query(start: datetime, end: datetime, **more: str) -> str:
     return f"{span}&{urlencode(more)}" if more else span
 
 
-def _shade_gaps(figure: go.Figure, gaps: Sequence[UnobservedSpan], zone: tzinfo, palette: Palette) -> None:
-    """Hatch the gaps in the data below everything else, with a hover text that gives their time range.
-
-    Call it last: `update_yaxes` would also change the axis that this adds.
-    """
+def _shade_gaps(figure: go.Figure, frame: TimeFrame) -> None:
+    """Hatch the gaps in the data below everything else, with a hover text that gives their time range."""
+    gaps, zone, palette = frame.gaps, frame.zone, frame.palette
     if not gaps:
         return
     _add_background_axis(figure)
@@ -275,8 +276,9 @@ def _shade_gaps(figure: go.Figure, gaps: Sequence[UnobservedSpan], zone: tzinfo,
     )
 
 
-def _mark_moments(figure: go.Figure, moments: Sequence[MarkedMoment], zone: tzinfo, palette: Palette) -> None:
-    """Draw a thin line at each moment, with a hover text on its head. Call it last, like `_shade_gaps`."""
+def _mark_moments(figure: go.Figure, moments: Sequence[MarkedMoment], frame: TimeFrame) -> None:
+    """Draw a thin line at each moment, with a hover text on its head."""
+    zone, palette = frame.zone, frame.palette
     if not moments:
         return
     _add_background_axis(figure)
