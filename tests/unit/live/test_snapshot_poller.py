@@ -32,7 +32,7 @@ def snapshot(second: float, state: TrunkState, *, seen: bool = True) -> Snapshot
 
 
 class SuccessiveSnapshots:
-    """Stands in for `take_snapshot`: returns or raises these one after another, then repeats the last."""
+    """Replaces `take_snapshot`: returns or raises these one after another, then repeats the last."""
 
     def __init__(self, *shown: Snapshot | Exception) -> None:
         self.shown = list(shown)

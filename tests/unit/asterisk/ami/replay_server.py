@@ -1,4 +1,4 @@
-"""An AMI server on loopback that answers with bytes of a real Asterisk, for faults that Asterisk doesn't produce."""
+"""An AMI server on loopback that replays a real Asterisk's bytes, and sends faults that Asterisk doesn't produce."""
 
 import contextlib
 import re
@@ -40,7 +40,7 @@ def ami_fixtures() -> list[Path]:
 
 
 class Session:
-    """One client's connection, as the scripts of the tests see it."""
+    """A client's connection, as a test's script uses it."""
 
     def __init__(self, sock: socket.socket, version: int, prefix: str) -> None:
         self.sock, self.version, self.prefix = sock, version, prefix
@@ -50,7 +50,7 @@ class Session:
         self.sock.sendall(data)
 
     def actions(self) -> Iterator[dict[str, str]]:
-        """What the client asks for, until it hangs up."""
+        """Yield the client's actions until it disconnects."""
         while True:
             while b"\r\n\r\n" in self.received:
                 text, _, self.received = self.received.partition(b"\r\n\r\n")
@@ -61,18 +61,18 @@ class Session:
             self.received += data
 
     def next_request(self) -> bytes:
-        """What the client sends that isn't an action."""
+        """Return the next bytes from the client, which need not be an action."""
         return self.sock.recv(65536)
 
     def next_action(self) -> dict[str, str]:
         return next(self.actions())
 
     def reply(self, action: dict[str, str], data: bytes) -> None:
-        """Send captured bytes as the answer to this action."""
+        """Send captured bytes as the reply to this action, with its ActionID."""
         self.send(_ACTION_ID.sub(b"\r\nActionID: " + action["ActionID"].encode(), data))
 
     def log_in(self, answer: str = "login", greeting: bytes = b"") -> None:
-        """Greet, then answer the challenge and the login with one of the captured logins."""
+        """Send a greeting, then answer the challenge and the login with the captured login named `answer`."""
         captured, _, rest = raw(self.version, answer).partition(b"\r\n")
         challenge, accepted, *_ = rest.split(b"\r\n\r\n")
         self.send((greeting or captured) + b"\r\n")
@@ -80,7 +80,7 @@ class Session:
         self.reply(self.next_action(), accepted + b"\r\n\r\n")
 
     def answer(self, action: dict[str, str]) -> None:
-        """The captured reply to this action."""
+        """Send the captured reply to this action."""
         name = action["Action"]
         if name == "IAXpeerlist" and self.prefix != "denied-":
             return self.reply(action, IAX_PEERS if not self.prefix else raw(self.version, f"{self.prefix}IAXpeers"))
@@ -96,11 +96,11 @@ class Session:
         return self.reply(action, raw(self.version, f"{prefix}{name}"))
 
     def serve(self) -> None:
-        """Log the client in and answer everything from the fixtures."""
+        """Log the client in and answer every action from the fixtures."""
         self.serve_with({})
 
     def serve_with(self, replies: Mapping[str, bytes]) -> None:
-        """The same, but reply to the actions in `replies` with these bytes; b"" is no reply."""
+        """Like `serve`, but reply to the actions in `replies` with these bytes; b"" means no reply."""
         self.log_in()
         for action in self.actions():
             if action["Action"] in replies:
@@ -117,8 +117,40 @@ def replying(**replies: bytes) -> Script:
     return lambda session: session.serve_with(replies)
 
 
+EMPTY_LIST = (
+    b"Response: Success\r\nActionID: x\r\nEventList: start\r\n\r\n"
+    b"Event: Done\r\nActionID: x\r\nEventList: Complete\r\n\r\n"
+)
+
+
+def reported_answers(name: str) -> dict[str, bytes]:
+    """Replies of a real PBX from a file in fixtures/field, by action."""
+    sections = (FIXTURES / "field" / name).read_bytes().replace(b"\n", b"\r\n").split(b"### ")[1:]
+    parts = (section.partition(b"\r\n") for section in sections)
+    return {action.decode(): answer.strip() + b"\r\n\r\n" for action, _, answer in parts}
+
+
+def empty_pbx_with(answers: dict[str, bytes]) -> Script:
+    """A script that gives these answers, and otherwise those of a PBX without any devices, queues or calls."""
+
+    def serve(session: Session) -> None:
+        session.log_in()
+        for action in session.actions():
+            name = action["Action"]
+            if name in answers:
+                session.reply(action, answers[name])
+            elif name in ("SIPshowpeer", "PJSIPShowEndpoint"):
+                session.reply(action, b"Response: Error\r\nActionID: x\r\nMessage: Peer not found\r\n\r\n")
+            elif name in ("IAXpeerlist", "QueueStatus", "SIPpeers", "SIPshowregistry"):
+                session.reply(action, EMPTY_LIST)
+            else:
+                session.answer(action)
+
+    return serve
+
+
 class ReplayServer:
-    """Runs one script per connection, in the order they come; the last script serves all further ones."""
+    """Runs one script per connection, in order; the last script serves all further connections."""
 
     def __init__(
         self, *scripts: Script, version: int = 22, prefix: str = "", tls: ssl.SSLContext | None = None
@@ -178,7 +210,7 @@ class ReplayServer:
 def replay(
     *scripts: Script, version: int = 22, prefix: str = "", tls: ssl.SSLContext | None = None
 ) -> Iterator[ReplayServer]:
-    """A server for the time of a test."""
+    """Run a server until the end of the `with` block."""
     server = ReplayServer(*scripts, version=version, prefix=prefix, tls=tls)
     try:
         yield server
@@ -190,5 +222,5 @@ def wait_until(done: Callable[[], bool], deadline_s: float = 20) -> None:
     """Poll until `done()`; fail after `deadline_s` seconds."""
     end = time.monotonic() + deadline_s
     while not done():
-        assert time.monotonic() < end, "waited in vain"
+        assert time.monotonic() < end, "the condition was not met before the deadline"
         time.sleep(0.01)

@@ -30,64 +30,64 @@ def client_of(
         yield client
 
 
-def silent(session: Session) -> None:
-    """Log in, then read and never answer."""
+def never_answer(session: Session) -> None:
+    """Log the client in, then read its actions and never answer."""
     session.log_in()
     for _ in session.actions():
         pass
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_the_login_proves_the_secret_and_never_sends_it(version: int) -> None:
-    seen: list[dict[str, str]] = []
+def test_the_login_sends_a_hash_instead_of_the_secret(version: int) -> None:
+    received: list[dict[str, str]] = []
 
-    def watch(session: Session) -> None:
+    def record_login(session: Session) -> None:
         session.send(raw(version, "login").split(b"\r\n")[0] + b"\r\n")
         challenge, accepted = raw(version, "login").split(b"\r\n\r\n")[:2]
         for answer in (challenge.partition(b"\r\n")[2], accepted):
-            seen.append(session.next_action())
-            session.reply(seen[-1], answer + b"\r\n\r\n")
-        silent_rest = list(session.actions())
-        assert silent_rest == []
+            received.append(session.next_action())
+            session.reply(received[-1], answer + b"\r\n\r\n")
+        further_actions = list(session.actions())
+        assert further_actions == []
 
-    with client_of(watch, version=version, events="call,agent") as client:
+    with client_of(record_login, version=version, events="call,agent") as client:
         assert client.connected
         assert client.ami_version == {16: "5.0.4", 22: "11.0.0"}[version]
     challenge = Message(raw(version, "login").split(b"\r\n\r\n")[0].partition(b"\r\n")[2]).get("Challenge")
-    assert seen[0]["AuthType"] == "MD5"
-    assert seen[1]["Key"] == hashlib.md5(f"{challenge}lab-ami-secret".encode()).hexdigest()
-    assert seen[1]["Events"] == "call,agent"
-    assert "lab-ami-secret" not in str(seen)
+    assert received[0]["AuthType"] == "MD5"
+    assert received[1]["Key"] == hashlib.md5(f"{challenge}lab-ami-secret".encode()).hexdigest()
+    assert received[1]["Events"] == "call,agent"
+    assert "lab-ami-secret" not in str(received)
 
 
-def without_challenge(seen: list[dict[str, str]]) -> Script:
-    """Asterisk's refusal of an AuthType it doesn't know, then a login that is accepted."""
+def without_challenge(received: list[dict[str, str]]) -> Script:
+    """Refuse the AuthType as an Asterisk that doesn't know it, then accept the login."""
 
-    def old(session: Session) -> None:
+    def serve_old_asterisk(session: Session) -> None:
         session.send(b"Asterisk Call Manager/1.0\r\n")
         session.reply(
             session.next_action(), b"Response: Error\r\nActionID: x\r\nMessage: Authentication not supported\r\n\r\n"
         )
         for action in session.actions():
-            seen.append(action)
+            received.append(action)
             session.reply(action, b"Response: Success\r\nActionID: x\r\nMessage: Authentication accepted\r\n\r\n")
 
-    return old
+    return serve_old_asterisk
 
 
-def test_without_a_challenge_the_secret_is_sent_only_where_the_settings_allow_it() -> None:
-    seen: list[dict[str, str]] = []
-    with pytest.raises(AmiPlainLogin, match="was not sent") as caught, client_of(without_challenge(seen)):
+def test_without_a_challenge_the_secret_is_sent_only_if_the_settings_allow_it() -> None:
+    received: list[dict[str, str]] = []
+    with pytest.raises(AmiPlainLogin, match="was not sent") as caught, client_of(without_challenge(received)):
         pass
-    assert seen == []
+    assert received == []
     assert "FREEPBX_AMI_PLAIN_LOGIN=true" in caught.value.fix
     assert "FREEPBX_AMI_TLS" in caught.value.fix
-    with client_of(without_challenge(seen), plain=True):
-        assert (seen[0]["Username"], seen[0]["Secret"]) == ("notebook", "lab-ami-secret")
+    with client_of(without_challenge(received), plain=True):
+        assert (received[0]["Username"], received[0]["Secret"]) == ("notebook", "lab-ami-secret")
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_replies_come_whole_and_to_the_right_action(version: int) -> None:
+def test_each_action_gets_its_own_complete_reply(version: int) -> None:
     names = ["PJSIPShowEndpoints", "CoreStatus", "QueueStatus", "NoSuchAction", "PJSIPShowContacts", "Ping"]
     with client_of(version=version) as client:
         futures = [client.submit(name) for name in names]
@@ -99,20 +99,20 @@ def test_replies_come_whole_and_to_the_right_action(version: int) -> None:
     assert replies["NoSuchAction"].absent
 
 
-def test_all_actions_are_on_their_way_before_the_first_is_answered() -> None:
-    def patient(session: Session) -> None:
+def test_actions_are_sent_without_waiting_for_earlier_replies() -> None:
+    def answer_in_reverse(session: Session) -> None:
         session.log_in()
         waiting = [session.next_action() for _ in range(20)]
         for action in reversed(waiting):
             session.reply(action, PONG)
 
-    with client_of(patient) as client:
+    with client_of(answer_in_reverse) as client:
         futures = [client.submit("Ping") for _ in range(20)]
         assert [future.result(20).response.get("Ping") for future in futures] == ["Pong"] * 20
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_a_command_gives_its_lines_or_its_error(version: int) -> None:
+def test_a_command_returns_its_output_or_raises_its_error(version: int) -> None:
     with client_of(version=version) as client:
         assert client.command("core show version")[0].startswith(f"Asterisk {version}.")
         with pytest.raises(AmiActionError, match="No such command"):
@@ -127,46 +127,46 @@ def test_a_command_gives_its_lines_or_its_error(version: int) -> None:
     assert "manager.conf" in caught.value.fix
 
 
-def test_an_empty_list_is_no_error() -> None:
+def test_an_empty_list_is_not_an_error() -> None:
     with client_of() as client:
         for name in ("bare-PJSIPShowEndpoints", "ConfbridgeListRooms", "bare-QueueStatus"):
             reply = client.request(name)
             assert [item for item in reply.items if item.get("EventList") != "Complete"] == []
 
 
-def test_an_old_command_reply_gives_its_lines() -> None:
-    def old(session: Session) -> None:
+def test_an_old_asterisks_command_reply_is_read() -> None:
+    def serve_old_asterisk(session: Session) -> None:
         session.log_in(greeting=b"Asterisk Call Manager/2.10.4")
         output = b"System uptime: 5\n\r\n\r\nLast reload: 5\n--END COMMAND--\r\n\r\n"
         session.reply(session.next_action(), b"Response: Follows\r\nPrivilege: Command\r\nActionID: x\r\n" + output)
-        silent_until_end = list(session.actions())
-        assert silent_until_end == []
+        further_actions = list(session.actions())
+        assert further_actions == []
 
-    with client_of(old) as client:
+    with client_of(serve_old_asterisk) as client:
         assert client.command("core show uptime") == ["System uptime: 5", "", "", "Last reload: 5"]
 
 
-def test_line_breaks_reach_no_socket() -> None:
-    seen: list[dict[str, str]] = []
+def test_actions_with_line_breaks_are_never_sent() -> None:
+    received: list[dict[str, str]] = []
 
-    def watch(session: Session) -> None:
+    def record_login(session: Session) -> None:
         session.log_in()
         for action in session.actions():
-            seen.append(action)
+            received.append(action)
             session.answer(action)
 
-    with client_of(watch) as client:
+    with client_of(record_login) as client:
         for value in ("core show version\r\nAction: Logoff", "a\nb", "x" * 2000):
             with pytest.raises(SettingsError):
                 client.command(value)
         assert client.request("Ping").response.get("Ping") == "Pong"
-    assert [action["Action"] for action in seen] == ["Ping"]
+    assert [action["Action"] for action in received] == ["Ping"]
 
 
-def test_a_call_has_a_total_and_an_idle_deadline_and_its_late_reply_harms_nobody() -> None:
+def test_a_late_reply_after_the_idle_deadline_disturbs_no_other_action() -> None:
     resume = threading.Event()
 
-    def slow(session: Session) -> None:
+    def answer_late(session: Session) -> None:
         session.log_in()
         late = session.next_action()
         resume.wait(20)
@@ -174,7 +174,7 @@ def test_a_call_has_a_total_and_an_idle_deadline_and_its_late_reply_harms_nobody
         for action in session.actions():
             session.answer(action)
 
-    with client_of(slow) as client:
+    with client_of(answer_late) as client:
         events = client.subscribe()
         with pytest.raises(Deadline, match="PJSIPShowEndpoints"):
             client.request("PJSIPShowEndpoints", deadline_s=60, idle_s=0.05)
@@ -184,8 +184,8 @@ def test_a_call_has_a_total_and_an_idle_deadline_and_its_late_reply_harms_nobody
         assert client.gaps == type(client.gaps)()
 
 
-def test_a_trickle_does_not_outlive_the_total_deadline() -> None:
-    def trickle(session: Session) -> None:
+def test_the_total_deadline_ends_a_reply_that_trickles_in() -> None:
+    def send_slowly(session: Session) -> None:
         session.log_in()
         action = session.next_action()
         start, item = raw(22, "PJSIPShowEndpoints").split(b"\r\n\r\n")[:2]
@@ -194,27 +194,27 @@ def test_a_trickle_does_not_outlive_the_total_deadline() -> None:
             session.reply(action, item + b"\r\n\r\n")
             threading.Event().wait(0.01)
 
-    with client_of(trickle) as client, pytest.raises(Deadline):
+    with client_of(send_slowly) as client, pytest.raises(Deadline):
         client.request("PJSIPShowEndpoints", deadline_s=0.3, idle_s=60)
 
 
-def test_a_lost_connection_fails_what_is_in_flight_never_repeats_it_and_reports_the_gap() -> None:
-    seen: list[list[str]] = []
+def test_a_lost_connection_fails_pending_actions_without_repeating_them_and_reports_a_gap() -> None:
+    received: list[list[str]] = []
 
-    def dies(session: Session) -> None:
+    def disconnect(session: Session) -> None:
         session.log_in()
-        seen.append([session.next_action()["Action"]])
+        received.append([session.next_action()["Action"]])
         session.send(EVENT % 1)
 
-    def lives(session: Session) -> None:
+    def serve_after_reconnect(session: Session) -> None:
         session.log_in()
         session.send(EVENT % 2)
-        seen.append([])
+        received.append([])
         for action in session.actions():
-            seen[-1].append(action["Action"])
+            received[-1].append(action["Action"])
             session.answer(action)
 
-    with client_of(dies, lives, events="on") as client:
+    with client_of(disconnect, serve_after_reconnect, events="on") as client:
         events = client.subscribe()
         with pytest.raises(Unreachable, match="Asterisk closed it") as caught:
             client.request("Originate", [("Channel", "Local/1")])
@@ -228,18 +228,18 @@ def test_a_lost_connection_fails_what_is_in_flight_never_repeats_it_and_reports_
         assert list(client.gaps) == [gap]
         assert gap.from_at <= gap.to_at
         assert gap.reason == "Asterisk closed it"
-    assert seen == [["Originate"], ["Ping"]]
+    assert received == [["Originate"], ["Ping"]]
 
 
-def test_while_the_connection_is_away_actions_fail_at_once_and_reconnects_are_tried_again() -> None:
-    def dies(session: Session) -> None:
+def test_while_disconnected_actions_fail_immediately_and_the_client_keeps_reconnecting() -> None:
+    def disconnect(session: Session) -> None:
         session.log_in()
 
-    def greets_wrongly(session: Session) -> None:
+    def send_wrong_greeting(session: Session) -> None:
         session.send(b"HTTP/1.1 503 Service Unavailable\r\n\r\n")
 
     with (
-        replay(dies, greets_wrongly, greets_wrongly, Session.serve) as server,
+        replay(disconnect, send_wrong_greeting, send_wrong_greeting, Session.serve) as server,
         AmiClient.connect(server.connection(), timing=AmiTiming(retry_s=0.1)) as client,
     ):
         wait_until(lambda: not client.connected)
@@ -251,25 +251,25 @@ def test_while_the_connection_is_away_actions_fail_at_once_and_reconnects_are_tr
         assert len(client.gaps) == 1
 
 
-def test_silence_is_broken_by_a_ping_and_its_missing_answer_is_a_gap() -> None:
+def test_an_unanswered_ping_during_silence_is_a_gap() -> None:
     pings: list[str] = []
 
-    def answers_one(session: Session) -> None:
+    def answer_first_ping(session: Session) -> None:
         session.log_in()
         for action in session.actions():
             pings.append(action["Action"])
             if len(pings) == 1:
                 session.reply(action, PONG)
 
-    with client_of(answers_one, Session.serve, keepalive_s=0.1, idle_s=0.1) as client:
+    with client_of(answer_first_ping, Session.serve, keepalive_s=0.1, idle_s=0.1) as client:
         wait_until(lambda: len(client.gaps) == 1)
         assert pings[:2] == ["Ping", "Ping"]
         assert "ping" in client.gaps[0].reason
         assert client.request("Ping").response.get("Ping") == "Pong"
 
 
-def test_a_consumer_that_sleeps_blocks_nobody_and_is_told_what_it_missed() -> None:
-    def floods(session: Session) -> None:
+def test_a_slow_subscriber_blocks_nobody_and_counts_its_dropped_events() -> None:
+    def flood(session: Session) -> None:
         session.log_in()
         action = session.next_action()
         session.send(b"".join(EVENT % number for number in range(20_000)))
@@ -277,35 +277,35 @@ def test_a_consumer_that_sleeps_blocks_nobody_and_is_told_what_it_missed() -> No
         for _ in session.actions():
             pass
 
-    with client_of(floods, events="on") as client:
-        slow, wide = client.subscribe(limit=100), client.subscribe(limit=50_000)
+    with client_of(flood, events="on") as client:
+        small, large = client.subscribe(limit=100), client.subscribe(limit=50_000)
         client.request("Ping")
-        assert slow.dropped == 19_900
-        assert wide.dropped == 0
+        assert small.dropped == 19_900
+        assert large.dropped == 0
         client.close()
-        assert [item.get("Uniqueid") for item in slow if isinstance(item, Message)] == [str(n) for n in range(100)]
-        assert [item.get("Uniqueid") for item in wide if isinstance(item, Message)] == [str(n) for n in range(20_000)]
+        assert [item.get("Uniqueid") for item in small if isinstance(item, Message)] == [str(n) for n in range(100)]
+        assert [item.get("Uniqueid") for item in large if isinstance(item, Message)] == [str(n) for n in range(20_000)]
 
 
-def test_the_captured_events_all_arrive_in_order_whatever_the_pieces() -> None:
+def test_all_captured_events_arrive_in_order_in_any_pieces() -> None:
     stream = raw(16, "events") + raw(22, "events")
 
-    def pieces(session: Session) -> None:
+    def send_in_pieces(session: Session) -> None:
         session.log_in()
         session.next_action()
         for start in range(0, len(stream), 997):
             session.send(stream[start : start + 997])
 
-    with client_of(pieces, events="on") as client:
+    with client_of(send_in_pieces, events="on") as client:
         events = client.subscribe()
         future = client.submit("Ping")
         wait_until(future.done)
         client.close()
-        heard = [item.raw for item in events if isinstance(item, Message)]
-    assert heard == [frame.lstrip() for frame in stream.split(b"\r\n\r\n") if frame.strip()]
+        received_events = [item.raw for item in events if isinstance(item, Message)]
+    assert received_events == [frame.lstrip() for frame in stream.split(b"\r\n\r\n") if frame.strip()]
 
 
-def test_a_gap_is_reported_even_to_a_full_subscription() -> None:
+def test_a_full_subscription_still_reports_a_gap() -> None:
     subscription = Subscription(limit=1)
     subscription.offer([b"Event: A", b"Event: B"])
     gap = ConnectionGap(datetime.now(UTC), datetime.now(UTC), "closed")
@@ -315,8 +315,8 @@ def test_a_gap_is_reported_even_to_a_full_subscription() -> None:
     assert subscription.dropped == 1
 
 
-def test_closing_ends_calls_subscriptions_and_the_thread() -> None:
-    with client_of(silent) as client:
+def test_close_ends_pending_actions_subscriptions_and_the_thread() -> None:
+    with client_of(never_answer) as client:
         events, future = client.subscribe(), client.submit("Ping")
         waiting = threading.Thread(target=list, args=(events,))
         waiting.start()
@@ -331,16 +331,16 @@ def test_closing_ends_calls_subscriptions_and_the_thread() -> None:
         assert not client.connected
 
 
-def test_an_action_larger_than_the_sockets_buffers_is_sent_whole() -> None:
+def test_actions_larger_than_the_socket_buffers_are_sent_completely() -> None:
     sent = threading.Event()
 
-    def sleepy(session: Session) -> None:
+    def read_late(session: Session) -> None:
         session.log_in()
         sent.wait(20)
         for action in session.actions():
             session.reply(action, PONG)
 
-    with client_of(sleepy) as client:
+    with client_of(read_late) as client:
         futures = [client.submit("Getvar", [("Variable", "x" * 1000)] * 100) for _ in range(100)]
         sent.set()
         assert all(future.result(20).response.response == "Success" for future in futures)

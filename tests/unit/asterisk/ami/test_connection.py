@@ -24,7 +24,7 @@ def connect(connection: Connection, deadline_s: float = 20) -> None:
 
 
 class Authority:
-    """A throw-away certificate authority."""
+    """A certificate authority for one test."""
 
     def __init__(self, folder: Path, name: str) -> None:
         self.folder = folder
@@ -56,7 +56,7 @@ class Authority:
         return builder.sign(self.key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
 
     def server(self, *names: x509.GeneralName, expired: bool = False) -> ssl.SSLContext:
-        """What a server with a certificate for these names needs."""
+        """The TLS context of a server that has a certificate for these names."""
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "pbx")])
         private = key.private_bytes(
@@ -77,8 +77,8 @@ def authority(tmp_path: Path) -> Authority:
 LOOPBACK = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
 
 
-def test_tls_works_with_the_ca_file_and_reads_large_replies_whole(authority: Authority) -> None:
-    def bulky(session: Session) -> None:
+def test_tls_works_with_the_ca_file_and_reads_large_replies_completely(authority: Authority) -> None:
+    def send_large_reply(session: Session) -> None:
         session.log_in()
         action = session.next_action()
         session.reply(
@@ -88,7 +88,7 @@ def test_tls_works_with_the_ca_file_and_reads_large_replies_whole(authority: Aut
             session.answer(action)
 
     with (
-        replay(bulky, tls=authority.server(LOOPBACK)) as server,
+        replay(send_large_reply, tls=authority.server(LOOPBACK)) as server,
         AmiClient.connect(server.connection(ami_tls=True, ca_file=authority.file)) as client,
     ):
         assert len(client.request("PJSIPShowEndpoints").items) == raw(22, "PJSIPShowEndpoints").count(b"\r\n\r\n") - 1
@@ -117,7 +117,7 @@ def test_tls_checks_the_name_and_the_dates(authority: Authority) -> None:
         connect(server.connection(ami_tls=True, ca_file=authority.file))
 
 
-def test_tls_and_plain_mixed_up_say_so(authority: Authority) -> None:
+def test_a_mix_up_of_tls_and_plain_ports_is_explained(authority: Authority) -> None:
     with replay() as server, pytest.raises(Unreachable, match="doesn't speak TLS"):
         connect(server.connection(ami_tls=True, ca_file=authority.file))
     with replay(tls=authority.server(LOOPBACK)) as server, pytest.raises(Deadline) as caught:
@@ -125,7 +125,7 @@ def test_tls_and_plain_mixed_up_say_so(authority: Authority) -> None:
     assert "FREEPBX_AMI_TLS" in caught.value.fix
 
 
-def test_a_ca_file_that_is_none_is_ours_to_fix(tmp_path: Path) -> None:
+def test_an_invalid_or_missing_ca_file_is_a_settings_error(tmp_path: Path) -> None:
     (tmp_path / "text.pem").write_text("no certificate")
     with replay() as server:
         for name in ("text.pem", "missing.pem"):
@@ -135,7 +135,7 @@ def test_a_ca_file_that_is_none_is_ours_to_fix(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("login", ["login-wrong-secret", "login-unknown-user", "login-fenced"])
-def test_a_refused_login_names_all_three_causes_and_this_machines_address(version: int, login: str) -> None:
+def test_a_refused_login_lists_all_three_causes_and_the_clients_address(version: int, login: str) -> None:
     with (
         replay(lambda session: session.log_in(login), version=version) as server,
         pytest.raises(AmiLoginError) as caught,
@@ -147,7 +147,7 @@ def test_a_refused_login_names_all_three_causes_and_this_machines_address(versio
     assert "lab-ami-secret" not in advice + repr(caught.value)
 
 
-def test_a_closed_port_an_unknown_name_and_silence_are_told_apart() -> None:
+def test_a_closed_port_an_unknown_name_and_a_silent_server_have_different_errors() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     with replay() as server:
@@ -166,17 +166,17 @@ def test_a_closed_port_an_unknown_name_and_silence_are_told_apart() -> None:
         connect(server.connection(), deadline_s=0.1)
 
 
-def test_a_web_server_on_the_port_is_recognised() -> None:
-    def web(session: Session) -> None:
+def test_a_web_server_on_the_port_is_recognized() -> None:
+    def answer_as_web_server(session: Session) -> None:
         session.next_request()
         session.send(b"HTTP/1.1 404 Not Found\r\nServer: Asterisk/22\r\n\r\n")
 
-    with replay(web) as server, pytest.raises(AmiProtocolError, match="web server") as caught:
+    with replay(answer_as_web_server) as server, pytest.raises(AmiProtocolError, match="web server") as caught:
         connect(server.connection(), deadline_s=0.2)
     assert "5038" in caught.value.fix
 
 
-def test_another_protocol_and_a_close_before_the_greeting_are_told_apart() -> None:
+def test_another_protocol_and_a_closed_connection_have_different_errors() -> None:
     with (
         replay(lambda session: session.send(b"SSH-2.0-OpenSSH_9.2\r\n")) as server,
         pytest.raises(AmiProtocolError, match="isn't Asterisk's manager interface"),
@@ -187,7 +187,7 @@ def test_another_protocol_and_a_close_before_the_greeting_are_told_apart() -> No
     assert "authlimit" in caught.value.fix
 
 
-def test_a_login_that_breaks_or_is_never_answered() -> None:
+def test_a_login_that_is_interrupted_or_never_answered_is_an_error() -> None:
     def greet(session: Session) -> None:
         session.send(b"Asterisk Call Manager/11.0.0\r\n")
         session.next_action()
@@ -202,21 +202,21 @@ def test_a_login_that_breaks_or_is_never_answered() -> None:
         connect(server.connection(), deadline_s=0.2)
 
 
-def test_a_user_name_with_a_line_break_is_never_sent() -> None:
-    seen: list[str] = []
+def test_a_user_name_with_a_line_break_is_not_sent() -> None:
+    received: list[str] = []
 
-    def watch(session: Session) -> None:
+    def record_actions(session: Session) -> None:
         session.send(b"Asterisk Call Manager/11.0.0\r\n")
         for action in session.actions():
-            seen.append(action["Action"])
+            received.append(action["Action"])
             session.reply(action, b"Response: Success\r\nActionID: x\r\nChallenge: 1\r\n\r\n")
 
-    with replay(watch) as server, pytest.raises(SettingsError):
+    with replay(record_actions) as server, pytest.raises(SettingsError):
         connect(server.connection(ami_username="a\r\nSecret: b"))
-    assert seen == ["Challenge"]
+    assert received == ["Challenge"]
 
 
-def test_no_error_carries_the_secret() -> None:
+def test_no_error_contains_the_secret() -> None:
     for script in (lambda session: session.log_in("login-fenced"), lambda session: session.send(b"nonsense\r\n")):
         with replay(script) as server, pytest.raises(PbxError) as caught:
             connect(server.connection())

@@ -12,8 +12,8 @@ def message(event: str, **headers: str) -> Message:
 
 
 def endpoint(name: str, **headers: str) -> Message:
-    shown = {"Aor": name, "Auths": "", "OutboundAuths": "", "Contacts": "", "DeviceState": "Not in use"}
-    return message("EndpointList", ObjectName=name, **(shown | headers))
+    device_names = {"Aor": name, "Auths": "", "OutboundAuths": "", "Contacts": "", "DeviceState": "Not in use"}
+    return message("EndpointList", ObjectName=name, **(device_names | headers))
 
 
 def registration(name: str, owner: str = "", status: str = "Registered", auth: str = "") -> Message:
@@ -32,7 +32,7 @@ def contact(name: str, uri: str, status: str = "Reachable") -> Message:
     return message("ContactList", Endpoint=name, Uri=uri, Status=status, RoundtripUsec="1500")
 
 
-def shown(messages: DeviceMessages) -> tuple[list[str], list[str]]:
+def device_names(messages: DeviceMessages) -> tuple[list[str], list[str]]:
     """The names of extensions and of trunks."""
     extensions, trunks = parse_devices(messages)
     return [one.extension for one in extensions], [one.name for one in trunks]
@@ -51,12 +51,12 @@ def shown(messages: DeviceMessages) -> tuple[list[str], list[str]]:
         (endpoint("1001", Auths="1001", Contacts="1001/sip:10.0.0.7,"), False),
     ],
 )
-def test_the_rule_for_endpoints(listed: Message, is_trunk: bool) -> None:
-    extensions, trunks = shown(DeviceMessages(endpoints=(listed,)))
+def test_an_endpoint_is_an_extension_or_a_trunk(listed: Message, is_trunk: bool) -> None:
+    extensions, trunks = device_names(DeviceMessages(endpoints=(listed,)))
     assert (len(extensions), len(trunks)) == (0, 1) if is_trunk else (1, 0)
 
 
-def test_a_registered_contact_makes_no_trunk() -> None:
+def test_an_endpoint_with_a_registered_contact_is_an_extension() -> None:
     uri = "sip:alice@10.0.0.7:5060"
     messages = DeviceMessages(
         endpoints=(endpoint("alice", Contacts=f"alice/{uri},"),), contacts=(contact("alice", uri),)
@@ -71,7 +71,7 @@ def test_a_registered_contact_makes_no_trunk() -> None:
 @pytest.mark.parametrize(
     "found", [registration("r", "main"), registration("main"), registration("r", auth="main-auth", owner="")]
 )
-def test_a_registration_finds_its_endpoint(found: Message) -> None:
+def test_a_registration_belongs_to_its_endpoint(found: Message) -> None:
     messages = DeviceMessages(endpoints=(endpoint("main", OutboundAuths="main-auth"),), registrations=(found,))
     extensions, trunks = parse_devices(messages)
     assert extensions == ()
@@ -87,21 +87,21 @@ def test_a_registration_finds_its_endpoint(found: Message) -> None:
     )
 
 
-def test_a_registration_without_endpoint_is_a_trunk_of_its_own() -> None:
-    assert shown(DeviceMessages(registrations=(registration("only", status="Stopped"),))) == ([], ["only"])
+def test_a_registration_without_an_endpoint_is_a_separate_trunk() -> None:
+    assert device_names(DeviceMessages(registrations=(registration("only", status="Stopped"),))) == ([], ["only"])
     assert (
         parse_devices(DeviceMessages(registrations=(registration("only", status="Stopped"),)))[1][0].state
         == "unregistered"
     )
 
 
-def test_of_several_registrations_one_that_stands_is_enough() -> None:
-    both = (registration("a", "main", "Rejected"), registration("b", "main"))
-    _, trunks = parse_devices(DeviceMessages(endpoints=(endpoint("main"),), registrations=both))
+def test_one_successful_registration_of_several_is_enough() -> None:
+    registrations = (registration("a", "main", "Rejected"), registration("b", "main"))
+    _, trunks = parse_devices(DeviceMessages(endpoints=(endpoint("main"),), registrations=registrations))
     assert [(trunk.name, trunk.state) for trunk in trunks] == [("main", "registered")]
 
 
-def test_endpoints_in_doubt_are_asked_and_told_apart_by_what_they_answer() -> None:
+def test_details_decide_whether_an_ambiguous_endpoint_is_a_trunk() -> None:
     messages = DeviceMessages(endpoints=(endpoint("1001"), endpoint("inbound"), endpoint("alice"), endpoint("pstn")))
     assert endpoints_to_detail(messages) == ["inbound", "alice", "pstn"]
     details = {
@@ -109,25 +109,25 @@ def test_endpoints_in_doubt_are_asked_and_told_apart_by_what_they_answer() -> No
         "alice": (message("EndpointDetail", Context="from-internal"),),
         "pstn": (message("EndpointDetail", Context="from-pstn-toheader"),),
     }
-    assert shown(replace(messages, details=details)) == (["1001", "alice"], ["inbound", "pstn"])
+    assert device_names(replace(messages, details=details)) == (["1001", "alice"], ["inbound", "pstn"])
 
 
 @pytest.mark.parametrize(
     ("status", "state"),
     [("Reachable", "reachable"), ("Unreachable", "unreachable"), ("NonQualified", "unknown"), ("Unknown", "unknown")],
 )
-def test_a_trunk_that_does_not_register_is_judged_by_its_contact(status: str, state: str) -> None:
+def test_an_unregistered_trunks_state_is_that_of_its_contact(status: str, state: str) -> None:
     detail = (message("ContactStatusDetail", URI="sip:u@10.0.0.1:5060", Status=status, RoundtripUsec="900"),)
     listed = endpoint("peer", Contacts="peer/sip:u@10.0.0.1:5060,")
     _, trunks = parse_devices(DeviceMessages(endpoints=(listed,), details={"peer": detail}))
     assert trunks == (
         Trunk(name="peer", tech="PJSIP", state=state, status=status, server="10.0.0.1:5060", roundtrip_ms=0.9),  # type: ignore[arg-type]
     )
-    _, unasked = parse_devices(DeviceMessages(endpoints=(listed,)))
-    assert (unasked[0].state, unasked[0].server) == ("unknown", "10.0.0.1:5060")
+    _, without_detail = parse_devices(DeviceMessages(endpoints=(listed,)))
+    assert (without_detail[0].state, without_detail[0].server) == ("unknown", "10.0.0.1:5060")
 
 
-def test_channels_are_counted_by_device() -> None:
+def test_each_devices_channels_are_counted() -> None:
     names = ("PJSIP/1001-0000000a", "PJSIP/1001-0000000b", "PJSIP/peer-a-00000001", "Local/1001@x-00000001;1")
     channels = tuple(message("CoreShowChannel", Channel=name) for name in names)
     listed = (endpoint("1001"), endpoint("peer-a", OutboundAuths="x"), endpoint("peer", OutboundAuths="y"))
@@ -135,7 +135,7 @@ def test_channels_are_counted_by_device() -> None:
     assert [one.channels for one in (*extensions, *trunks)] == [2, 0, 1]
 
 
-def test_peers_of_chan_sip_and_chan_iax2() -> None:
+def test_chan_sip_and_chan_iax2_peers_are_extensions_or_trunks() -> None:
     phone = {"IPaddress": "-none-", "IPport": "0", "Dynamic": "yes", "Status": "UNKNOWN"}
     carrier = {"IPaddress": "10.0.0.1", "IPport": "5060", "Dynamic": "no", "Status": "OK (12 ms)"}
     messages = DeviceMessages(
@@ -157,5 +157,5 @@ def test_peers_of_chan_sip_and_chan_iax2() -> None:
     ]
 
 
-def test_helpers_in_pjsip_conf_are_no_devices() -> None:
-    assert shown(DeviceMessages(endpoints=(endpoint("anonymous"), endpoint("dpma_endpoint")))) == ([], [])
+def test_helper_endpoints_of_pjsip_conf_are_not_devices() -> None:
+    assert device_names(DeviceMessages(endpoints=(endpoint("anonymous"), endpoint("dpma_endpoint")))) == ([], [])

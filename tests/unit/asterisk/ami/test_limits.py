@@ -1,4 +1,4 @@
-"""A peer that is sick or means harm: what it sends ends as our own error, in a bounded time and a bounded memory."""
+"""A faulty or hostile AMI server causes one of the project's own errors, within bounded time and memory."""
 
 import itertools
 import re
@@ -25,8 +25,8 @@ START = b"Response: Success\r\nActionID: x\r\nEventList: start\r\nMessage: Queue
 END = b"Event: QueueStatusComplete\r\nActionID: x\r\nEventList: Complete\r\nListItems: 1\r\n\r\n"
 
 
-def endless(session: Session, action: dict[str, str], size: int = 1000) -> None:
-    """A list that never completes, as fast as it is read."""
+def send_endlessly(session: Session, action: dict[str, str], size: int = 1000) -> None:
+    """Send a list that never ends, as fast as the client reads it."""
     session.reply(action, START)
     items = re.sub(rb"ActionID: x", b"ActionID: " + action["ActionID"].encode(), ITEM % (b"x" * size)) * 50
     while True:
@@ -34,24 +34,27 @@ def endless(session: Session, action: dict[str, str], size: int = 1000) -> None:
 
 
 @pytest.fixture
-def small(monkeypatch: pytest.MonkeyPatch) -> None:
+def low_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(call_module, "MAX_ANSWER_BYTES", 200_000)
     monkeypatch.setattr(call_module, "MAX_HELD_BYTES", 400_000)
 
 
-@pytest.mark.usefixtures("small")
-def test_an_endless_list_ends_alone_and_the_rest_of_the_snapshot_is_there() -> None:
-    asked: list[str] = []
+@pytest.mark.usefixtures("low_limits")
+def test_an_endless_list_fails_alone_and_the_rest_of_the_snapshot_is_complete() -> None:
+    received: list[str] = []
 
-    def hostile(session: Session) -> None:
+    def send_list(session: Session) -> None:
         session.log_in()
         for action in session.actions():
-            asked.append(action["Action"])
+            received.append(action["Action"])
             if action["Action"] == "QueueStatus":
-                endless(session, action)
+                send_endlessly(session, action)
             session.answer(action)
 
-    with replay(hostile) as server, AmiClient.connect(server.connection(), timing=AmiTiming(retry_s=0.01)) as client:
+    with (
+        replay(send_list) as server,
+        AmiClient.connect(server.connection(), timing=AmiTiming(retry_s=0.01)) as client,
+    ):
         snapshot = take_snapshot(client)
         again = take_snapshot(client)
         assert len(client.gaps) == 1
@@ -62,12 +65,12 @@ def test_an_endless_list_ends_alone_and_the_rest_of_the_snapshot_is_there() -> N
         assert "too large" in found.parts["queues"].reason
         assert len(found.trunks) == 4
         assert found.system is not None
-    assert asked.count("QueueStatus") == 1
+    assert received.count("QueueStatus") == 1
 
 
-@pytest.mark.usefixtures("small")
-def test_all_answers_together_are_bounded() -> None:
-    def many(session: Session) -> None:
+@pytest.mark.usefixtures("low_limits")
+def test_the_total_size_of_pending_replies_is_limited() -> None:
+    def send_lists(session: Session) -> None:
         session.log_in()
         actions = [session.next_action() for _ in range(5)]
         for action in actions:
@@ -76,30 +79,33 @@ def test_all_answers_together_are_bounded() -> None:
             for action in actions:
                 session.reply(action, ITEM % (b"%d" % name) + ITEM % (b"y" * 1000))
 
-    with replay(many) as server, AmiClient.connect(server.connection(), timing=AmiTiming(retry_s=60)) as client:
+    with (
+        replay(send_lists) as server,
+        AmiClient.connect(server.connection(), timing=AmiTiming(retry_s=60)) as client,
+    ):
         futures = [client.submit("QueueStatus") for _ in range(5)]
         errors = [future.exception(20) for future in futures]
     assert sorted(type(error).__name__ for error in errors) == ["AmiTooLarge", *["Unreachable"] * 4]
 
 
-def test_a_list_of_too_many_items_is_too_large_whatever_their_size(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_number_of_list_items_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(call_module, "MAX_ITEMS", 500)
 
-    def hostile(session: Session) -> None:
+    def send_list(session: Session) -> None:
         session.log_in()
-        endless(session, session.next_action(), size=1)
+        send_endlessly(session, session.next_action(), size=1)
 
     with (
-        replay(hostile) as server,
+        replay(send_list) as server,
         AmiClient.connect(server.connection(), timing=AmiTiming(retry_s=60)) as client,
         pytest.raises(AmiTooLarge),
     ):
         client.request("QueueStatus")
 
 
-def test_a_list_whose_response_never_comes_ends_and_the_others_are_answered() -> None:
-    headless = replying(QueueStatus=ITEM % b"Eve" + END)
-    with replay(headless) as server, AmiClient.connect(server.connection()) as client:
+def test_a_list_without_a_response_is_an_error_and_other_actions_are_answered() -> None:
+    without_response = replying(QueueStatus=ITEM % b"Eve" + END)
+    with replay(without_response) as server, AmiClient.connect(server.connection()) as client:
         future = client.submit("QueueStatus")
         with pytest.raises(AmiProtocolError, match="QueueStatus is incomplete"):
             future.result(20)
@@ -109,8 +115,8 @@ def test_a_list_whose_response_never_comes_ends_and_the_others_are_answered() ->
     assert len(snapshot.trunks) == 4
 
 
-def test_a_list_that_neither_begins_nor_ends_runs_out_of_time() -> None:
-    def headless(session: Session) -> None:
+def test_a_list_that_neither_starts_nor_ends_hits_the_deadline() -> None:
+    def without_response(session: Session) -> None:
         session.log_in()
         action = session.next_action()
         while True:
@@ -118,15 +124,15 @@ def test_a_list_that_neither_begins_nor_ends_runs_out_of_time() -> None:
             time.sleep(0.01)
 
     with (
-        replay(headless) as server,
+        replay(without_response) as server,
         AmiClient.connect(server.connection(), timing=AmiTiming(deadline_s=0.5)) as client,
         pytest.raises(Deadline, match="QueueStatus"),
     ):
         client.request("QueueStatus")
 
 
-def test_a_snapshot_has_a_total_deadline_whatever_each_action_may_take() -> None:
-    def drips(session: Session) -> None:
+def test_a_snapshot_has_a_total_deadline() -> None:
+    def send_slowly(session: Session) -> None:
         session.log_in()
         actions = [session.next_action() for _ in range(10)]
         while True:
@@ -134,26 +140,26 @@ def test_a_snapshot_has_a_total_deadline_whatever_each_action_may_take() -> None
                 session.reply(action, ITEM % b"Eve")
             time.sleep(0.01)
 
-    begun = time.monotonic()
+    started = time.monotonic()
     with (
-        replay(drips) as server,
+        replay(send_slowly) as server,
         AmiClient.connect(server.connection()) as client,
         pytest.raises(Deadline),
     ):
         take_snapshot(client, deadline_s=0.5)
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - started < 5
 
 
-def test_a_peer_that_owes_too_many_answers_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_many_unanswered_actions_cause_a_reconnect(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client_module, "MAX_UNANSWERED", 5)
 
-    def deaf(session: Session) -> None:
+    def never_answer(session: Session) -> None:
         session.log_in()
         for _ in session.actions():
             session.send(b"Event: Alive\r\n\r\n")
 
     quick = AmiTiming(retry_s=0.01)
-    with replay(deaf, Session.serve) as server, AmiClient.connect(server.connection(), timing=quick) as client:
+    with replay(never_answer, Session.serve) as server, AmiClient.connect(server.connection(), timing=quick) as client:
         futures = [client.submit("QueueStatus", deadline_s=0.05) for _ in range(10)]
         assert all(isinstance(future.exception(20), Unreachable) for future in futures)
         wait_until(lambda: len(client.gaps) == 1)
@@ -162,7 +168,7 @@ def test_a_peer_that_owes_too_many_answers_is_left(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize("before", ["greeting", "challenge", "login"])
-def test_a_flood_before_the_login_is_answered_is_no_answer(before: str) -> None:
+def test_a_flood_before_the_login_reply_is_a_protocol_error(before: str) -> None:
     event = b"Event: Flood\r\nValue: " + b"x" * 1000 + b"\r\n\r\n"
 
     def flood(session: Session) -> None:
@@ -185,21 +191,21 @@ def test_a_flood_before_the_login_is_answered_is_no_answer(before: str) -> None:
     assert peak_bytes < 10_000_000
 
 
-def test_a_subscription_is_bounded_by_bytes_too() -> None:
+def test_a_subscription_is_also_limited_in_bytes() -> None:
     subscription = Subscription(limit=1000, limit_bytes=1000)
     subscription.offer([b"Event: " + b"x" * 400 for _ in range(10)])
     assert (subscription.waiting, subscription.dropped) == (2, 8)
     assert subscription.get(0) is not None
     subscription.offer([b"Event: A", b"Event: " + b"x" * 900])
     assert (subscription.waiting, subscription.dropped) == (2, 9)
-    wide = Subscription(limit=1000)
-    wide.offer([b"Event: " + b"x" * 20_000, b"Event: A"])
-    assert (wide.waiting, wide.dropped) == (1, 1)
+    large = Subscription(limit=1000)
+    large.offer([b"Event: " + b"x" * 20_000, b"Event: A"])
+    assert (large.waiting, large.dropped) == (1, 1)
     subscription.close()
     assert len(list(subscription)) == 2
 
 
-def test_events_that_nobody_takes_fill_no_memory() -> None:
+def test_unread_events_use_bounded_memory() -> None:
     event = b"Event: Hangup\r\nValue: " + b"x" * 10_000 + b"\r\n\r\n"
     sent = threading.Event()
 
@@ -223,7 +229,7 @@ def test_events_that_nobody_takes_fill_no_memory() -> None:
     assert held_bytes < 80_000_000
 
 
-def test_a_version_of_endless_digits_is_no_greeting() -> None:
+def test_a_greeting_with_5000_version_digits_is_refused() -> None:
     with pytest.raises(AmiProtocolError, match="greeting"):
         AmiParser().feed_frames(b"Asterisk Call Manager/" + b"9" * 5000 + b"\r\n")
 
@@ -234,39 +240,39 @@ HUGE = b"9" * 5000
 @pytest.mark.parametrize(
     "value", [HUGE, b"-" + HUGE, b"1e999", b"inf", b"nan", b"OK (" + HUGE + b" ms)", b"\xff\x00", b"[::"]
 )
-def test_values_that_no_number_holds_are_read_as_nothing(value: bytes) -> None:
-    """Every value of every captured answer is such a one."""
+def test_values_that_are_not_valid_numbers_are_ignored(value: bytes) -> None:
+    """The server replaces every value of every captured reply with such a value."""
 
-    def spoil(session: Session) -> None:
+    def replace_values(session: Session) -> None:
         session.log_in()
         for action in session.actions():
             name = action["Action"]
             if name.startswith(("Core", "PJSIPShowE", "PJSIPShowC", "Queue", "SIP")) and not action.get("Endpoint"):
-                kept = rb"\r\n((?!Event|Response|ActionID|EventList|ObjectName|Queue|Dynamic|Endpoint)\w+): [^\r]+"
-                session.reply(action, re.sub(kept, lambda found: b"\r\n" + found[1] + b": " + value, raw(16, name)))
+                header = rb"\r\n((?!Event|Response|ActionID|EventList|ObjectName|Queue|Dynamic|Endpoint)\w+): [^\r]+"
+                session.reply(action, re.sub(header, lambda found: b"\r\n" + found[1] + b": " + value, raw(16, name)))
             else:
                 session.answer(action)
 
-    with replay(spoil, version=16) as server, AmiClient.connect(server.connection()) as client:
+    with replay(replace_values, version=16) as server, AmiClient.connect(server.connection()) as client:
         snapshot = take_snapshot(client)
     assert {part.state for part in snapshot.parts.values()} == {"ok"}
     assert len(snapshot.queues) == 3
     assert "inf" not in re.findall(r'_ms":(\w+)', snapshot.model_dump_json())
 
 
-def test_a_name_server_that_never_answers_ends_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    hold = threading.Event()
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: hold.wait(20))
+def test_a_dns_server_that_never_answers_hits_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    never_answered = threading.Event()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: never_answered.wait(20))
     with replay() as server:
         connection = server.connection(host="pbx.example.com")
-        begun = time.monotonic()
+        started = time.monotonic()
         with pytest.raises(Deadline, match="DNS server"):
             open_link(connection, deadline_s=0.2)
-    hold.set()
-    assert time.monotonic() - begun < 5
+    never_answered.set()
+    assert time.monotonic() - started < 5
 
 
-def test_no_kind_of_garbage_is_any_other_error_than_ours() -> None:
+def test_garbage_causes_only_the_projects_own_errors() -> None:
     for garbage in (
         b"\x00" * 1000,
         b"\r\n" * 1000,
@@ -288,5 +294,5 @@ def test_no_kind_of_garbage_is_any_other_error_than_ours() -> None:
             assert all(isinstance(item, Message | ConnectionGap) for item in items)
 
 
-def test_the_limit_before_the_login_leaves_room_for_asterisk() -> None:
+def test_the_limit_before_the_login_is_100_times_what_asterisk_sends() -> None:
     assert 100 * len(raw(16, "login")) < connection_module.MAX_LOGIN_BYTES

@@ -14,7 +14,7 @@ EVENT = b"Event: Hangup\r\nCause: 16\r\n\r\n"
 
 
 def read(data: bytes, size: int = 0) -> list[list[tuple[str, str]]]:
-    """The headers of all messages in a stream, fed whole or in pieces of `size` bytes."""
+    """The headers of all messages in a stream, fed in one piece or in pieces of `size` bytes."""
     parser = AmiParser()
     size = size or max(len(data), 1)
     pieces = [data[i : i + size] for i in range(0, len(data), size)]
@@ -33,7 +33,7 @@ CASES = {
     ),
     "characters": ("Event: A\r\nName: Zoë 🎉\r\n\r\n".encode(), [[("Event", "A"), ("Name", "Zoë 🎉")]]),
     "not utf-8": (b"Event: A\r\nName: Zo\xeb\r\nB: 1\r\n\r\n", [[("Event", "A"), ("Name", "Zoë"), ("B", "1")]]),
-    "line feed behind a value": (  # as Asterisk 16 and 22 send it
+    "line feed after a value": (  # as Asterisk 16 and 22 send it
         b"Response: Error\r\nMessage: No Contacts found\n\r\n\r\n",
         [[("Response", "Error"), ("Message", "No Contacts found")]],
     ),
@@ -69,13 +69,13 @@ CASES = {
 }
 
 
-OLD = ("items ended by a line feed", "old command")
+OLD_GREETING_ONLY = ("items ended by a line feed", "old command")
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a_message_is_the_same_whole_byte_by_byte_and_with_data_behind_it(name: str) -> None:
+def test_a_message_is_the_same_in_any_pieces_and_with_data_after_it(name: str) -> None:
     data, expected = CASES[name]
-    greetings = [OLD_GREETING] if name in OLD else [OLD_GREETING, GREETING]
+    greetings = [OLD_GREETING] if name in OLD_GREETING_ONLY else [OLD_GREETING, GREETING]
     for greeting in greetings:
         assert read(greeting + data) == expected
         assert read(greeting + data, 1) == expected
@@ -85,19 +85,19 @@ def test_a_message_is_the_same_whole_byte_by_byte_and_with_data_behind_it(name: 
 
 
 @pytest.mark.parametrize("path", ami_fixtures(), ids=lambda path: f"{path.parent.name}/{path.stem}")
-def test_captured_bytes_are_the_same_in_any_pieces_and_nothing_is_lost(path: Path) -> None:
+def test_captured_bytes_give_the_same_messages_in_any_pieces(path: Path) -> None:
     data = path.read_bytes()
     data = data if data.startswith(b"Asterisk Call Manager") else GREETING + data
-    whole = read(data)
-    assert whole == read(data, 1) == read(data, 7)
-    assert len(whole) == data.count(b"\r\n\r\n") - data.count(b"Event: AuthDetail\r\n")
-    seen = sum(len(headers) for headers in whole)
-    hidden = sum(len(part.split(b"\r\n")) for part in data.split(b"\r\n\r\n") if part.startswith(b"Event: AuthDetail"))
-    assert seen + hidden == sum(b": " in line for line in data.split(b"\r\n"))
-    assert "lab-trunk-secret" not in str(whole)
+    complete = read(data)
+    assert complete == read(data, 1) == read(data, 7)
+    assert len(complete) == data.count(b"\r\n\r\n") - data.count(b"Event: AuthDetail\r\n")
+    listed = sum(len(headers) for headers in complete)
+    dropped = sum(len(part.split(b"\r\n")) for part in data.split(b"\r\n\r\n") if part.startswith(b"Event: AuthDetail"))
+    assert listed + dropped == sum(b": " in line for line in data.split(b"\r\n"))
+    assert "lab-trunk-secret" not in str(complete)
 
 
-def test_the_first_of_repeated_headers_is_got_and_all_are_listed() -> None:
+def test_get_returns_the_first_of_repeated_headers_and_getlist_returns_all() -> None:
     message = Message(b"Event: A\r\nVariable: a=1\r\nVariable: b=2\r\nEvent: B\r\nActionID: x-1")
     assert message.get("Variable") == message["Variable"] == "a=1"
     assert message.getlist("Variable") == ["a=1", "b=2"]
@@ -110,12 +110,12 @@ def test_the_first_of_repeated_headers_is_got_and_all_are_listed() -> None:
     assert (message.event, message.response, message.action_id) == ("A", "", "x-1")
 
 
-def test_an_event_with_a_response_header_is_no_response() -> None:
+def test_an_event_with_a_response_header_is_still_an_event() -> None:
     message = Message(b"Event: OriginateResponse\r\nActionID: 1\r\nResponse: Failure")
     assert (message.event, message.response) == ("OriginateResponse", "")
 
 
-def test_a_message_shows_no_value() -> None:
+def test_a_messages_repr_contains_no_values() -> None:
     message = Message(b"Event: Thing\r\nPassword: hidden")
     assert "hidden" not in repr(message)
     assert "Thing" in repr(message)
@@ -128,12 +128,12 @@ def test_events_with_passwords_are_dropped() -> None:
 
 
 @pytest.mark.parametrize("data", [b"HTTP/1.1 400 Bad Request\r\n", b"SSH-2.0-OpenSSH_9.2\r\n", b"A" * 300, b"\0"])
-def test_another_greeting_is_refused(data: bytes) -> None:
+def test_a_greeting_of_another_protocol_is_refused(data: bytes) -> None:
     with pytest.raises(AmiProtocolError):
         AmiParser().feed(data)
 
 
-def test_the_greeting_gives_the_version_and_must_end() -> None:
+def test_the_greeting_contains_the_version_and_is_limited_in_length() -> None:
     parser = AmiParser()
     assert parser.feed(GREETING[:20]) == []
     assert parser.version is None
@@ -153,10 +153,10 @@ def test_the_greeting_gives_the_version_and_must_end() -> None:
         b"Response: Follows\r\n" + b"line\r\n\r\n" * 2000,
         b"\n" * 20_000,
     ],
-    ids=["open line", "whole line", "open message", "whole message", "endless output", "line feeds"],
+    ids=["open line", "complete line", "open message", "complete message", "endless output", "line feeds"],
 )
 @pytest.mark.parametrize("size", [1, 100, 100_000])
-def test_what_passes_the_limits_is_refused(data: bytes, size: int) -> None:
+def test_data_beyond_the_limits_is_refused(data: bytes, size: int) -> None:
     parser = AmiParser(max_line=1000, max_message=10_000)
     parser.feed(OLD_GREETING)
     with pytest.raises(AmiProtocolError):
@@ -184,7 +184,7 @@ STREAMS = st.lists(PIECES, max_size=40).map(b"".join) | st.binary(max_size=500)
 
 
 @given(STREAMS, st.booleans(), st.lists(st.integers(1, 60), min_size=1, max_size=20))
-def test_arbitrary_bytes_raise_nothing_else_and_hold_bounded_memory(
+def test_arbitrary_bytes_raise_only_a_protocol_error_and_use_bounded_memory(
     data: bytes, greeted: bool, sizes: list[int]
 ) -> None:
     parser = AmiParser(max_line=64, max_message=256)
@@ -194,7 +194,7 @@ def test_arbitrary_bytes_raise_nothing_else_and_hold_bounded_memory(
         for i in range(len(data)):
             piece = data[at : at + sizes[i % len(sizes)]]
             for message in parser.feed(piece):
-                assert len(message.raw) <= 9 * 256  # "Output: " is put before each line of an old reply
+                assert len(message.raw) <= 9 * 256  # "Output: " is prepended to each line of an old reply
                 assert isinstance(message.headers, list)
                 assert isinstance(repr(message) + message.action_id, str)
             at += len(piece)
@@ -204,20 +204,20 @@ def test_arbitrary_bytes_raise_nothing_else_and_hold_bounded_memory(
 
 
 @given(STREAMS, st.integers(1, 30))
-def test_arbitrary_messages_do_not_depend_on_how_the_stream_was_cut(data: bytes, size: int) -> None:
+def test_arbitrary_messages_are_the_same_in_any_pieces(data: bytes, size: int) -> None:
     for greeting in (GREETING, OLD_GREETING):
         assert read(greeting + data, size) == read(greeting + data)
 
 
 @given(STREAMS)
-def test_a_header_that_is_got_is_the_first_of_those_listed(data: bytes) -> None:
+def test_get_returns_the_first_value_of_getlist_for_arbitrary_messages(data: bytes) -> None:
     for message in AmiParser().feed(OLD_GREETING + data + b"\r\n\r\n--END COMMAND--\r\n\r\n"):
         for name in [*(name for name in message if name.isascii()), "key"]:
             listed = [value.partition("\n")[0] for value in message.getlist(name)]
             assert message.get(name, "none").partition("\n")[0] == [*listed, "none"][0]
 
 
-def test_an_action_is_written_with_its_id() -> None:
+def test_an_action_is_encoded_with_its_id() -> None:
     raw = encode_action("Getvar", [("Variable", "Zoë"), ("Variable", "")], "x-1")
     assert raw == "Action: Getvar\r\nActionID: x-1\r\nVariable: Zoë\r\nVariable: \r\n\r\n".encode()
 
@@ -234,13 +234,13 @@ def test_an_action_is_written_with_its_id() -> None:
         ("\n", ""),
     ],
 )
-def test_line_breaks_are_refused_before_anything_is_sent(key: str, value: str) -> None:
+def test_line_breaks_in_an_action_are_refused(key: str, value: str) -> None:
     with pytest.raises(SettingsError) as caught:
         encode_action("Getvar", [(key, value)], "x")
     assert "Command" not in caught.value.advice
 
 
-def test_asterisks_limits_are_kept_to_the_byte() -> None:
+def test_asterisks_limits_apply_exactly_to_the_byte() -> None:
     longest = "x" * (1024 - len("Variable: \r\n"))
     assert encode_action("Getvar", [("Variable", longest)], "x")
     with pytest.raises(SettingsError):
@@ -254,8 +254,8 @@ def test_asterisks_limits_are_kept_to_the_byte() -> None:
         encode_action("Getvar\nX: y", [], "x")
 
 
-def test_a_value_reads_the_same_however_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Cyrillic of cp1251 beside UTF-8 in one event: each value has its own encoding, and two names stay two."""
+def test_every_way_to_read_a_header_decodes_it_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One event contains Cyrillic in cp1251 and UTF-8: each value is decoded on its own."""
     raw = b"Event: QueueMember\r\nName: \xcb\xe5\xed\xe0\r\nMemberName: J\xc3\xb6rg\r\nQueue: \xce\xeb\xff"
     for fallback, names in (("cp1252", ["Ëåíà", "Jörg", "Îëÿ"]), ("cp1251", ["Лена", "Jörg", "Оля"])):
         monkeypatch.setattr("pbx.text_encoding._fallback", fallback)

@@ -19,7 +19,7 @@ def snapshot_of(version: int, prefix: str = "", timezone: str | None = None) -> 
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_the_labs_names_are_all_there_each_once(version: int) -> None:
+def test_a_snapshot_lists_each_of_the_labs_devices_once(version: int) -> None:
     snapshot = snapshot_of(version)
     assert {part.state for part in snapshot.parts.values()} == {"ok"}
     assert set(snapshot.parts) == set(PART_ACTIONS)
@@ -37,7 +37,7 @@ def test_the_labs_names_are_all_there_each_once(version: int) -> None:
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_states_callers_and_calls_are_what_the_lab_did(version: int) -> None:
+def test_a_snapshot_shows_the_labs_states_callers_and_calls(version: int) -> None:
     snapshot = snapshot_of(version)
     extensions = {one.extension: one for one in snapshot.extensions}
     assert extensions["1003"].status == "Unavailable"
@@ -60,12 +60,12 @@ def test_states_callers_and_calls_are_what_the_lab_did(version: int) -> None:
     assert 'Zoë "Zo" <O\'Brien> 日本' in [member.name for member in queues["sales"].members]
     channels = [channel for call in snapshot.active_calls for channel in call.channels]
     assert len(channels) == len(set(channels)) == raw(version, "CoreShowChannels").count(b"Event: CoreShowChannel\r\n")
-    odd = next(call for call in snapshot.active_calls if call.caller_id == "+493055501")
-    assert odd.caller_name == 'Ana "Zoë" <b>Ruiz</b> 🎉'
+    non_ascii = next(call for call in snapshot.active_calls if call.caller_id == "+493055501")
+    assert non_ascii.caller_name == 'Ana "Zoë" <b>Ruiz</b> 🎉'
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_no_secret_of_the_fixtures_survives(version: int, caplog: pytest.LogCaptureFixture) -> None:
+def test_no_secret_of_the_fixtures_is_exposed(version: int, caplog: pytest.LogCaptureFixture) -> None:
     assert b"lab-trunk-secret" in raw(version, "PJSIPShowRegistrationsOutbound")
     assert b"lab-trunk-secret" in raw(version, "PJSIPShowEndpoint-carrier")
     caplog.set_level(0)
@@ -79,8 +79,8 @@ def test_no_secret_of_the_fixtures_survives(version: int, caplog: pytest.LogCapt
         carrier = client.request("PJSIPShowEndpoint", [("Endpoint", "carrier")])
         with pytest.raises(AmiActionError) as caught:
             client.request("PJSIPShowEndpoint", [("Endpoint", "nobody")])
-        seen = [item.raw for item in (*registrations.messages, *carrier.messages)]
-        said = [
+        raw_messages = [item.raw for item in (*registrations.messages, *carrier.messages)]
+        shown_texts = [
             repr(registrations),
             repr(carrier),
             repr(client.connection),
@@ -89,13 +89,13 @@ def test_no_secret_of_the_fixtures_survives(version: int, caplog: pytest.LogCapt
             caplog.text,
         ]
         assert events.get(0) is None
-    text = snapshot.model_dump_json() + repr(snapshot) + repr(seen) + repr(said)
+    text = snapshot.model_dump_json() + repr(snapshot) + repr(raw_messages) + repr(shown_texts)
     for secret in ("lab-trunk-secret", "lab-phone-secret", "lab-ami-secret"):
         assert secret not in text
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_what_rights_forbid_is_marked_and_the_rest_stands(version: int) -> None:
+def test_parts_without_permission_are_marked_denied_and_the_rest_is_complete(version: int) -> None:
     snapshot = snapshot_of(version, "denied-")
     assert {name: part.state for name, part in snapshot.parts.items()} == {
         "system": "denied",
@@ -110,18 +110,18 @@ def test_what_rights_forbid_is_marked_and_the_rest_stands(version: int) -> None:
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_an_empty_pbx_is_no_failure(version: int) -> None:
+def test_the_snapshot_of_an_empty_pbx_is_ok(version: int) -> None:
     snapshot = snapshot_of(version, "bare-")
     assert {part.state for part in snapshot.parts.values()} == {"ok"}
     assert (snapshot.extensions, snapshot.trunks, snapshot.queues, snapshot.active_calls) == ((),) * 4
 
 
-def test_the_start_is_learned_from_the_pbx_or_from_the_settings_zone() -> None:
-    learned = snapshot_of(16).system
-    told = snapshot_of(16, timezone="Europe/Berlin").system
-    assert learned is not None
-    assert learned.utc_offset_s == 19_800
-    assert told == learned  # what the PBX says goes before the settings
+def test_the_start_time_uses_the_pbx_offset_or_else_the_settings_time_zone() -> None:
+    without_timezone = snapshot_of(16).system
+    with_timezone = snapshot_of(16, timezone="Europe/Berlin").system
+    assert without_timezone is not None
+    assert without_timezone.utc_offset_s == 19_800
+    assert with_timezone == without_timezone  # the PBX's own offset overrides the settings
 
     for timezone, offset in (("Asia/Kolkata", 19_800), (None, None)):
         with (
@@ -130,14 +130,14 @@ def test_the_start_is_learned_from_the_pbx_or_from_the_settings_zone() -> None:
         ):
             system = queries.fetch_system(client)
         assert system.utc_offset_s == offset
-        assert system.started_at == (learned.started_at if timezone else None)
+        assert system.started_at == (without_timezone.started_at if timezone else None)
 
 
 def test_a_snapshot_needs_two_round_trips() -> None:
-    rounds: list[int] = []
+    batch_sizes: list[int] = []
 
-    def counting(session: Session) -> None:
-        """Answer only once nothing more has come for a while: one such pause is one round trip."""
+    def serve_in_batches(session: Session) -> None:
+        """Answer only when no action has arrived for 0.3 s: each such pause is one round trip."""
         session.log_in()
         session.sock.settimeout(0.3)
         while True:
@@ -147,17 +147,17 @@ def test_a_snapshot_needs_two_round_trips() -> None:
                     batch.append(action)
                 return
             if batch:
-                rounds.append(len(batch))
+                batch_sizes.append(len(batch))
             for action in batch:
                 session.answer(action)
 
-    with replay(counting) as server, AmiClient.connect(server.connection()) as client:
+    with replay(serve_in_batches) as server, AmiClient.connect(server.connection()) as client:
         snapshot = take_snapshot(client)
-    assert len(rounds) == 2
+    assert len(batch_sizes) == 2
     assert {part.state for part in snapshot.parts.values()} == {"ok"}
 
 
-def test_what_is_answered_too_late_fails_alone() -> None:
+def test_a_part_that_is_not_answered_fails_without_affecting_the_others() -> None:
     no_queues = replying(QueueStatus=b"")
     with replay(no_queues) as server, AmiClient.connect(server.connection(), timing=AmiTiming(idle_s=0.5)) as client:
         snapshot = take_snapshot(client)
@@ -168,23 +168,23 @@ def test_what_is_answered_too_late_fails_alone() -> None:
     assert len(snapshot.trunks) == 4
 
 
-def test_silence_and_a_lost_connection_are_no_snapshot() -> None:
-    def mute(session: Session) -> None:
+def test_a_silent_or_lost_connection_gives_no_snapshot() -> None:
+    def stay_silent(session: Session) -> None:
         session.log_in()
         list(session.actions())
 
-    def dies(session: Session) -> None:
+    def disconnect(session: Session) -> None:
         session.log_in()
         session.next_action()
 
     with (
-        replay(mute) as server,
+        replay(stay_silent) as server,
         AmiClient.connect(server.connection(), timing=AmiTiming(idle_s=0.1)) as client,
         pytest.raises(Deadline),
     ):
         take_snapshot(client)
     with (
-        replay(dies, mute) as server,
+        replay(disconnect, stay_silent) as server,
         AmiClient.connect(server.connection()) as client,
         pytest.raises(Unreachable, match="lost"),
     ):
@@ -192,7 +192,7 @@ def test_silence_and_a_lost_connection_are_no_snapshot() -> None:
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_one_part_alone_is_the_snapshots(version: int) -> None:
+def test_each_part_fetched_alone_equals_that_of_the_snapshot(version: int) -> None:
     with replay(version=version) as server, AmiClient.connect(server.connection()) as client:
         snapshot = take_snapshot(client)
         assert queries.fetch_system(client) == snapshot.system

@@ -24,7 +24,7 @@ def leg(channel: str, uniqueid: str, caller: str, connected: str, duration: str 
     )
 
 
-def test_channels_of_one_linkedid_are_one_call_and_the_first_leg_gives_the_caller() -> None:
+def test_channels_with_one_linkedid_are_one_call_with_the_first_legs_caller() -> None:
     legs = [leg("PJSIP/1002-b", "1.2", "1002", "1001", "00:00:03"), leg("PJSIP/1001-a", "1.1", "1001", "1002")]
     (call,) = parse_active_calls(legs)
     assert (call.linkedid, call.channel, call.caller_id, call.connected_to) == ("1.1", "PJSIP/1001-a", "1001", "1002")
@@ -32,7 +32,7 @@ def test_channels_of_one_linkedid_are_one_call_and_the_first_leg_gives_the_calle
     assert call.channels == ("PJSIP/1001-a", "PJSIP/1002-b")
 
 
-def test_when_the_first_leg_has_gone_the_oldest_gives_the_caller() -> None:
+def test_without_the_first_leg_the_oldest_leg_gives_the_caller() -> None:
     legs = [
         leg("PJSIP/1003-c", "1.3", "1003", "<unknown>", "00:00:01"),
         leg("PJSIP/1002-b", "1.2", "<unknown>", "", "01:00:00"),
@@ -41,7 +41,7 @@ def test_when_the_first_leg_has_gone_the_oldest_gives_the_caller() -> None:
     assert (call.channel, call.caller_id, call.connected_to, call.duration_s) == ("PJSIP/1002-b", "", "1003", 3600)
 
 
-def test_a_queue_has_its_members_and_callers_and_the_default_queue_is_hidden() -> None:
+def test_a_queue_lists_members_and_callers_and_the_default_queue_is_omitted() -> None:
     events = [
         message("Event: QueueEntry", "Queue: sales", "Position: 2", "CallerIDNum: <unknown>", "Wait: 3"),
         message("Event: QueueParams", "Queue: sales", "Calls: 2", "ServicelevelPerf: 33.3"),
@@ -74,7 +74,7 @@ STATUS = message(
 )
 
 
-def test_the_start_is_in_the_offset_of_its_own_day() -> None:
+def test_the_start_time_uses_the_utc_offset_of_its_own_day() -> None:
     now = datetime(2026, 10, 25, 14, 0, tzinfo=UTC)
     system = parse_system(message("Response: Success"), STATUS, timedelta(hours=2), timedelta(hours=1), now)
     assert system.started_at == datetime(2026, 10, 24, 12, 0, tzinfo=UTC)
@@ -82,7 +82,7 @@ def test_the_start_is_in_the_offset_of_its_own_day() -> None:
     assert (system.uptime_s, system.utc_offset_s, system.channels) == (26 * 3600, 3600, 3)
 
 
-def test_without_an_offset_no_time_is_guessed() -> None:
+def test_without_a_utc_offset_there_are_no_times() -> None:
     system = parse_system(message("Response: Success"), STATUS, None, None, datetime.now(UTC))
     assert (system.started_at, system.reloaded_at, system.uptime_s, system.utc_offset_s) == (None,) * 4
     assert parse_start(message("Response: Success")) is None

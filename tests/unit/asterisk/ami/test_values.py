@@ -16,7 +16,7 @@ from pbx.asterisk.ami import values
         ("x\\", "x\\"),
     ],
 )
-def test_unescape(text: str, expected: str) -> None:
+def test_unescape_removes_backslashes(text: str, expected: str) -> None:
     assert values.unescape(text) == expected
 
 
@@ -24,11 +24,11 @@ def test_unescape(text: str, expected: str) -> None:
     ("text", "expected"),
     [("1276", 1.276), ("N/A", None), ("0", None), ("", None), ("OK (12 ms)", 12.0), ("LAGGED (2100 ms)", 2100.0)],
 )
-def test_roundtrip_ms(text: str, expected: float | None) -> None:
+def test_roundtrip_ms_reads_microseconds_and_peer_statuses(text: str, expected: float | None) -> None:
     assert values.roundtrip_ms(text) == expected
 
 
-def test_numbers_times_and_nothing() -> None:
+def test_numbers_and_times_are_parsed_and_invalid_ones_become_the_default() -> None:
     assert (values.integer("12"), values.integer("N/A"), values.integer("")) == (12, 0, 0)
     assert (values.decimal("33.3"), values.decimal("")) == (33.3, None)
     assert (values.seconds("01:02:03"), values.seconds("100:00:00"), values.seconds("x")) == (3723, 360_000, 0)

@@ -1,4 +1,4 @@
-"""An ARI server on loopback that answers with bytes of a real Asterisk, and can fail in the middle of a response."""
+"""An ARI server on loopback that replays a real Asterisk's bytes, and can fail in the middle of a response."""
 
 import base64
 import json
@@ -24,60 +24,63 @@ Fault = Callable[["ReplayPbx", socket, bytes], None]
 
 
 def captured(name: str, version: int = 16) -> bytes:
-    """A whole reply, as Asterisk sent it."""
+    """A complete reply, as Asterisk sent it."""
     return (FIXTURES / f"asterisk-{version}" / f"ari-{name}.bin").read_bytes()
 
 
 def reply(name: str, body: bytes) -> bytes:
     """A captured reply's head with another body."""
-    head = captured(name).partition(b"\r\n\r\n")[0]
-    return re.sub(rb"(?i)(content-length): \d+", rb"\1: %d" % len(body), head) + b"\r\n\r\n" + body
+    header = captured(name).partition(b"\r\n\r\n")[0]
+    return re.sub(rb"(?i)(content-length): \d+", rb"\1: %d" % len(body), header) + b"\r\n\r\n" + body
 
 
 def wav(sound: bytes = b"\x01\x02" * 800, *, announced: int | None = None, riff: int | None = None) -> bytes:
-    """An 8 kHz file as Asterisk writes it; the sizes in its header may be made to lie."""
+    """An 8 kHz file as Asterisk writes it. `announced` and `riff` put wrong sizes into its header."""
     size = len(sound) if announced is None else announced
-    head = (b"RIFF", 36 + size if riff is None else riff, b"WAVEfmt ", 16, 1, 1, 8000, 16000, 2, 16, b"data", size)
-    return struct.pack("<4sI8sIHHIIHH4sI", *head) + sound
+    header = (b"RIFF", 36 + size if riff is None else riff, b"WAVEfmt ", 16, 1, 1, 8000, 16000, 2, 16, b"data", size)
+    return struct.pack("<4sI8sIHHIIHH4sI", *header) + sound
 
 
-def cut(pbx: "ReplayPbx", line: socket, whole: bytes) -> None:
-    """Half the answer, then the connection is gone."""
-    line.sendall(whole[: len(whole) // 2])
-    line.shutdown(SHUT_RDWR)
+def cut(pbx: "ReplayPbx", sock: socket, complete: bytes) -> None:
+    """Send half of the answer, then close the connection."""
+    sock.sendall(complete[: len(complete) // 2])
+    sock.shutdown(SHUT_RDWR)
 
 
-def drip(pbx: "ReplayPbx", line: socket, whole: bytes) -> None:
-    """The head, then a byte now and then."""
-    head, gap, body = whole.partition(b"\r\n\r\n")
-    line.sendall(head + gap)
+def drip(pbx: "ReplayPbx", sock: socket, complete: bytes) -> None:
+    """Send the head, then the body one byte every 20 ms."""
+    header, gap, body = complete.partition(b"\r\n\r\n")
+    sock.sendall(header + gap)
     for at in range(len(body)):
-        line.sendall(body[at : at + 1])
+        sock.sendall(body[at : at + 1])
         time.sleep(0.02)
 
 
-def hang(pbx: "ReplayPbx", line: socket, whole: bytes) -> None:
-    """Nothing, until the client gives up."""
-    line.recv(1)
+def hang(pbx: "ReplayPbx", sock: socket, complete: bytes) -> None:
+    """Send nothing until the client disconnects."""
+    sock.recv(1)
 
 
 class ReplayPbx(socketserver.ThreadingTCPServer):
-    """`recordings` (name → file) are listed and handed out; `answers` (path → bytes) come first, `faults` spoil."""
+    """Lists and serves `recordings` (name → file).
+
+    `answers` (path → bytes) replace the usual answers, and `faults` damage the next answers of a path.
+    """
 
     daemon_threads = True
     block_on_close = False
     allow_reuse_address = True
 
     def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Line)
+        super().__init__(("127.0.0.1", 0), _ConnectionHandler)
         self.recordings: dict[str, bytes] = {}
         self.formats: dict[str, str] = {}
         self.live: set[str] = set()
         self.answers: dict[str, bytes] = {}
-        self.faults: dict[str, list[Fault]] = {}  # path → what happens to its next answers
-        self.seen: list[bytes] = []  # whole request heads
+        self.faults: dict[str, list[Fault]] = {}  # path → faults of its next answers, in order
+        self.request_heads: list[bytes] = []  # complete request heads
         self.delay_s = 0.0
-        self.lines: set[socket] = set()
+        self.connections: set[socket] = set()
 
     @property
     def connection(self) -> Connection:
@@ -90,10 +93,10 @@ class ReplayPbx(socketserver.ThreadingTCPServer):
         )
 
     def paths(self) -> Counter[str]:
-        return Counter(head.split(b" ")[1].decode() for head in self.seen)
+        return Counter(header.split(b" ")[1].decode() for header in self.request_heads)
 
     def downloads(self) -> Counter[str]:
-        """Which recordings were asked for, how often."""
+        """How often each recording was requested."""
         found = Counter[str]()
         for path, times in self.paths().items():
             if path.endswith("/file"):
@@ -117,37 +120,37 @@ class ReplayPbx(socketserver.ThreadingTCPServer):
         return reply("file", self.recordings[name])
 
     def vanish(self) -> None:
-        """Close the port and every line, as a PBX that is restarted does."""
+        """Close the port and every connection, as a PBX does when it restarts."""
         self.shutdown()
         self.server_close()
-        for line in list(self.lines):
+        for sock in list(self.connections):
             with suppress(OSError):
-                line.shutdown(SHUT_RDWR)
+                sock.shutdown(SHUT_RDWR)
 
 
-class _Line(socketserver.BaseRequestHandler):
+class _ConnectionHandler(socketserver.BaseRequestHandler):
     server: ReplayPbx
 
     def handle(self) -> None:
-        pbx, line = self.server, self.request
-        pbx.lines.add(line)
+        pbx, sock = self.server, self.request
+        pbx.connections.add(sock)
         waiting = b""
         with suppress(OSError):
-            while chunk := line.recv(65536):
+            while chunk := sock.recv(65536):
                 waiting += chunk
                 while b"\r\n\r\n" in waiting:
-                    head, _, waiting = waiting.partition(b"\r\n\r\n")
-                    pbx.seen.append(head)
-                    path = head.split(b" ")[1].decode()
-                    found = re.search(rb"(?im)^authorization: (.*?)\r?$", head)
-                    whole = pbx.answer(path, found[1] if found else b"")
+                    header, _, waiting = waiting.partition(b"\r\n\r\n")
+                    pbx.request_heads.append(header)
+                    path = header.split(b" ")[1].decode()
+                    found = re.search(rb"(?im)^authorization: (.*?)\r?$", header)
+                    complete = pbx.answer(path, found[1] if found else b"")
                     faults = pbx.faults.get(path, [])
-                    (faults.pop(0) if faults else lambda _, to, answer: to.sendall(answer))(pbx, line, whole)
-        pbx.lines.discard(line)
+                    (faults.pop(0) if faults else lambda _, to, answer: to.sendall(answer))(pbx, sock, complete)
+        pbx.connections.discard(sock)
 
 
 @contextmanager
 def replay() -> Iterator[ReplayPbx]:
-    """A running PBX with no recordings yet."""
+    """Run a PBX that has no recordings yet."""
     with serve(ReplayPbx()) as pbx:
         yield pbx

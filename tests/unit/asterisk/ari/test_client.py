@@ -1,4 +1,4 @@
-"""The client against a loopback PBX that replays real Asterisk's bytes, and fails in every way a line can."""
+"""The ARI client, against a PBX on loopback that replays real Asterisk's bytes and every kind of connection failure."""
 
 import datetime as dt
 import ipaddress
@@ -46,7 +46,7 @@ def client(connection: Connection, **kwargs: Any) -> AriClient:
 
 
 @pytest.mark.parametrize("version", [16, 22])
-def test_it_reads_what_asterisk_sent(pbx: ReplayPbx, version: int) -> None:
+def test_the_client_reads_real_asterisks_replies(pbx: ReplayPbx, version: int) -> None:
     pbx.answers = {
         "/ari/asterisk/info": captured("info", version),
         "/ari/channels": captured("channels", version),
@@ -64,11 +64,11 @@ def test_it_reads_what_asterisk_sent(pbx: ReplayPbx, version: int) -> None:
     assert all(uniqueid.replace(".", "").isdigit() for uniqueid in channels)
     assert all(isinstance(item, StoredRecording) and item.format == "wav" for item in listed)
     assert any(item.name.startswith("2026/11/21/out-5551001-1001-") for item in listed)
-    assert all(head.count(b"Range") == 0 for head in pbx.seen)
+    assert all(head.count(b"Range") == 0 for head in pbx.request_heads)
 
 
 @pytest.mark.parametrize(
-    ("bytes_", "error", "says", "fix", "asked"),
+    ("reply_bytes", "error", "message", "fix", "requests"),
     [
         (captured("401"), errors.AriLoginError, "refused the user 'notebook'", "FREEPBX_ARI_PASSWORD", 1),
         (captured("403"), errors.AriDenied, "Write access denied", "read-only", 1),
@@ -118,19 +118,19 @@ def test_it_reads_what_asterisk_sent(pbx: ReplayPbx, version: int) -> None:
         ),
     ],
 )
-def test_a_refusal_says_why_and_what_to_do(
-    pbx: ReplayPbx, bytes_: bytes, error: type[errors.PbxError], says: str, fix: str, asked: int
+def test_an_error_states_the_reason_and_the_fix(
+    pbx: ReplayPbx, reply_bytes: bytes, error: type[errors.PbxError], message: str, fix: str, requests: int
 ) -> None:
-    pbx.answers[STORED] = bytes_
+    pbx.answers[STORED] = reply_bytes
     with client(pbx.connection) as ari, pytest.raises(error) as raised:
         ari.list_recordings()
-    assert says in str(raised.value)
+    assert message in str(raised.value)
     assert fix in raised.value.fix
-    assert len(pbx.seen) == asked
+    assert len(pbx.request_heads) == requests
 
 
 @pytest.mark.parametrize("name", ["2026/11/21/q-sales-+49 30-é日本-1", "a%2Fb", "..", "x?y#z&w", "q\"'<b>\r\nX: 1"])
-def test_a_download_asks_for_exactly_that_name(pbx: ReplayPbx, name: str, tmp_path: Path) -> None:
+def test_a_download_requests_exactly_the_given_name(pbx: ReplayPbx, name: str, tmp_path: Path) -> None:
     pbx.recordings[name] = wav()
     with client(pbx.connection) as ari:
         assert ari.download(name, tmp_path / "x") == len(wav())
@@ -139,26 +139,26 @@ def test_a_download_asks_for_exactly_that_name(pbx: ReplayPbx, name: str, tmp_pa
     assert [file.name for file in tmp_path.iterdir() if file.is_file()] == ["x"]
 
 
-def test_one_line_serves_many_requests(pbx: ReplayPbx, tmp_path: Path) -> None:
+def test_one_connection_serves_many_requests(pbx: ReplayPbx, tmp_path: Path) -> None:
     pbx.recordings = {str(n): wav() for n in range(20)}
     with client(pbx.connection, parallel=1) as ari:
         for name in pbx.recordings:
             ari.download(name, tmp_path / name)
         ari.list_recordings()
-        assert len(pbx.lines) == 1
+        assert len(pbx.connections) == 1
 
 
-def test_a_transfer_that_breaks_off_starts_again_from_nothing(pbx: ReplayPbx, tmp_path: Path) -> None:
+def test_an_interrupted_download_restarts_from_the_beginning(pbx: ReplayPbx, tmp_path: Path) -> None:
     pbx.recordings["a"] = wav(bytes(range(256)) * 2000)
     pbx.faults[f"{STORED}/a/file"] = [cut, cut]
     with client(pbx.connection) as ari:
         ari.download("a", tmp_path / "a")
     assert (tmp_path / "a").read_bytes() == pbx.recordings["a"]
     assert pbx.downloads()["a"] == 3
-    assert b"range:" not in b"".join(pbx.seen).lower()
+    assert b"range:" not in b"".join(pbx.request_heads).lower()
 
 
-def test_a_file_that_is_always_short_is_given_up_and_leaves_nothing(pbx: ReplayPbx, tmp_path: Path) -> None:
+def test_a_download_that_keeps_failing_raises_an_error_and_leaves_no_file(pbx: ReplayPbx, tmp_path: Path) -> None:
     pbx.recordings["a"] = wav()
     pbx.faults[f"{STORED}/a/file"] = [cut] * 9
     with client(pbx.connection) as ari, pytest.raises(errors.Unreachable, match="broke off"):
@@ -167,8 +167,8 @@ def test_a_file_that_is_always_short_is_given_up_and_leaves_nothing(pbx: ReplayP
     assert list(tmp_path.glob("a*")) == []
 
 
-def test_a_lost_answer_is_asked_for_again(pbx: ReplayPbx) -> None:
-    pbx.faults[STORED] = [lambda _, line, whole: line.shutdown(socket.SHUT_RDWR)] * 2
+def test_a_lost_answer_is_requested_again(pbx: ReplayPbx) -> None:
+    pbx.faults[STORED] = [lambda _, sock, complete: sock.shutdown(socket.SHUT_RDWR)] * 2
     with client(pbx.connection) as ari:
         assert ari.list_recordings() == []
     assert pbx.paths()[STORED] == 3
@@ -177,7 +177,7 @@ def test_a_lost_answer_is_asked_for_again(pbx: ReplayPbx) -> None:
 @pytest.mark.parametrize(
     ("fault", "limits"), [(drip, {"deadline_s": 0.2}), (hang, {"idle_timeout_s": 0.05}), (drip, {"deadline_s": 0})]
 )
-def test_a_slow_peer_meets_a_deadline(pbx: ReplayPbx, fault: Any, limits: dict[str, float], tmp_path: Path) -> None:
+def test_a_slow_server_hits_a_deadline(pbx: ReplayPbx, fault: Any, limits: dict[str, float], tmp_path: Path) -> None:
     pbx.recordings["a"] = wav()
     pbx.faults[f"{STORED}/a/file"] = [fault] * 9
     with client(pbx.connection, **limits) as ari, pytest.raises(errors.Deadline):
@@ -185,24 +185,24 @@ def test_a_slow_peer_meets_a_deadline(pbx: ReplayPbx, fault: Any, limits: dict[s
     assert list(tmp_path.glob("a*")) == []
 
 
-def test_cancel_ends_the_transfers_of_other_threads(pbx: ReplayPbx, tmp_path: Path) -> None:
+def test_cancel_ends_the_downloads_of_other_threads(pbx: ReplayPbx, tmp_path: Path) -> None:
     pbx.recordings["a"] = wav(bytes(100_000))
-    begun = threading.Event()
+    started = threading.Event()
 
-    def begin(server: ReplayPbx, line: socket.socket, whole: bytes) -> None:
-        begun.set()
-        drip(server, line, whole)
+    def start_slowly(server: ReplayPbx, sock: socket.socket, complete: bytes) -> None:
+        started.set()
+        drip(server, sock, complete)
 
-    pbx.faults[f"{STORED}/a/file"] = [begin]
+    pbx.faults[f"{STORED}/a/file"] = [start_slowly]
     with client(pbx.connection) as ari:
-        threading.Thread(target=lambda: begun.wait() and ari.cancel(), daemon=True).start()
+        threading.Thread(target=lambda: started.wait() and ari.cancel(), daemon=True).start()
         with pytest.raises(errors.Unreachable, match="cancelled"):
             ari.download("a", tmp_path / "a")
     assert pbx.downloads()["a"] == 1
 
 
 @needs_linux
-def test_a_full_disk_and_a_directory_that_is_not_there_are_told_apart(pbx: ReplayPbx, tmp_path: Path) -> None:
+def test_a_full_disk_and_a_missing_directory_have_different_errors(pbx: ReplayPbx, tmp_path: Path) -> None:
     pbx.recordings["a"] = wav()
     (tmp_path / "a.part").symlink_to("/dev/full")
     with client(pbx.connection) as ari:
@@ -214,13 +214,13 @@ def test_a_full_disk_and_a_directory_that_is_not_there_are_told_apart(pbx: Repla
     assert list(tmp_path.glob("a*")) == []
 
 
-def test_the_password_is_nowhere_to_be_seen(pbx: ReplayPbx) -> None:
+def test_the_password_appears_in_no_error_and_no_request(pbx: ReplayPbx) -> None:
     pbx.answers[STORED] = captured("401")
     with client(pbx.connection) as ari, pytest.raises(errors.AriLoginError) as raised:
         ari.list_recordings()
     shown = "".join(traceback.format_exception(raised.value)) + repr(ari) + repr(vars(ari)) + raised.value.advice
     assert PASSWORD not in shown
-    assert all(PASSWORD.encode() not in head for head in pbx.seen)  # not in an address
+    assert all(PASSWORD.encode() not in head for head in pbx.request_heads)  # not in a URL
 
 
 def refused_port() -> int:
@@ -230,45 +230,45 @@ def refused_port() -> int:
 
 @contextmanager
 def greeting(data: bytes) -> Iterator[int]:
-    """A port that sends this to whoever connects, once, and closes."""
+    """A port that sends these bytes to each client, then closes the connection."""
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def serve() -> None:
             while True:
                 try:
-                    line, _ = server.accept()
+                    sock, _ = server.accept()
                 except OSError:
                     return
-                with line:
-                    line.sendall(data)
-                    line.recv(1000)
+                with sock:
+                    sock.sendall(data)
+                    sock.recv(1000)
 
         threading.Thread(target=serve, daemon=True).start()
         yield server.getsockname()[1]
         server.shutdown(socket.SHUT_RDWR)
 
 
-def test_nobody_listens() -> None:
+def test_a_closed_port_is_unreachable() -> None:
     connection = Connection(host="127.0.0.1", ari_port=refused_port(), ami_port=5038)
     with client(connection) as ari, pytest.raises(errors.Unreachable, match="Nothing listens") as raised:
         ari.info()
     assert "http.conf" in raised.value.fix
 
 
-def test_an_unknown_name() -> None:
+def test_a_host_name_that_does_not_resolve_is_unreachable() -> None:
     connection = Connection(host="pbx.invalid", ari_port=8088, ami_port=5038)
     with client(connection) as ari, pytest.raises(errors.Unreachable, match="doesn't resolve"):
         ari.info()
 
 
-def test_another_protocol_on_the_port() -> None:
+def test_another_protocol_on_the_port_is_a_protocol_error() -> None:
     with greeting(b"Asterisk Call Manager/5.0.2\r\n") as port:
         connection = Connection(host="127.0.0.1", ari_port=port, ami_port=5038)
         with client(connection) as ari, pytest.raises(errors.AriProtocolError, match="doesn't speak HTTP"):
             ari.info()
 
 
-def test_tls_on_a_plain_port(pbx: ReplayPbx) -> None:
+def test_tls_on_a_plain_port_is_explained(pbx: ReplayPbx) -> None:
     connection = pbx.connection.model_copy(update={"ari_tls": True})
     with greeting(b"HTTP/1.1 400 Bad Request\r\n\r\n") as port:
         connection = connection.model_copy(update={"ari_port": port})
@@ -276,7 +276,7 @@ def test_tls_on_a_plain_port(pbx: ReplayPbx) -> None:
             ari.info()
 
 
-def test_a_ca_file_that_is_none(tmp_path: Path) -> None:
+def test_an_invalid_or_missing_ca_file_is_a_settings_error(tmp_path: Path) -> None:
     (tmp_path / "ca.pem").write_text("hello")
     for path in (tmp_path / "ca.pem", tmp_path / "nowhere.pem"):
         connection = Connection(host="127.0.0.1", ari_port=1, ari_tls=True, ami_port=1, ca_file=path)
@@ -292,7 +292,7 @@ def certificate(path: Path, host: str) -> Path:
     if host[0].isdigit():
         names = [x509.IPAddress(ipaddress.ip_address(host))]
     start = dt.datetime.now(dt.UTC) - dt.timedelta(days=1)
-    made = (
+    signed = (
         x509.CertificateBuilder(name, name, key.public_key(), 1, start, start + dt.timedelta(days=2))
         .add_extension(x509.SubjectAlternativeName(names), critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
@@ -300,7 +300,7 @@ def certificate(path: Path, host: str) -> Path:
     )
     pem = serialization.Encoding.PEM
     private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    path.write_bytes(made.public_bytes(pem) + private)
+    path.write_bytes(signed.public_bytes(pem) + private)
     return path
 
 
@@ -313,7 +313,7 @@ def tls_pbx(pem: Path) -> Iterator[ReplayPbx]:
         yield server
 
 
-def test_tls_checks_the_ca_and_the_name(tmp_path: Path) -> None:
+def test_tls_checks_the_ca_and_the_host_name(tmp_path: Path) -> None:
     mine, other = certificate(tmp_path / "mine", "127.0.0.1"), certificate(tmp_path / "other", "pbx.example")
     with tls_pbx(mine) as server:
         server.answers["/ari/asterisk/info"] = captured("info")

@@ -1,4 +1,4 @@
-"""What may be wrong with the manager interface, replayed, and what is said of it."""
+"""The connection check recognizes each fault of the manager interface and shows the fix."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -34,7 +34,7 @@ def stay_silent(session: Session) -> None:
         (lambda session: None, "without a greeting"),
     ],
 )
-def test_what_is_not_ami_is_told_by_its_greeting(
+def test_another_service_on_the_port_is_recognized_by_its_greeting(
     script: Callable[[Session], None], words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("pbx.asterisk.doctor.ami.GREETING_S", 0.3)
@@ -45,7 +45,7 @@ def test_what_is_not_ami_is_told_by_its_greeting(
 
 @pytest.mark.parametrize("version", [16, 22])
 @pytest.mark.parametrize("answer", ["login-wrong-secret", "login-unknown-user", "login-fenced"])
-def test_a_refused_login_names_its_three_causes(version: int, answer: str) -> None:
+def test_a_refused_login_lists_its_three_causes(version: int, answer: str) -> None:
     with working_pbx(lambda session: session.log_in(answer), version=version) as pbx:
         found = only_failed(check_steps(pbx.connection()), "AMI login", AMI_STEPS)
     assert "three causes" in found.finding
@@ -55,7 +55,7 @@ def test_a_refused_login_names_its_three_causes(version: int, answer: str) -> No
 
 
 def without_challenge(session: Session) -> None:
-    """Asterisk's words to an AuthType it doesn't know; the login is accepted, and all else is sound."""
+    """Refuse the AuthType as an Asterisk that doesn't know it, then accept the login and answer every action."""
     session.send(b"Asterisk Call Manager/11.0.0\r\n")
     refusal = b"Response: Error\r\nActionID: x\r\nMessage: Must specify AuthType\r\n\r\n"
     session.reply(session.next_action(), refusal)
@@ -64,7 +64,7 @@ def without_challenge(session: Session) -> None:
         session.answer(action)
 
 
-def test_a_pbx_that_wants_the_password_in_clear_is_told_with_the_way_out() -> None:
+def test_a_pbx_that_accepts_only_a_plain_password_is_reported_with_the_fix() -> None:
     with working_pbx(without_challenge) as pbx:
         found = only_failed(check_steps(pbx.connection()), "AMI login", AMI_STEPS)
     assert "password was not sent" in found.finding
@@ -77,7 +77,7 @@ def test_a_pbx_that_wants_the_password_in_clear_is_told_with_the_way_out() -> No
     assert steps["AMI permissions"].state == "ok"
 
 
-def test_an_endless_answer_is_told_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_endless_answer_is_reported_as_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pbx.asterisk.ami.pending_action.MAX_ITEMS", 100)
 
     def endless(session: Session) -> None:
@@ -93,34 +93,34 @@ def test_an_endless_answer_is_told_as_such(monkeypatch: pytest.MonkeyPatch) -> N
     assert "too large" in found.finding
 
 
-def test_no_user_is_not_tried_at_the_pbx() -> None:
+def test_a_missing_user_name_fails_without_a_login_attempt() -> None:
     with working_pbx() as pbx:
         found = only_failed(check_steps(pbx.connection(ami_username="")), "AMI login", AMI_STEPS)
     assert "FREEPBX_AMI_USERNAME" in found.fix[0]
 
 
 @pytest.mark.parametrize("version", [16, 22])
-def test_missing_rights_name_the_class_and_what_stays_unseen(version: int) -> None:
+def test_missing_permissions_name_the_class_and_the_incomplete_parts(version: int) -> None:
     with working_pbx(version=version, prefix="denied-") as pbx:
         steps = check_steps(pbx.connection())
     found = steps["AMI permissions"]
     assert found.state == "failed"
     assert "the class system is missing" in found.finding
     assert "CoreStatus" in found.finding
-    assert "QueueStatus" not in found.finding  # that one asks for no right
+    assert "QueueStatus" not in found.finding  # this action requires no permission
     assert found.finding.endswith("incomplete for: system, extensions, trunks, active calls.")
     assert "[notebook]\nread = system,call,agent,reporting,cdr\nwrite = system,reporting" in found.fix[0]
     assert steps["Asterisk version"].state == "warning"
     assert {steps[name].state for name in ARI_STEPS} == {"ok"}
 
 
-def test_reporting_alone_may_be_what_lacks() -> None:
+def test_a_missing_reporting_class_is_named() -> None:
     with working_pbx(replying(CoreStatus=raw(22, "denied-CoreStatus"))) as pbx:
         found = check_steps(pbx.connection())["AMI permissions"]
     assert "may not run CoreStatus: the class reporting is missing." in found.finding
 
 
-def test_a_part_whose_module_is_not_there_is_a_warning() -> None:
+def test_a_part_whose_module_is_not_loaded_is_a_warning() -> None:
     with working_pbx(replying(QueueStatus=raw(22, "NoSuchAction"))) as pbx:
         steps = check_steps(pbx.connection())
     assert steps["AMI permissions"].state == "warning"
@@ -129,7 +129,7 @@ def test_a_part_whose_module_is_not_there_is_a_warning() -> None:
     assert steps["Asterisk version"].state == "ok"
 
 
-def test_an_answer_that_never_comes_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_action_that_is_never_answered_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pbx.asterisk.doctor.ami.ACTION_S", 0.5)
     with working_pbx(replying(QueueStatus=b"")) as pbx:
         steps = check_steps(pbx.connection())
@@ -138,7 +138,7 @@ def test_an_answer_that_never_comes_is_named(monkeypatch: pytest.MonkeyPatch) ->
     assert steps["Asterisk version"].state == "ok"
 
 
-def test_a_connection_that_breaks_off_is_a_finding() -> None:
+def test_a_connection_lost_after_the_login_is_reported() -> None:
     with working_pbx(Session.log_in) as pbx:
         steps = check_steps(pbx.connection())
     assert steps["AMI permissions"].state == "failed"
@@ -147,7 +147,7 @@ def test_a_connection_that_breaks_off_is_a_finding() -> None:
     assert {steps[name].state for name in ARI_STEPS} == {"ok"}
 
 
-def test_an_asterisk_too_old_to_hand_recordings_out() -> None:
+def test_an_asterisk_version_without_recording_downloads_fails() -> None:
     old = raw(16, "CoreSettings").replace(b"AsteriskVersion: 16.28.0", b"AsteriskVersion: 13.38.3")
     with working_pbx(replying(CoreSettings=old)) as pbx:
         found = check_steps(pbx.connection())["Asterisk version"]
@@ -155,7 +155,7 @@ def test_an_asterisk_too_old_to_hand_recordings_out() -> None:
     assert "Asterisk 13.38.3" in found.finding
 
 
-def test_tls_asked_of_a_plain_port() -> None:
+def test_tls_on_a_plain_port_is_explained() -> None:
     with working_pbx() as pbx:
         steps = check_steps(pbx.connection(ami_tls=True))
     found = only_failed(steps, "AMI TLS", ["AMI TLS", *AMI_STEPS[1:]])
@@ -163,7 +163,7 @@ def test_tls_asked_of_a_plain_port() -> None:
     assert "FREEPBX_AMI_TLS" in found.fix[0]
 
 
-def test_a_ca_file_that_is_none(tmp_path: Path) -> None:
+def test_an_invalid_ca_file_fails_both_tls_steps(tmp_path: Path) -> None:
     (tmp_path / "ca.pem").write_text("no certificate")
     with working_pbx() as pbx:
         steps = check_steps(pbx.connection(ami_tls=True, ari_tls=True, ca_file=tmp_path / "ca.pem"))

@@ -1,4 +1,4 @@
-"""What may be wrong with the REST interface and the recordings, replayed, and what is said of it."""
+"""The connection check recognizes each fault of the REST interface and the recordings, and shows the fix."""
 
 import pytest
 
@@ -14,7 +14,7 @@ NO_ARI = (
 )
 
 
-def test_no_ari_behind_the_web_server_names_the_places() -> None:
+def test_a_web_server_without_ari_lists_the_settings_to_check() -> None:
     with working_pbx() as pbx:
         pbx.ari.answers["/ari/asterisk/info"] = NO_ARI
         found = only_failed(check_steps(pbx.connection()), "ARI answers", ARI_STEPS)
@@ -23,15 +23,19 @@ def test_no_ari_behind_the_web_server_names_the_places() -> None:
     assert "FREEPBX_ARI_PREFIX=PREFIX" in found.fix[1]
 
 
-@pytest.mark.parametrize(("real", "set_"), [("/asterisk", ""), ("", "/asterisk"), ("/asterisk", "/pbx"), ("", "/pbx")])
+@pytest.mark.parametrize(
+    ("actual_prefix", "configured_prefix"), [("/asterisk", ""), ("", "/asterisk"), ("/asterisk", "/pbx"), ("", "/pbx")]
+)
 @pytest.mark.parametrize("answer", ["info", "401"])
-def test_ari_below_another_prefix_is_found_and_named(real: str, set_: str, answer: str) -> None:
+def test_ari_below_another_prefix_is_found_and_its_prefix_named(
+    actual_prefix: str, configured_prefix: str, answer: str
+) -> None:
     with working_pbx() as pbx:
         pbx.ari.answers = {f"{prefix}/ari/asterisk/info": NO_ARI for prefix in ("", "/asterisk", "/pbx")}
-        pbx.ari.answers[f"{real}/ari/asterisk/info"] = captured(answer)
-        found = only_failed(check_steps(pbx.connection(ari_prefix=set_)), "ARI answers", ARI_STEPS)
+        pbx.ari.answers[f"{actual_prefix}/ari/asterisk/info"] = captured(answer)
+        found = only_failed(check_steps(pbx.connection(ari_prefix=configured_prefix)), "ARI answers", ARI_STEPS)
     assert "doesn't offer ARI" in found.finding
-    assert found.fix[0].endswith(f"\nFREEPBX_ARI_PREFIX={real.strip('/')}")
+    assert found.fix[0].endswith(f"\nFREEPBX_ARI_PREFIX={actual_prefix.strip('/')}")
     assert len(found.fix) == 1
 
 
@@ -45,14 +49,14 @@ def test_ari_below_another_prefix_is_found_and_named(real: str, set_: str, answe
         (reply("list-500", b"").replace(b"500 Internal Server Error", b"503 Service Unavailable"), "503"),
     ],
 )
-def test_what_is_not_ari_says_so(answer: bytes, words: str) -> None:
+def test_an_answer_that_is_not_aris_is_explained(answer: bytes, words: str) -> None:
     with working_pbx() as pbx:
         pbx.ari.answers["/ari/asterisk/info"] = answer
         found = only_failed(check_steps(pbx.connection()), "ARI answers", ARI_STEPS)
     assert words in found.finding
 
 
-def test_an_ari_that_never_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_ari_server_that_never_answers_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ari, "ANSWER_S", 0.1)
     with working_pbx() as pbx:
         pbx.ari.faults["/ari/asterisk/info"] = [hang] * 20
@@ -61,7 +65,7 @@ def test_an_ari_that_never_answers(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(("user", "section"), [("notebook", "[notebook]"), ("other", "[other]"), ("", "[notebook]")])
-def test_a_refused_ari_login_says_which_section_to_write(user: str, section: str) -> None:
+def test_a_refused_ari_login_shows_the_section_to_write(user: str, section: str) -> None:
     with working_pbx() as pbx:
         changes = {"ari_username": user, "ari_password": "wrong"}
         found = only_failed(check_steps(pbx.connection(**changes)), "ARI login", ARI_STEPS)
@@ -71,7 +75,7 @@ def test_a_refused_ari_login_says_which_section_to_write(user: str, section: str
 
 
 @pytest.mark.parametrize("version", [16, 22])
-def test_a_list_that_fails_names_its_causes_in_order(version: int) -> None:
+def test_a_failed_list_shows_its_causes_in_order(version: int) -> None:
     with working_pbx() as pbx:
         pbx.ari.answers[STORED] = captured("list-500", version)
         found = only_failed(check_steps(pbx.connection()), "Recordings listed", ARI_STEPS)
@@ -79,7 +83,7 @@ def test_a_list_that_fails_names_its_causes_in_order(version: int) -> None:
     assert "find -L /var/spool/asterisk/recording -type l" in found.fix[1]
 
 
-def test_a_list_of_invalid_json() -> None:
+def test_a_list_of_invalid_json_fails() -> None:
     with working_pbx() as pbx:
         pbx.ari.answers[STORED] = reply("list", b'[{"name":"2026')
         found = only_failed(check_steps(pbx.connection()), "Recordings listed", ARI_STEPS)
@@ -87,7 +91,7 @@ def test_a_list_of_invalid_json() -> None:
 
 
 @pytest.mark.parametrize("version", [16, 22])
-def test_an_empty_list_tells_where_freepbx_records(version: int) -> None:
+def test_an_empty_list_shows_how_to_link_freepbx_recordings(version: int) -> None:
     with working_pbx() as pbx:
         pbx.ari.answers[STORED] = captured("bare-list", version)
         steps = check_steps(pbx.connection())
@@ -96,7 +100,7 @@ def test_an_empty_list_tells_where_freepbx_records(version: int) -> None:
     assert steps["Recording downloads"].state == "skipped"
 
 
-def test_a_folder_that_is_a_link_is_found_beside_a_sound_one() -> None:
+def test_a_linked_folder_is_found_beside_a_normal_one() -> None:
     with working_pbx() as pbx:
         inside, second = f"monitor/{NEW}", f"monitor/{OLD}"
         pbx.ari.recordings |= {inside: wav(), second: wav()}
@@ -108,7 +112,7 @@ def test_a_folder_that_is_a_link_is_found_beside_a_sound_one() -> None:
     assert "mount --bind /var/spool/asterisk/monitor /var/spool/asterisk/recording/monitor" in found.fix[1]
 
 
-def test_a_recording_deleted_in_this_moment_is_passed_over() -> None:
+def test_a_recording_deleted_during_the_check_is_skipped() -> None:
     with working_pbx() as pbx:
         pbx.ari.recordings[NEW] = wav()
         pbx.ari.answers[f"{STORED}/{NEW.replace('/', '%2F')}/file"] = captured("404-recording")
@@ -116,7 +120,7 @@ def test_a_recording_deleted_in_this_moment_is_passed_over() -> None:
     assert steps["Recording downloads"].finding.startswith(OLD)
 
 
-SOUNDLESS = {
+WITHOUT_AUDIO = {
     "empty": (b"", "holds no sound (0 bytes)"),
     "header": (wav(b""), "holds no sound (44 bytes)"),
     "written": (wav(announced=0, riff=0), "still being written"),
@@ -125,8 +129,8 @@ SOUNDLESS = {
 }
 
 
-@pytest.mark.parametrize(("content", "words"), SOUNDLESS.values(), ids=list(SOUNDLESS))
-def test_a_recording_without_sound_is_a_warning_unless_another_has_some(content: bytes, words: str) -> None:
+@pytest.mark.parametrize(("content", "words"), WITHOUT_AUDIO.values(), ids=list(WITHOUT_AUDIO))
+def test_a_recording_without_audio_is_a_warning_unless_another_has_audio(content: bytes, words: str) -> None:
     with working_pbx() as pbx:
         pbx.ari.recordings = {NEW: content}
         found = check_steps(pbx.connection())["Recording downloads"]
@@ -138,7 +142,7 @@ def test_a_recording_without_sound_is_a_warning_unless_another_has_some(content:
         assert after.finding.startswith(OLD)
 
 
-def test_text_behind_a_name_without_header_is_found() -> None:
+def test_a_text_file_named_as_a_headerless_format_is_recognized() -> None:
     with working_pbx() as pbx:
         pbx.ari.recordings, pbx.ari.formats = {NEW: b"This call may be recorded.\n" * 99}, {NEW: "ulaw"}
         found = check_steps(pbx.connection())["Recording downloads"]
@@ -146,7 +150,7 @@ def test_text_behind_a_name_without_header_is_found() -> None:
     assert "it is a text file" in found.finding
 
 
-def test_the_newest_is_taken() -> None:
+def test_the_newest_recording_is_downloaded() -> None:
     with working_pbx() as pbx:
         pbx.ari.recordings = {NEW: wav(), OLD: wav(), "0-odd": wav(), "2026/11/21/zzz": wav()}
         steps = check_steps(pbx.connection())
@@ -154,14 +158,14 @@ def test_the_newest_is_taken() -> None:
         assert pbx.ari.downloads() == {NEW: 1, "0-odd": 1}  # one of each folder
 
 
-def test_files_asterisk_may_not_read() -> None:
+def test_a_recording_that_asterisk_may_not_read_fails() -> None:
     with working_pbx() as pbx:
         pbx.ari.answers[f"{STORED}/{OLD.replace('/', '%2F')}/file"] = captured("403")
         found = only_failed(check_steps(pbx.connection()), "Recording downloads", ARI_STEPS)
     assert "chown -R asterisk:asterisk" in found.fix[0]
 
 
-def test_a_slow_line_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_slow_download_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ari, "DOWNLOAD_S", 0.3)
     with working_pbx() as pbx:
         pbx.ari.faults[f"{STORED}/{OLD.replace('/', '%2F')}/file"] = [drip] * 20

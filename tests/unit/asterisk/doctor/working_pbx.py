@@ -1,4 +1,4 @@
-"""A working PBX made of captured bytes, which tests break, and the results of its connection check."""
+"""A working PBX that replays captured bytes, and the results of its connection check. Tests add the faults."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,20 +19,20 @@ OLD, NEW = (f"2026/11/21/out-5551234-1001-20261121-085{n}00-17952510{n}0.1" for 
 
 @dataclass(frozen=True)
 class WorkingPbx:
-    """Both interfaces, with one recording."""
+    """The AMI and ARI servers of a PBX with one recording."""
 
     ami: ReplayServer
     ari: ReplayPbx
 
     def connection(self, **changes: object) -> Connection:
-        """What leads to both."""
+        """The settings that connect to both servers."""
         ami = {"ami_port": self.ami.port, "ami_username": "notebook", "ami_password": AMI_SECRET}
         return Connection.model_validate(self.ari.connection.model_dump() | ami | changes)
 
 
 @contextmanager
 def working_pbx(*scripts: Callable[[Session], None], version: int = 22, prefix: str = "") -> Iterator[WorkingPbx]:
-    """For the time of a test; the arguments are those of the AMI's replay."""
+    """Run a working PBX; the arguments are those of the AMI server's `replay`."""
     with ari_replay.replay() as ari, ami_replay.replay(*scripts, version=version, prefix=prefix) as ami:
         ari.answers["/ari/asterisk/info"] = captured("info", version)
         ari.recordings = {OLD: wav()}
@@ -40,7 +40,10 @@ def working_pbx(*scripts: Callable[[Session], None], version: int = 22, prefix: 
 
 
 def check_steps(connection: Connection) -> dict[str, CheckStep]:
-    """The steps by name; none may hold a secret, and each that fails must say what to do."""
+    """Check the connection and return its steps by name.
+
+    No step may contain a secret, and each failed step must have a fix.
+    """
     steps = list(check_connection(connection))
     for step in steps:
         assert AMI_SECRET not in step.model_dump_json()
@@ -55,9 +58,9 @@ def states(steps: dict[str, CheckStep]) -> dict[str, str]:
     return {name: step.state for name, step in steps.items()}
 
 
-def only_failed(steps: dict[str, CheckStep], name: str, side: list[str]) -> CheckStep:
-    """The one step that failed; those of its side that stand on it were skipped, all others passed."""
-    after = side[side.index(name) + 1 :]
+def only_failed(steps: dict[str, CheckStep], name: str, interface_steps: list[str]) -> CheckStep:
+    """The only step that failed. The later steps of its interface were skipped, and all other steps passed."""
+    after = interface_steps[interface_steps.index(name) + 1 :]
     others = {other: step.state for other, step in steps.items() if other != name and other not in after}
     assert set(others.values()) == {"ok"}, others
     assert {steps[other].state for other in after} <= {"skipped"}

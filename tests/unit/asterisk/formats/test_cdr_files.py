@@ -1,4 +1,4 @@
-"""CDR files as they come: rows of several lines, other columns, a header, other encodings."""
+"""CDR files in every form: rows of several lines, other columns, headers and encodings."""
 
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -26,7 +26,7 @@ START = datetime(2026, 11, 21, 9, tzinfo=UTC)
 
 
 def record(number: int = 1, clid: str = '"Eve" <1001>', userfield: str = "", account: str = "") -> bytes:
-    """A row as cdr_csv.c writes it: quotes doubled, line breaks as they are."""
+    """A row as cdr_csv.c writes it: quotes are doubled, line breaks are not escaped."""
     uid = int(START.timestamp()) + 60 * number
     texts = (account, "1001", "1002", "from-internal", clid, f"PJSIP/1001-{number:08x}", f"PJSIP/1002-{number:08x}")
     texts += ("Dial", "PJSIP/1002,20", *(f"2026-11-21 09:{number:02}:{second}" for second in ("00", "05", "59")))
@@ -35,62 +35,75 @@ def record(number: int = 1, clid: str = '"Eve" <1001>', userfield: str = "", acc
 
 
 def legs(data: bytes) -> list[Leg]:
-    rows, begun = join_lines(data.split(b"\n"))
-    assert begun in ([], [b""])
+    rows, unfinished = join_lines(data.split(b"\n"))
+    assert unfinished in ([], [b""])
     parsed = [parse_master_csv_line(row) for row in rows]
     return [parse_cdr_row(row, Clock(UTC)) for row in parsed if row is not None]
 
 
-ODD = ("Smith,\nJohn", "\nSmith", "Smith\n", "a\r\nb", "\n\n\n", 'a "b\nc" d', '"\n"', "a\n\nb\nc", ",\n,", "\r\n")
+ODD_TEXTS = (
+    "Smith,\nJohn",
+    "\nSmith",
+    "Smith\n",
+    "a\r\nb",
+    "\n\n\n",
+    'a "b\nc" d',
+    '"\n"',
+    "a\n\nb\nc",
+    ",\n,",
+    "\r\n",
+)
 
 
-@pytest.mark.parametrize("odd", ODD)
+@pytest.mark.parametrize("text", ODD_TEXTS)
 @pytest.mark.parametrize("end", [b"\n", b"\r\n"])
-def test_a_row_may_have_line_breaks_in_any_field(odd: str, end: bytes) -> None:
-    note = odd.replace('"', '""')
-    broken = record(2, clid=f'"{odd}" <5550100>', userfield=note, account=odd)
-    data = b"".join(one.removesuffix(b"\n") + end for one in (record(1), broken, broken.replace(b"2", b"3"), record(4)))
+def test_any_field_of_a_row_may_contain_line_breaks(text: str, end: bytes) -> None:
+    note = text.replace('"', '""')
+    damaged = record(2, clid=f'"{text}" <5550100>', userfield=note, account=text)
+    data = b"".join(
+        one.removesuffix(b"\n") + end for one in (record(1), damaged, damaged.replace(b"2", b"3"), record(4))
+    )
     found = legs(data)
     assert len(found) == 4
     assert [leg.duration_s for leg in found] == [59, 59, 59, 59]
-    assert found[1].from_name == " ".join(odd.split())
+    assert found[1].from_name == " ".join(text.split())
     assert "\n" not in found[1].from_name
 
 
-@pytest.mark.parametrize("broken", [record(2)[:60], record(2)[:90], b'"a","quote\n', b'"\n', b'"x","y\n"z","\n'])
-def test_a_row_whose_quotes_dont_end_takes_no_other_with_it(broken: bytes) -> None:
-    rows, begun = join_lines((record(1) + broken.rstrip(b"\n") + b"\n" + record(3) + record(4)).split(b"\n"))
-    whole = [
+@pytest.mark.parametrize("damaged", [record(2)[:60], record(2)[:90], b'"a","quote\n', b'"\n', b'"x","y\n"z","\n'])
+def test_a_row_with_unclosed_quotes_damages_no_other_row(damaged: bytes) -> None:
+    rows, unfinished = join_lines((record(1) + damaged.rstrip(b"\n") + b"\n" + record(3) + record(4)).split(b"\n"))
+    complete = [
         parse_cdr_row(parse_master_csv_line(row) or {}, Clock(UTC)).uniqueid[-1]
         for row in rows
         if row + b"\n" in map(record, (1, 3, 4))
     ]
-    assert (whole, begun) == (["1", "3", "4"], [])
+    assert (complete, unfinished) == (["1", "3", "4"], [])
 
 
-def test_a_row_that_is_not_complete_is_left() -> None:
-    whole = record(1, clid='"a\nb" <1>')
-    for cut in range(1, len(whole) - 1):
-        *lines, rest = whole[:cut].split(b"\n")
-        rows, begun = join_lines(lines)
+def test_an_incomplete_row_is_left_for_later() -> None:
+    complete = record(1, clid='"a\nb" <1>')
+    for cut in range(1, len(complete) - 1):
+        *lines, rest = complete[:cut].split(b"\n")
+        rows, unfinished = join_lines(lines)
         assert not rows
-        assert sum(len(line) + 1 for line in begun) + len(rest) == cut
+        assert sum(len(line) + 1 for line in unfinished) + len(rest) == cut
 
 
-def test_a_quote_without_end_is_bounded() -> None:
-    rows, begun = join_lines([b'"', *[b"x" * 100] * 5000])
+def test_an_unclosed_quote_is_limited_in_size() -> None:
+    rows, unfinished = join_lines([b'"', *[b"x" * 100] * 5000])
     assert max(map(len, rows)) < 70_000
-    assert sum(map(len, begun)) < 70_000
+    assert sum(map(len, unfinished)) < 70_000
 
 
-CUSTOM = (  # cdr_custom.conf.sample: clid first, no column of its own for linkedid
+CUSTOM = (  # cdr_custom.conf.sample: clid is first, and linkedid has no separate column
     b'"""Eve"" <1001>","1001","1002","from-internal","PJSIP/1001-00000001","PJSIP/1002-00000002","Dial",'
     b'"PJSIP/1002,20","2026-11-21 09:00:00","2026-11-21 09:00:05","2026-11-21 09:01:00","60","55","ANSWERED",'
     b'"DOCUMENTATION","","1795251600.1","",1'
 )
 
 
-def test_cdr_custom_is_told_by_its_columns() -> None:
+def test_cdr_custom_is_recognized_by_its_columns() -> None:
     (leg,) = legs(CUSTOM)
     assert (leg.src, leg.dst, leg.from_name, leg.uniqueid) == ("1001", "1002", "Eve", "1795251600.1")
     assert (leg.started_at, leg.duration_s, leg.billsec_s, leg.disposition) == (START, 60, 55, "ANSWERED")
@@ -117,18 +130,18 @@ def test_a_header_names_the_columns(delimiter: str, names: str) -> None:
     assert row is not None
     leg = parse_cdr_row(row, Clock(UTC))
     assert (leg.from_name, leg.started_at, leg.billsec_s) == ("Eve", START, 55)
-    assert parse_master_csv_line(header, layout) is None  # as in files that were put together
+    assert parse_master_csv_line(header, layout) is None  # as in concatenated files
     with pytest.raises(UnreadableRow, match="columns"):
         parse_master_csv_line(b"x", layout)
 
 
-def test_a_header_without_what_tells_calls_apart_says_so() -> None:
+def test_a_header_without_required_columns_names_the_missing_one() -> None:
     assert layout_of(b"calldate,src,dst,channel,duration").missing == "uniqueid"
     assert layout_of(b"uniqueid,src,dst,channel,duration").missing == "calldate"
     assert layout_of(record()) == ASTERISK_LAYOUT == CsvLayout()
 
 
-def test_a_name_of_another_encoding_in_a_file() -> None:
+def test_names_in_latin_1_and_utf_8_are_decoded() -> None:
     def name(raw: bytes) -> str:
         row = parse_master_csv_line(record(clid='"NAME" <1>').replace(b"NAME", raw))
         return parse_cdr_row(row or {}, Clock(UTC)).from_name
@@ -142,7 +155,7 @@ def test_a_name_of_another_encoding_in_a_file() -> None:
         ('"Eve" <1001>', "Eve"),
         ("Eve <1001>", "Eve"),
         ('"Eve "E" Adams" <1>', 'Eve "E" Adams'),
-        ('"' + "A" * 78, "A" * 78),  # 79 bytes in all
+        ('"' + "A" * 78, "A" * 78),  # 79 bytes in total
         ('"A name of so many letters" <+4930', "A name of so many letters"),
         ('"A name of so many letters" <', "A name of so many letters"),
         ('"A name of so many letters"', "A name of so many letters"),
@@ -153,14 +166,14 @@ def test_a_name_of_another_encoding_in_a_file() -> None:
         ("", ""),
     ],
 )
-def test_a_callers_name_is_there_though_the_rest_is_cut(clid: str, name: str) -> None:
+def test_a_callers_name_is_read_even_if_clid_is_truncated(clid: str, name: str) -> None:
     row = parse_master_csv_line(record(clid=clid))
     assert row is not None
     assert parse_cdr_row(row, Clock(UTC)).from_name == name
 
 
-def test_rows_before_an_upgrade_and_after_it_are_one_call() -> None:
-    """Some have a linkedid, others don't: those that have one give it to the others."""
+def test_a_call_with_rows_from_before_and_after_an_upgrade_is_one_call() -> None:
+    """Some rows have a linkedid and others don't; the rows without one take it from the others."""
     one = legs(record(1))[0]
 
     def leg(uid: str, linkedid: str, channel: str, to: str) -> Leg:
@@ -176,17 +189,17 @@ def test_rows_before_an_upgrade_and_after_it_are_one_call() -> None:
     assert [one.linkedid for one in link_legs([caller, agent], both)] == ["1795251600.5", "1795251600.2"]
 
 
-LONG = st.sampled_from(
+REPEATED_TEXTS = st.sampled_from(
     [" ", '"', "<", ">", "-", "|", ",", ".", "\\", "\t", "\n", '" <', "a ", "9", ".9", "PAUSE|", ";1", "\xff"]
 )
 
 
 @fuzzed
-@given(LONG, LONG, LONG, st.integers(1, 20_000))
-def test_no_long_run_takes_long(first: str, run: str, last: str, count: int) -> None:
-    """Each pattern that outside text meets is linear: 60,000 characters take no second, whatever they are."""
+@given(REPEATED_TEXTS, REPEATED_TEXTS, REPEATED_TEXTS, st.integers(1, 20_000))
+def test_parsing_time_is_linear_in_the_length_of_the_text(first: str, run: str, last: str, count: int) -> None:
+    """Each pattern applied to external text is linear: 60,000 characters of any kind take less than a second."""
     text = first + run * (60_000 // len(run)) + last
-    begun = process_time()
+    unfinished = process_time()
     for value in (text, f'"{text}', f'"{text}" <1>', text[:count]):
         row = {"uniqueid": "1795251600.1", "calldate": "2026-11-21 09:00:00", "clid": value, "channel": value}
         row |= {"dstchannel": value, "lastapp": "Queue", "lastdata": value, "linkedid": value, "duration": value}
@@ -203,11 +216,11 @@ def test_no_long_run_takes_long(first: str, run: str, last: str, count: int) -> 
         layout_of(value.encode())
         with suppress(UnreadableRow):
             cel.add_row({}, {"eventtype": "HANGUP", "channame": value, "linkedid": value, "extra": value})
-    assert process_time() - begun < 5
+    assert process_time() - unfinished < 5
 
 
-def test_a_serial_of_5000_digits_is_no_traceback() -> None:
+def test_a_linkedid_with_5000_digits_is_accepted() -> None:
     (one,) = legs(record(1))
-    odd = Leg(**{name: getattr(one, name) for name in one.__slots__} | {"linkedid": "1795251600." + "9" * 5000})
-    assert link_legs([odd])[0].linkedid == odd.linkedid
-    assert odd.started_at == START + timedelta(minutes=1)
+    leg = Leg(**{name: getattr(one, name) for name in one.__slots__} | {"linkedid": "1795251600." + "9" * 5000})
+    assert link_legs([leg])[0].linkedid == leg.linkedid
+    assert leg.started_at == START + timedelta(minutes=1)

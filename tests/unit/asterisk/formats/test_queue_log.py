@@ -1,4 +1,4 @@
-"""Lines and rows of queue_log, whatever stands in them."""
+"""Lines and rows of queue_log become events, with any content."""
 
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
@@ -30,7 +30,7 @@ def test_a_line_is_an_event() -> None:
     )
 
 
-def test_a_line_without_data_and_an_empty_line() -> None:
+def test_a_line_without_data_is_an_event_and_an_empty_line_is_skipped() -> None:
     assert parse_queue_log_line(f"{AT}|NONE|NONE|NONE|QUEUESTART|".encode()) == QueueEvent(
         AT, "NONE", "NONE", "NONE", "QUEUESTART", ""
     )
@@ -40,7 +40,7 @@ def test_a_line_without_data_and_an_empty_line() -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "why"),
+    ("line", "reason"),
     [
         (b"no queue_log at all", "1 fields"),
         (b"1795262830|1795262830.6|support|NONE", "4 fields"),
@@ -51,18 +51,18 @@ def test_a_line_without_data_and_an_empty_line() -> None:
         (b"1795262830|1|support|NONE||x", "no event is named"),
     ],
 )
-def test_a_bad_line_says_why(line: bytes, why: str) -> None:
-    with pytest.raises(UnreadableLine, match=why.replace("|", r"\|")):
+def test_the_error_of_an_unreadable_line_states_the_reason(line: bytes, reason: str) -> None:
+    with pytest.raises(UnreadableLine, match=reason.replace("|", r"\|")):
         parse_queue_log_line(line)
 
 
-def test_bytes_that_are_not_utf8_stay_readable() -> None:
+def test_bytes_that_are_not_utf_8_stay_readable() -> None:
     event = parse_queue_log_line(b"\0\0\0" + f"{AT}|1|caf".encode() + b"\xe9|NONE|ENTERQUEUE||5\xff5|1")
     assert event is not None
     assert (event.at_s, event.queue, event.data) == (AT, "café", "|5ÿ5|1")
 
 
-def test_a_bar_in_an_agents_name_moves_nothing() -> None:
+def test_a_bar_in_an_agents_name_shifts_no_fields() -> None:
     event = parse_queue_log_line(f"{AT}|1.2|sales|Ann | Bob|CONNECT|3|1.4|2".encode())
     assert event is not None
     assert (event.agent, event.name, event.data) == ("Ann | Bob", "CONNECT", "3|1.4|2")
@@ -99,28 +99,28 @@ def test_a_bar_in_an_agents_name_moves_nothing() -> None:
         "SYSCOMPAT|",
         "AGENTLOGIN|SIP/7-1",
         "AGENTLOGOFF|SIP/7-1|300",
-        "WITHDRAW|1|2|30|asked | to",
+        "WITHDRAW|1|2|30|sent | to",
     ],
 )
 @pytest.mark.parametrize("agent", ["Eve | ACME", "Eve|ACME", "EVE|IT|1", "Eve | PAUSE |", "Eve|PAUSE", "|Eve", "Eve|5"])
 def test_an_agents_name_may_contain_bars_in_every_event(agent: str, event: str) -> None:
     name, _, data = event.partition("|")
-    told = parse_queue_log_line(f"{AT}|1.2|sales|{agent}|{event}".encode())
-    assert told == QueueEvent(AT, "1.2", "sales", agent, name, data)
+    parsed = parse_queue_log_line(f"{AT}|1.2|sales|{agent}|{event}".encode())
+    assert parsed == QueueEvent(AT, "1.2", "sales", agent, name, data)
 
 
-def test_a_name_in_another_encoding_is_kept_apart_and_readable() -> None:
+def test_names_in_other_encodings_stay_distinct_and_readable() -> None:
     def agents(*raw: bytes) -> list[str]:
         events = [parse_queue_log_line(b"%d|1.2|600|%b|CONNECT|5|1.3|3" % (AT, one)) for one in raw]
         return [event.agent for event in events if event is not None]
 
     assert agents(b"J\xf6rg", b"J\xfcrg", "Jörg".encode()) == ["Jörg", "Jürg", "Jörg"]
-    undefined = agents(b"J\x81rg", b"J\x8drg", b"J\x8frg", b"J\x90rg", b"J\x9drg")  # cp1252 gives these no meaning
+    undefined = agents(b"J\x81rg", b"J\x8drg", b"J\x8frg", b"J\x90rg", b"J\x9drg")  # undefined in cp1252
     assert len(set(undefined)) == 5
     assert "\N{REPLACEMENT CHARACTER}" not in "".join(undefined)
 
 
-def test_each_field_of_a_line_has_its_own_encoding() -> None:
+def test_each_field_of_a_line_is_decoded_on_its_own() -> None:
     event = parse_queue_log_line(b"%d|1.2|600|J\xc3\xb6rg|PAUSE|Caf\xe9" % AT)
     assert event is not None
     assert (event.agent, event.data) == ("Jörg", "Café")
@@ -140,7 +140,7 @@ def test_the_fallback_encoding_is_a_setting(monkeypatch: pytest.MonkeyPatch) -> 
             load_settings()
 
 
-def test_a_byte_order_mark_is_no_part_of_the_time() -> None:
+def test_a_byte_order_mark_before_the_time_is_ignored() -> None:
     event = parse_queue_log_line(b"\xef\xbb\xbf%d|1.2|sales|NONE|ENTERQUEUE||555|1\r" % AT)
     assert event is not None
     assert (event.at_s, event.data) == (AT, "|555|1")
@@ -159,21 +159,21 @@ def test_a_byte_order_mark_is_no_part_of_the_time() -> None:
         datetime(2026, 11, 21, 13, 7, 10, tzinfo=timezone(timedelta(hours=1))),
     ],
 )
-def test_a_rows_time_in_all_its_forms(time: Any) -> None:
+def test_a_rows_time_is_read_in_every_form(time: Any) -> None:
     assert parse_queue_log_row(time, "1.2", "sales", "NONE", "ENTERQUEUE", ("", "555", "1")).at_s == AT
 
 
-def test_a_rows_local_time_is_the_pbxs() -> None:
+def test_a_rows_local_time_is_in_the_pbx_time_zone() -> None:
     assert parse_queue_log_row("2026-11-21 13:07:10", "", "q", "", "PAUSE", (), BERLIN).at_s == AT
 
 
 @pytest.mark.parametrize("time", [None, "", "0000-00-00 00:00:00", "NULL", 0, float("nan")])
-def test_a_row_without_a_time_is_bad(time: Any) -> None:
+def test_a_row_without_a_time_is_unreadable(time: Any) -> None:
     with pytest.raises(UnreadableLine):
         parse_queue_log_row(time, "1.2", "sales", "NONE", "ENTERQUEUE", ("", "555", "1"))
 
 
-def test_the_hour_that_comes_twice_is_told_by_the_call() -> None:
+def test_the_callid_decides_which_repeated_hour_is_meant() -> None:
     first = datetime(2026, 10, 25, 0, 30, tzinfo=UTC)  # 02:30 summer time
     second = first + timedelta(hours=1)  # 02:30 winter time
     for meant in (first, second):
@@ -182,24 +182,24 @@ def test_the_hour_that_comes_twice_is_told_by_the_call() -> None:
         assert row.at_s == int(meant.timestamp())
 
 
-def test_the_hour_that_never_is_has_a_time_all_the_same() -> None:
+def test_a_time_in_the_skipped_hour_is_accepted() -> None:
     row = parse_queue_log_row("2026-03-29 02:30:00", "1.2", "sales", "NONE", "CONNECT", (), BERLIN)
     assert abs(row.at_s - int(datetime(2026, 3, 29, 1, 30, tzinfo=UTC).timestamp())) <= 3600
 
 
-def test_both_forms_of_data_make_the_same_event() -> None:
+def test_split_and_joined_data_give_the_same_event() -> None:
     split = parse_queue_log_row(AT, "1.2", "sales", None, "ENTERQUEUE", (None, "555", "1", "", None))
     assert split == parse_queue_log_row(AT, "1.2", "sales", "", "ENTERQUEUE", ("|555|1",))
     assert split.data == "|555|1"
 
 
-def test_an_epoch_of_a_uniqueid() -> None:
+def test_a_callid_contains_its_epoch() -> None:
     assert callid_epoch_s("1795262830.12") == AT
     assert callid_epoch_s("pbx-berlin-1795262830.12") == AT
     assert callid_epoch_s("NONE") is None
 
 
-def test_rows_of_one_second_are_put_in_order() -> None:
+def test_rows_of_one_second_are_sorted() -> None:
     names = ["COMPLETEAGENT", "CONNECT", "RINGNOANSWER", "ENTERQUEUE", "DID", "QUEUESTART"]
     events = [QueueEvent(AT, "1.2", "q", "a", name, "") for name in names]
     assert [event.name for event in in_order(events)] == [

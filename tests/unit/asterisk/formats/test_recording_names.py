@@ -1,4 +1,4 @@
-"""FreePBX's names: every type, fields with dashes, times, and names that aren't FreePBX's."""
+"""File names of recordings: every type that FreePBX writes, fields with dashes, times, and other names."""
 
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
@@ -31,7 +31,7 @@ TAIL = "20231114-231320-1700000000.12"  # the PBX's clock is an hour ahead
         ("madeup-1001-1002", "madeup", "unknown", "1002", "1001"),
     ],
 )
-def test_each_type_tells_who_called_whom(
+def test_each_type_gives_the_direction_and_the_numbers(
     name: str, type_: str, direction: str, from_number: str, to_number: str
 ) -> None:
     facts = parse_name(f"2023/11/14/{name}-{TAIL}")
@@ -45,7 +45,7 @@ def test_each_type_tells_who_called_whom(
     assert facts.started_at == AT
 
 
-def test_only_a_queue_is_a_queue() -> None:
+def test_only_the_type_q_has_a_queue() -> None:
     assert parse_name(f"q-sales-1001-{TAIL}").queue == "sales"
     assert parse_name(f"rg-600-1001-{TAIL}").queue == ""
 
@@ -60,12 +60,12 @@ def test_a_conference_has_a_room_and_no_caller(name: str) -> None:
     ("dest", "source"),
     [("my-sales-queue", "1001"), ("späti & söhne", "+49 30 1"), ("日本", "anonymous"), ("a  b", "*97"), ("", "")],
 )
-def test_fields_hold_dashes_spaces_and_any_script(dest: str, source: str) -> None:
+def test_fields_may_contain_dashes_spaces_and_any_script(dest: str, source: str) -> None:
     facts = parse_name(f"q-{dest}-{source}-{TAIL}")
     assert (facts.to_number, facts.from_number, facts.queue) == (dest, source, dest)
 
 
-def test_a_system_name_stays_in_the_uniqueid() -> None:
+def test_a_system_name_is_part_of_the_uniqueid() -> None:
     facts = parse_name("out-5551-1001-20231114-231320-pbx-berlin-1-1700000000.12")
     assert facts.uniqueid == "pbx-berlin-1-1700000000.12"
     assert facts.started_at == AT
@@ -76,33 +76,33 @@ def test_a_system_name_stays_in_the_uniqueid() -> None:
     ("written", "offset_s"),
     [
         ("20231114-221320", 0),
-        ("20231114-221359", 0),  # the name is made some time after the channel
+        ("20231114-221359", 0),  # the name is created some time after the channel
         ("20231114-222500", 0),
         ("20231115-034320", 5 * 3600 + 1800),  # Kolkata
         ("20231115-035905", 5 * 3600 + 2700),  # Kathmandu, 45 s late
         ("20231114-171320", -5 * 3600),
         ("20231114-171325", -5 * 3600),
-        ("20241114-171325", None),  # no clock is so wrong: the uniqueid is another moment's
+        ("20241114-171325", None),  # no clock is so wrong: the uniqueid belongs to another time
     ],
 )
-def test_the_offset_to_utc_is_learned_in_quarters_of_an_hour(written: str, offset_s: int | None) -> None:
+def test_the_utc_offset_is_learned_in_steps_of_15_minutes(written: str, offset_s: int | None) -> None:
     assert parse_name(f"out-1-2-{written}-1700000000.12").utc_offset_s == offset_s
 
 
-def test_without_an_epoch_the_zone_tells_the_time_and_without_a_zone_nothing_does() -> None:
+def test_without_an_epoch_the_start_time_needs_a_time_zone() -> None:
     name = "out-5551-1001-20230714-231320-unknown"
     assert parse_name(name).started_at is None
     assert parse_name(name, ZoneInfo("Europe/Berlin")).started_at == datetime(2023, 7, 14, 21, 13, 20, tzinfo=UTC)
     assert parse_name(name).utc_offset_s is None
 
 
-def test_an_impossible_date_is_no_time() -> None:
+def test_an_impossible_date_gives_no_time() -> None:
     facts = parse_name("out-5551-1001-20231399-999999-x", UTC)
     assert (facts.type, facts.local_time, facts.started_at) == ("out", None, None)
 
 
 @pytest.mark.parametrize("name", ["", "hello", "a/b/c", "voicemail-1001", "out-1-2-20231114-17", "é\n'\"<b>"])
-def test_another_name_tells_nothing(name: str) -> None:
+def test_an_unknown_name_gives_nothing(name: str) -> None:
     assert parse_name(name) == RecordingName()
 
 
@@ -110,7 +110,7 @@ def test_another_name_tells_nothing(name: str) -> None:
     ("suffix", "leg"),
     [("-r", "r"), ("-t", "t"), ("-in", "r"), ("-out", "t"), ("-rx", "r"), ("-tx", "t"), ("-R.wav", "r"), ("", "")],
 )
-def test_both_sides_of_a_call_share_its_uniqueid(suffix: str, leg: str) -> None:
+def test_both_sides_of_a_call_share_one_uniqueid(suffix: str, leg: str) -> None:
     name = f"q-600-1001-{TAIL}{suffix}"
     assert leg_of(name) == leg
     assert parse_name(name).uniqueid == "1700000000.12"
@@ -118,7 +118,7 @@ def test_both_sides_of_a_call_share_its_uniqueid(suffix: str, leg: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "-", "r", "in", "out-1-2", f"in-1001-1002-{TAIL}.wav", "checkout", "a-r-b"])
-def test_a_side_is_told_only_by_the_end_of_a_name(name: str) -> None:
+def test_a_side_is_recognized_only_at_the_end_of_a_name(name: str) -> None:
     assert leg_of(name) == ""
 
 
@@ -141,7 +141,7 @@ def test_a_side_is_told_only_by_the_end_of_a_name(name: str) -> None:
         ("out-1-2-20231114-1700000000.12", "", "unknown", "", "", ""),
     ],
 )
-def test_a_uniqueid_is_found_in_older_and_in_foreign_names(
+def test_a_uniqueid_is_found_in_older_and_other_names(
     name: str, type_: str, direction: str, from_number: str, to_number: str, queue: str
 ) -> None:
     facts = parse_name(f"2023/11/14/{name}")
@@ -156,8 +156,8 @@ def test_a_uniqueid_is_found_in_older_and_in_foreign_names(
 
 
 @pytest.mark.parametrize("name", ["20231114-231320-1001", "rec-20231114-231320-1001", "20231114-231320-a-r"])
-def test_what_follows_a_date_of_a_foreign_name_is_no_uniqueid_by_itself(name: str) -> None:
-    """Else all recordings of an extension were one call's."""
+def test_a_number_after_the_date_in_another_name_is_not_a_uniqueid(name: str) -> None:
+    """Otherwise all recordings of an extension would belong to one call."""
     assert parse_name(name).uniqueid == ""
     assert parse_name(name, UTC).started_at == datetime(2023, 11, 14, 23, 13, 20, tzinfo=UTC)
 
@@ -166,16 +166,16 @@ def test_what_follows_a_date_of_a_foreign_name_is_no_uniqueid_by_itself(name: st
     ("file", "name"),
     [("a.wav", "a"), ("a.WAV", "a"), ("a.wav49", "a"), ("a-1700000000.12", "a-1700000000.12"), ("a.b.gsm", "a.b")],
 )
-def test_a_format_is_taken_off_and_a_serial_number_stays(file: str, name: str) -> None:
+def test_a_format_is_removed_and_a_serial_number_stays(file: str, name: str) -> None:
     assert without_format(file) == name
 
 
-RUNS = ["-", "1", ".", "-1", "20231114-231320-", "-20231114-231320", "1700000000.", "-r.a", "OUT", "\n", "é"]
+REPEATED_TEXTS = ["-", "1", ".", "-1", "20231114-231320-", "-20231114-231320", "1700000000.", "-r.a", "OUT", "\n", "é"]
 
 
-@given(st.lists(st.tuples(st.sampled_from(RUNS), st.integers(1, 60_000)), max_size=4))
+@given(st.lists(st.tuples(st.sampled_from(REPEATED_TEXTS), st.integers(1, 60_000)), max_size=4))
 @settings(max_examples=60, deadline=500)
-def test_no_name_however_long_takes_time(runs: list[tuple[str, int]]) -> None:
+def test_long_names_are_parsed_quickly(runs: list[tuple[str, int]]) -> None:
     name = "out-1-2-" + "".join(text * count for text, count in runs)
     parse_name(name)
     leg_of(name)
@@ -184,6 +184,6 @@ def test_no_name_however_long_takes_time(runs: list[tuple[str, int]]) -> None:
 
 
 @given(st.text(alphabet="-.0123456789abcdefqrtOUIN\n", max_size=255))
-def test_a_name_that_is_not_too_long_is_read_whole(head: str) -> None:
+def test_a_name_of_up_to_255_characters_is_read_completely(head: str) -> None:
     name = f"{head}-{TAIL}"
     assert parse_name(name).uniqueid == ("1700000000.12" if len(name) <= 255 else "")
