@@ -12,7 +12,7 @@ from pbx.analytics.queues import FigureFilter
 from pbx.store.engine import reading
 from pbx.store.models import PbxConnection
 from tests.unit.analytics.monday import BERLIN, MONDAY, at
-from tests.unit.store.history_rows import change, read_both_ways, ring, store, visit
+from tests.unit.store.history_rows import agent_event, read_both_ways, ring, store, visit
 
 HOUR = 3600.0
 
@@ -30,13 +30,13 @@ def test_a_day_worked_by_hand(engine: Engine) -> None:
     # Anna: in from 8 to 16; lunch from 12 to 13, training from 14 to 14:30, which a new reason followed until 14:45.
     store(
         engine,
-        change(at(8), "Anna", "login"),
-        change(at(12), "Anna", "pause", reason="Lunch"),
-        change(at(13), "Anna", "unpause"),
-        change(at(14), "Anna", "pause", reason="Training"),
-        change(at(14.5), "Anna", "pause", reason="Paperwork"),
-        change(at(14.75), "Anna", "unpause"),
-        change(at(16), "Anna", "logout"),
+        agent_event(at(8), "Anna", "login"),
+        agent_event(at(12), "Anna", "pause", reason="Lunch"),
+        agent_event(at(13), "Anna", "unpause"),
+        agent_event(at(14), "Anna", "pause", reason="Training"),
+        agent_event(at(14.5), "Anna", "pause", reason="Paperwork"),
+        agent_event(at(14.75), "Anna", "unpause"),
+        agent_event(at(16), "Anna", "logout"),
         visit(at(9), talk_s=2 * HOUR),
         visit(at(11), "transferred", talk_s=1.125 * HOUR),
         visit(at(15), "abandoned"),
@@ -68,12 +68,12 @@ def test_a_day_worked_by_hand(engine: Engine) -> None:
 def test_two_queues_at_once_are_one_session(engine: Engine) -> None:
     store(
         engine,
-        change(at(8), "Anna", "login", "sales"),
-        change(at(9), "Anna", "login", "help"),
-        change(at(12), "Anna", "logout", "sales"),
-        change(at(13), "Anna", "logout", "help"),
-        change(at(15), "Anna", "login", "sales"),
-        change(at(17), "Anna", "logout", "sales"),
+        agent_event(at(8), "Anna", "login", "sales"),
+        agent_event(at(9), "Anna", "login", "help"),
+        agent_event(at(12), "Anna", "logout", "sales"),
+        agent_event(at(13), "Anna", "logout", "help"),
+        agent_event(at(15), "Anna", "login", "sales"),
+        agent_event(at(17), "Anna", "logout", "sales"),
     )
     found = read_both_ways(engine, lambda session: agent_sessions(session, day()))
     assert found == [AgentSession("Anna", at(8), at(13), False), AgentSession("Anna", at(15), at(17), False)]
@@ -84,7 +84,10 @@ def test_two_queues_at_once_are_one_session(engine: Engine) -> None:
 
 def test_who_came_long_ago_and_never_left_is_there(engine: Engine) -> None:
     store(
-        engine, change(at(-500), "Anna", "login"), change(at(-400), "Bob", "login"), change(at(-300), "Bob", "logout")
+        engine,
+        agent_event(at(-500), "Anna", "login"),
+        agent_event(at(-400), "Bob", "login"),
+        agent_event(at(-300), "Bob", "logout"),
     )
     (anna,) = read_both_ways(engine, lambda session: agent_figures(session, day()))
     assert (anna.agent, anna.logged_in_s, anna.sessions) == ("Anna", 24 * HOUR, 1)
@@ -92,7 +95,7 @@ def test_who_came_long_ago_and_never_left_is_there(engine: Engine) -> None:
 
 def test_who_is_there_now_is_so_until_now(engine: Engine) -> None:
     now = datetime.now(UTC)
-    store(engine, change(now - timedelta(hours=2), "Anna", "login"))
+    store(engine, agent_event(now - timedelta(hours=2), "Anna", "login"))
     with reading(engine) as session:
         wanted = FigureFilter(1, now - timedelta(hours=1), now + timedelta(hours=9))
         (found,) = agent_sessions(session, wanted)
@@ -105,15 +108,15 @@ def test_pausing_everywhere_is_told_twice_and_counted_once(engine: Engine) -> No
     # As Asterisk writes it: PAUSEALL, then a PAUSE for each queue; and the queues end it one by one.
     store(
         engine,
-        change(at(8), "Anna", "login", "sales"),
-        change(at(8), "Anna", "login", "help"),
-        change(at(10), "Anna", "pause", ""),
-        change(at(10), "Anna", "pause", "sales", "Lunch"),
-        change(at(10), "Anna", "pause", "help", "Lunch"),
-        change(at(11), "Anna", "unpause", "sales"),
-        change(at(11), "Anna", "unpause", "help"),
-        change(at(16), "Anna", "logout", "sales"),
-        change(at(16), "Anna", "logout", "help"),
+        agent_event(at(8), "Anna", "login", "sales"),
+        agent_event(at(8), "Anna", "login", "help"),
+        agent_event(at(10), "Anna", "pause", ""),
+        agent_event(at(10), "Anna", "pause", "sales", "Lunch"),
+        agent_event(at(10), "Anna", "pause", "help", "Lunch"),
+        agent_event(at(11), "Anna", "unpause", "sales"),
+        agent_event(at(11), "Anna", "unpause", "help"),
+        agent_event(at(16), "Anna", "logout", "sales"),
+        agent_event(at(16), "Anna", "logout", "help"),
     )
     (anna,) = read_both_ways(engine, lambda session: agent_figures(session, day()))
     assert (anna.paused_s, anna.pauses) == (HOUR, {"Lunch": PauseFigures(1, HOUR)})
@@ -122,18 +125,18 @@ def test_pausing_everywhere_is_told_twice_and_counted_once(engine: Engine) -> No
 def test_a_logout_ends_the_pause(engine: Engine) -> None:
     store(
         engine,
-        change(at(8), "Anna", "login"),
-        change(at(10), "Anna", "pause", reason="Lunch"),
-        change(at(11), "Anna", "logout"),
-        change(at(12), "Anna", "login"),
-        change(at(13), "Anna", "logout"),
+        agent_event(at(8), "Anna", "login"),
+        agent_event(at(10), "Anna", "pause", reason="Lunch"),
+        agent_event(at(11), "Anna", "logout"),
+        agent_event(at(12), "Anna", "login"),
+        agent_event(at(13), "Anna", "logout"),
     )
     (anna,) = read_both_ways(engine, lambda session: agent_figures(session, day()))
     assert (anna.logged_in_s, anna.paused_s, anna.sessions) == (4 * HOUR, HOUR, 2)
 
 
 def test_a_member_of_the_configuration_has_no_login(engine: Engine) -> None:
-    store(engine, change(at(10), "Bob", "pause", reason="Break"), change(at(11), "Bob", "unpause"))
+    store(engine, agent_event(at(10), "Bob", "pause", reason="Break"), agent_event(at(11), "Bob", "unpause"))
     store(engine, visit(at(9), agent="Bob"))
     (bob,) = read_both_ways(engine, lambda session: agent_figures(session, day()))
     assert (bob.logged_in_s, bob.paused_s, bob.calls) == (None, HOUR, 1)
@@ -142,8 +145,8 @@ def test_a_member_of_the_configuration_has_no_login(engine: Engine) -> None:
 
 def test_reasons_of_all_agents(engine: Engine) -> None:
     for who, hours in (("Anna", 1), ("Bob", 2)):
-        store(engine, change(at(8), who, "login"), change(at(10), who, "pause", reason="Lunch"))
-        store(engine, change(at(10 + hours), who, "pause"), change(at(13), who, "logout"))
+        store(engine, agent_event(at(8), who, "login"), agent_event(at(10), who, "pause", reason="Lunch"))
+        store(engine, agent_event(at(10 + hours), who, "pause"), agent_event(at(13), who, "logout"))
     found = read_both_ways(engine, lambda session: pause_reasons(session, day()))
     assert found == {"": PauseFigures(2, 3 * HOUR), "Lunch": PauseFigures(2, 3 * HOUR)}
     with reading(engine) as session:
@@ -156,10 +159,10 @@ def test_reasons_of_all_agents(engine: Engine) -> None:
 def test_a_night_shift_is_cut_at_the_zones_midnight(engine: Engine) -> None:
     store(
         engine,
-        change(at(20), "Anna", "login"),
-        change(at(23.5), "Anna", "pause"),
-        change(at(24.25), "Anna", "unpause"),
-        change(at(28), "Anna", "logout"),
+        agent_event(at(20), "Anna", "login"),
+        agent_event(at(23.5), "Anna", "pause"),
+        agent_event(at(24.25), "Anna", "unpause"),
+        agent_event(at(28), "Anna", "logout"),
     )
     tuesday = MONDAY + timedelta(days=1)
     found = read_both_ways(engine, lambda session: agent_days(session, day(days=3), BERLIN))
@@ -171,7 +174,7 @@ def test_a_night_shift_is_cut_at_the_zones_midnight(engine: Engine) -> None:
 
 def test_the_day_on_which_summer_time_begins_has_23_hours(engine: Engine) -> None:
     sunday = datetime(2026, 3, 29, tzinfo=BERLIN)
-    store(engine, change(at(-1), "Anna", "login"))
+    store(engine, agent_event(at(-1), "Anna", "login"))
     with reading(engine) as session:
         (found,) = agent_days(session, FigureFilter(1, sunday, sunday + timedelta(days=1)), BERLIN)
     assert found.logged_in_s == 23 * HOUR

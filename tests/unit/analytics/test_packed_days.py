@@ -19,7 +19,7 @@ from pbx.model.snapshot import Trunk
 from pbx.store.engine import reading, writing
 from pbx.store.models import AgentEventRow, CallRow, DayPack, LegRow, PbxConnection, RingRow, VisitRow
 from pbx.store.snapshots import store_trunk_changes
-from tests.unit.store.history_rows import call, change, leg, ring, store, visit
+from tests.unit.store.history_rows import agent_event, call, leg, ring, store, visit
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 FIRST = int(NOON.timestamp()) // 86_400  # the day of NOON since 1970
@@ -39,7 +39,7 @@ def two_days(engine: Engine) -> None:
     store(engine, PbxConnection(id=1, host="pbx"))
     for day in (NOON, NOON + timedelta(days=1)):
         number = day.day
-        store(engine, call(number, day), visit(day), ring(day), change(day, "Anna", "login"))
+        store(engine, call(number, day), visit(day), ring(day), agent_event(day, "Anna", "login"))
         store(engine, leg(number, day, "PJSIP/carrier-1"))
     with writing(engine) as session:
         assert pack_days(session, 1, NOON + timedelta(days=2)) == 12
@@ -62,7 +62,7 @@ def test_all_kinds_of_all_past_days_are_packed(engine: Engine) -> None:
         (lambda s: s.add(visit(NOON + timedelta(hours=3))), {"visits"}),
         (lambda s: s.add(ring(NOON + timedelta(hours=3))), {"rings"}),
         (lambda s: s.execute(delete(RingRow).where(col(RingRow.rung_at) == NOON)), {"rings"}),
-        (lambda s: s.add(change(NOON + timedelta(hours=3), "Anna", "logout")), {"agent_events"}),
+        (lambda s: s.add(agent_event(NOON + timedelta(hours=3), "Anna", "logout")), {"agent_events"}),
         (
             lambda s: s.execute(update(AgentEventRow).values(reason="x").where(col(AgentEventRow.happened_at) == NOON)),
             {"agent_events"},

@@ -1,4 +1,4 @@
-"""Reads the state of jobs and of test workers, and waits for it."""
+"""Reads jobs and the log of test workers, and waits for a condition."""
 
 import time
 from collections.abc import Callable
@@ -11,12 +11,12 @@ from pbx.store.engine import reading
 from pbx.store.models import Job
 
 
-def wait_for(holds: Callable[[], object], what: str) -> None:
+def wait_for(condition: Callable[[], object], event: str) -> None:
     for _ in range(1000):
-        if holds():
+        if condition():
             return
         time.sleep(0.02)
-    raise AssertionError(f"never {what}")
+    raise AssertionError(f"never {event}")
 
 
 def jobs_of(engine: Engine) -> list[Job]:

@@ -1,4 +1,4 @@
-"""A worker whose sync waits for the file `go`. Tests run it as a process and kill it.
+"""A worker process whose sync waits for the file `go`; tests start it and kill it.
 
 Arguments: once (optional). Each line of `log` in the data directory is "<pid> begins|ends".
 """
@@ -14,17 +14,17 @@ from pbx.settings import load_settings
 def wait_for_go(job: worker.JobRun) -> dict[str, Any]:
     folder = job.settings.pbx_data_dir
 
-    def note(word: str) -> None:
+    def log_event(event: str) -> None:
         with (folder / "log").open("a") as log:
-            log.write(f"{os.getpid()} {word}\n")
+            log.write(f"{os.getpid()} {event}\n")
 
-    note("begins")
+    log_event("begins")
     assert job.progress is not None
     job.progress(1, 2)
     while not (folder / "go").exists():
-        if job.stop.wait(0.02) and "deaf" not in job.options:
+        if job.stop.wait(0.02) and "ignore_stop" not in job.options:
             return {"new": 0}
-    note("ends")
+    log_event("ends")
     return {"new": 2}
 
 

@@ -1,4 +1,4 @@
-"""A job that is past its limit ends, closes what it waited for, and the next of its kind is done."""
+"""A job that exceeds its limit fails and closes its connections, and the next job of its kind runs."""
 
 import threading
 import time
@@ -22,7 +22,7 @@ from tests.unit.jobs.job_checks import job_state, jobs_of, wait_for
 
 
 @pytest.fixture(autouse=True)
-def short(monkeypatch: pytest.MonkeyPatch) -> None:
+def short_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Limits of half a second."""
     monkeypatch.setattr(limits, "STOP_TIMEOUT_S", 0.5)
     monkeypatch.setattr(worker, "POLL_S", 0.05)
@@ -31,16 +31,16 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def slot(settings: Settings) -> Iterator[ProcessLock]:
+def lock(settings: Settings) -> Iterator[ProcessLock]:
     with take_process_lock(settings.pbx_data_dir, "worker") as held:
         yield held
 
 
-def nobody(done: int, total: int | None) -> None: ...
+def ignore_progress(done: int, total: int | None) -> None: ...
 
 
 @pytest.mark.parametrize("kind", LIMITS)
-def test_a_job_that_hangs_is_ended_with_a_clear_sentence(kind: Any) -> None:
+def test_a_job_that_hangs_fails_with_a_clear_error(kind: Any) -> None:
     closed = threading.Event()
 
     def hang(progress: Progress, stop: Stop) -> dict[str, Any]:
@@ -48,18 +48,18 @@ def test_a_job_that_hangs_is_ended_with_a_clear_sentence(kind: Any) -> None:
             closed.wait(20)
         return {}
 
-    begun = time.monotonic()
+    started = time.monotonic()
     with pytest.raises(JobOverdue, match=f"The {kind} (took longer than|made no progress for)") as caught:
-        run_limited(kind, hang, nobody, threading.Event())
-    assert time.monotonic() - begun < 10
+        run_limited(kind, hang, ignore_progress, threading.Event())
+    assert time.monotonic() - started < 10
     assert "pbx check" in caught.value.fix
-    wait_for(lambda: not [one for one in threading.enumerate() if one.name == f"{kind} job"], "ended")
+    wait_for(lambda: not [thread for thread in threading.enumerate() if thread.name == f"{kind} job"], "ended")
 
 
 @pytest.mark.parametrize(
-    ("kind", "ends"), [("sync", False), ("import", False), ("collect", True), ("make_playable", True)]
+    ("kind", "fails_at_limit"), [("sync", False), ("import", False), ("collect", True), ("make_playable", True)]
 )
-def test_progress_keeps_a_job_of_unknown_length_going_and_no_other(kind: Any, ends: bool) -> None:
+def test_progress_extends_only_jobs_of_unknown_length(kind: Any, fails_at_limit: bool) -> None:
     def slow(progress: Progress, stop: Stop) -> dict[str, Any]:
         for done in range(12):
             progress(done, 12)
@@ -67,66 +67,66 @@ def test_progress_keeps_a_job_of_unknown_length_going_and_no_other(kind: Any, en
                 return {}
         return {"new": 12}
 
-    if ends:
+    if fails_at_limit:
         with pytest.raises(JobOverdue):
-            run_limited(kind, slow, nobody, threading.Event())
+            run_limited(kind, slow, ignore_progress, threading.Event())
     else:
-        assert run_limited(kind, slow, nobody, threading.Event()) == {"new": 12}
+        assert run_limited(kind, slow, ignore_progress, threading.Event()) == {"new": 12}
 
 
-def test_the_same_progress_again_and_again_is_none() -> None:
+def test_repeating_the_same_progress_counts_as_no_progress() -> None:
     def loop(progress: Progress, stop: Stop) -> dict[str, Any]:
         while not stop.wait(0.05):
             progress(3, 9)
         return {}
 
     with pytest.raises(JobOverdue):
-        run_limited("sync", loop, nobody, threading.Event())
+        run_limited("sync", loop, ignore_progress, threading.Event())
 
 
-def test_a_job_that_is_stopped_is_told_and_what_it_raises_is_raised() -> None:
+def test_a_job_receives_the_stop_and_its_errors_are_raised() -> None:
     stop = threading.Event()
     threading.Timer(0.1, stop.set).start()
 
-    def obeys(progress: Progress, own: Stop) -> dict[str, Any]:
+    def stops(progress: Progress, own: Stop) -> dict[str, Any]:
         own.wait(20)
         return {"new": 0}
 
-    assert run_limited("sync", obeys, nobody, stop) == {"new": 0}
+    assert run_limited("sync", stops, ignore_progress, stop) == {"new": 0}
 
-    def fails(progress: Progress, own: Stop) -> dict[str, Any]:
+    def raises(progress: Progress, own: Stop) -> dict[str, Any]:
         raise DataError("So it is.")
 
     with pytest.raises(DataError, match="So it is"):
-        run_limited("sync", fails, nobody, threading.Event())
+        run_limited("sync", raises, ignore_progress, threading.Event())
 
 
-def test_a_collect_that_hangs_at_the_pbx_fails_and_the_next_is_done(
-    engine: Engine, settings: Settings, slot: ProcessLock
+def test_a_collect_that_hangs_at_the_pbx_fails_and_the_next_one_succeeds(
+    engine: Engine, settings: Settings, lock: ProcessLock
 ) -> None:
-    """The PBX answers nothing at first, and is healthy again afterwards."""
+    """At first the PBX answers nothing; later it works again."""
 
-    def deaf(session: Session) -> None:
+    def silent(session: Session) -> None:
         session.log_in()
         for _ in session.actions():
             session.send(b"Event: Alive\r\n\r\n")
 
-    with replay(deaf, Session.serve) as server:
+    with replay(silent, Session.serve) as server:
         save_connection(engine, settings, server.connection())
-        one = Worker(engine, settings, slot, threading.Event(), None)
+        worker_of_test = Worker(engine, settings, lock, threading.Event(), None)
         first = queue.request_job(engine, settings, "collect", requested_by="page")
-        one._run_next("collect")
+        worker_of_test._run_next("collect")
         assert job_state(engine, first) == "failed"
         assert "took longer than" in jobs_of(engine)[0].error
         wait_for(lambda: not [thread for thread in threading.enumerate() if thread.name.startswith("ami-")], "closed")
         second = queue.request_job(engine, settings, "collect", requested_by="page")
         LIMITS["collect"] = JobLimit(60)
-        one._run_next("collect")
+        worker_of_test._run_next("collect")
         assert job_state(engine, second) == "done"
 
 
-def test_a_worker_goes_on_though_a_job_never_returns(
-    engine: Engine, settings: Settings, slot: ProcessLock, monkeypatch: pytest.MonkeyPatch
+def test_a_worker_continues_when_a_job_never_returns(
+    engine: Engine, settings: Settings, lock: ProcessLock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[int] = []
     never = threading.Event()
@@ -139,7 +139,7 @@ def test_a_worker_goes_on_though_a_job_never_returns(
 
     monkeypatch.setitem(worker.JOBS, "sync", hang_once)
     stop = threading.Event()
-    thread = threading.Thread(target=Worker(engine, settings, slot, stop, None).work)
+    thread = threading.Thread(target=Worker(engine, settings, lock, stop, None).work)
     first = queue.request_job(engine, settings, "sync", requested_by="page")
     thread.start()
     wait_for(lambda: job_state(engine, first) == "failed", "failed")
@@ -152,7 +152,7 @@ def test_a_worker_goes_on_though_a_job_never_returns(
     assert "made no progress" in jobs_of(engine)[0].error
 
 
-def test_a_command_that_hangs_ends_too(engine: Engine, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_command_that_hangs_fails_too(engine: Engine, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     def hang(job: worker.JobRun) -> dict[str, Any]:
         job.stop.wait(60)
         return {}

@@ -1,4 +1,4 @@
-"""Makes and stores rows of history for tests of figures, and reads figures from rows and from packed days."""
+"""Creates and stores rows of history for tests of figures, and reads figures from rows and from packed days."""
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -11,7 +11,7 @@ from pbx.analytics.packed_days import pack_days
 from pbx.store.engine import reading, writing
 from pbx.store.models import AgentEventRow, CallRow, LegRow, RingRow, Table, VisitRow
 
-Answer = TypeVar("Answer")
+Result = TypeVar("Result")
 
 
 def store(engine: Engine, *rows: Table) -> None:
@@ -22,9 +22,9 @@ def store(engine: Engine, *rows: Table) -> None:
 
 
 def visit(joined_at: datetime, outcome: str = "answered", wait_s: float | None = 10.0, **values: Any) -> VisitRow:
-    """A visit of PBX 1 to `sales`."""
+    """A visit to queue `sales` of PBX 1."""
     answered = outcome in ("answered", "transferred")
-    facts: dict[str, Any] = {
+    defaults: dict[str, Any] = {
         "connection_id": 1,
         "uniqueid": f"{joined_at.timestamp():.0f}.1",
         "queue": "sales",
@@ -32,7 +32,7 @@ def visit(joined_at: datetime, outcome: str = "answered", wait_s: float | None =
         "talk_s": 60.0 if answered else None,
         "agent": "Anna" if answered else "",
     }
-    return VisitRow(joined_at=joined_at, outcome=outcome, wait_s=wait_s, **facts | values)
+    return VisitRow(joined_at=joined_at, outcome=outcome, wait_s=wait_s, **defaults | values)
 
 
 def ring(rung_at: datetime, agent: str = "Anna", queue: str = "sales", ring_s: float = 15.0) -> RingRow:
@@ -40,33 +40,33 @@ def ring(rung_at: datetime, agent: str = "Anna", queue: str = "sales", ring_s: f
     return RingRow(connection_id=1, rung_at=rung_at, agent=agent, queue=queue, uniqueid=uniqueid, ring_s=ring_s)
 
 
-def change(at: datetime, agent: str, kind: str, queue: str = "sales", reason: str = "") -> AgentEventRow:
+def agent_event(at: datetime, agent: str, kind: str, queue: str = "sales", reason: str = "") -> AgentEventRow:
     return AgentEventRow(connection_id=1, happened_at=at, agent=agent, queue=queue, kind=kind, reason=reason)
 
 
 def call(call_id: int, started_at: datetime | None, direction: str = "inbound", **values: Any) -> CallRow:
-    facts: dict[str, Any] = {"connection_id": 1, "linkedid": f"{call_id}.0", "disposition": "ANSWERED"}
-    return CallRow(id=call_id, started_at=started_at, direction=direction, **facts | values)
+    defaults: dict[str, Any] = {"connection_id": 1, "linkedid": f"{call_id}.0", "disposition": "ANSWERED"}
+    return CallRow(id=call_id, started_at=started_at, direction=direction, **defaults | values)
 
 
 def leg(call_id: int, started_at: datetime, channel: str, dst_channel: str = "", **values: Any) -> LegRow:
-    facts: dict[str, Any] = {
+    defaults: dict[str, Any] = {
         "connection_id": 1,
         "linkedid": f"{call_id}.0",
         "uniqueid": f"{call_id}.1",
         "trunk": "carrier",
     }
-    facts |= {"disposition": "ANSWERED", "duration_s": 60.0, "billsec_s": 60.0}
-    return LegRow(call_id=call_id, started_at=started_at, channel=channel, dst_channel=dst_channel, **facts | values)
+    defaults |= {"disposition": "ANSWERED", "duration_s": 60.0, "billsec_s": 60.0}
+    return LegRow(call_id=call_id, started_at=started_at, channel=channel, dst_channel=dst_channel, **defaults | values)
 
 
-def read_both_ways(engine: Engine, question: Callable[[Session], Answer]) -> Answer:
+def read_both_ways(engine: Engine, query: Callable[[Session], Result]) -> Result:
     """The query's result from rows, after checking that packed days give the same."""
     with reading(engine) as session:
-        from_rows = question(session)
+        from_rows = query(session)
     with writing(engine) as session:
         assert pack_days(session, 1) > 0
     with reading(engine) as session:
-        from_packs = question(session)
+        from_packs = query(session)
     assert from_packs == from_rows
     return from_rows

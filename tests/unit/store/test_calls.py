@@ -1,4 +1,4 @@
-"""Calls: found by each filter, newest first, by the index."""
+"""Calls are found by each filter, newest first."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -25,7 +25,7 @@ NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 @pytest.fixture
 def session(engine: Engine) -> Iterator[Session]:
-    """Six calls of one PBX, numbered in the order of time but for the last, whose time isn't known; one of another."""
+    """Six calls of PBX 1, numbered by time except the last, whose time is unknown; and one call of PBX 2."""
     columns = ("direction", "from_number", "to_number", "queue", "state")
     rows = [
         ("inbound", "+493012345", "600", "sales", "downloaded"),
@@ -56,54 +56,54 @@ def session(engine: Engine) -> Iterator[Session]:
         yield session
 
 
-def found(session: Session, **wanted: object) -> list[int | None]:
-    chosen = CallFilter(1, **wanted)  # type: ignore[arg-type]
-    calls = [call.id for call in find_calls(session, chosen, offset=0, limit=100)]
-    assert count_calls(session, chosen) == len(calls)
+def found_ids(session: Session, **filters: object) -> list[int | None]:
+    call_filter = CallFilter(1, **filters)  # type: ignore[arg-type]
+    calls = [call.id for call in find_calls(session, call_filter, offset=0, limit=100)]
+    assert count_calls(session, call_filter) == len(calls)
     return calls
 
 
-def test_the_newest_comes_first_and_the_timeless_last(session: Session) -> None:
-    assert found(session) == [5, 4, 3, 2, 1, 6]
+def test_the_newest_call_comes_first_and_calls_without_a_time_last(session: Session) -> None:
+    assert found_ids(session) == [5, 4, 3, 2, 1, 6]
 
 
-def test_pages_follow_one_another(session: Session) -> None:
+def test_pages_continue_where_the_one_before_ended(session: Session) -> None:
     pages = [[c.id for c in find_calls(session, CallFilter(1), offset=o, limit=4)] for o in (0, 4, 8)]
     assert pages == [[5, 4, 3, 2], [1, 6], []]
 
 
-def test_the_period_ends_before_until(session: Session) -> None:
-    assert found(session, since=NOON + timedelta(hours=2), until=NOON + timedelta(hours=4)) == [3, 2]
+def test_a_call_at_until_is_outside_the_period(session: Session) -> None:
+    assert found_ids(session, since=NOON + timedelta(hours=2), until=NOON + timedelta(hours=4)) == [3, 2]
 
 
-def test_filters_narrow_together(session: Session) -> None:
-    assert found(session, direction="inbound") == [5, 2, 1]
-    assert found(session, queue="sales") == [5, 1]
-    assert found(session, state="downloaded") == [3, 1]
-    assert found(session, direction="inbound", queue="sales", state="downloaded") == [1]
-    assert found(session, queue="elsewhere") == []
+def test_filters_combine(session: Session) -> None:
+    assert found_ids(session, direction="inbound") == [5, 2, 1]
+    assert found_ids(session, queue="sales") == [5, 1]
+    assert found_ids(session, state="downloaded") == [3, 1]
+    assert found_ids(session, direction="inbound", queue="sales", state="downloaded") == [1]
+    assert found_ids(session, queue="elsewhere") == []
 
 
 @pytest.mark.parametrize(
     ("number", "ids"),
     [
         ("1001", [4, 3]),  # as caller and as called
-        ("+49 (30) 12-345", [1]),  # however it is written
-        ("4930", [3, 1]),  # a part of it
+        ("+49 (30) 12-345", [1]),  # in any notation
+        ("4930", [3, 1]),  # part of a number
         ("  777 ", [3]),
         ("anonymous", [5]),
-        ("50%", [5]),  # no wildcards
+        ("50%", [5]),  # not a wildcard
         ("_", [5]),
         ("%", [5]),
         ("'; --", []),
         ("   ", [5, 4, 3, 2, 1, 6]),
     ],
 )
-def test_a_number_is_found_however_it_is_written(session: Session, number: str, ids: list[int]) -> None:
-    assert found(session, number=number) == ids
+def test_a_number_is_found_in_any_notation(session: Session, number: str, ids: list[int]) -> None:
+    assert found_ids(session, number=number) == ids
 
 
-def test_a_call_of_another_pbx_is_not_given_out(session: Session) -> None:
+def test_a_call_of_another_pbx_is_not_returned(session: Session) -> None:
     assert get_call(session, 1, 7) is None
     assert get_call(session, 1, 99) is None
     call = get_call(session, 1, 1)
@@ -111,15 +111,15 @@ def test_a_call_of_another_pbx_is_not_given_out(session: Session) -> None:
     assert (call.from_number, call.started_at) == ("+493012345", NOON + timedelta(hours=1))
 
 
-def test_queues_are_those_of_the_pbx(session: Session) -> None:
+def test_queues_are_listed_per_pbx(session: Session) -> None:
     assert call_queues(session, 1) == ["sales", "support"]
 
 
-def test_new_calls_are_counted(session: Session) -> None:
+def test_calls_since_a_time_are_counted(session: Session) -> None:
     assert new_calls_since(session, 1, NOON + timedelta(hours=4)) == 2
 
 
-def test_recordings_come_in_the_order_they_began(engine: Engine, session: Session) -> None:
+def test_recordings_are_listed_by_start_time(engine: Engine, session: Session) -> None:
     with writing(engine) as writer:
         for name, hours in (("b", 2), ("a", 1)):
             at = NOON + timedelta(hours=hours)
@@ -128,7 +128,7 @@ def test_recordings_come_in_the_order_they_began(engine: Engine, session: Sessio
         assert [recording.name for recording in recordings_of(after, 1)] == ["a", "b"]
 
 
-def test_the_transcripts_of_a_page_of_calls_are_told_by_call(engine: Engine, session: Session) -> None:
+def test_transcription_states_are_returned_by_call(engine: Engine, session: Session) -> None:
     with writing(engine) as writer:
         writer.get_one(CallRow, 2).transcription = "failed"
     with reading(engine) as after:

@@ -1,4 +1,4 @@
-"""The database: opened in any state, shared by processes, and clear when it can't be used."""
+"""The database opens in any state, processes share it, and errors say why it can't be used."""
 
 import subprocess
 import sys
@@ -19,12 +19,12 @@ from tests.paths import ROOT
 
 @pytest.fixture
 def settings() -> Settings:
-    """SQLite's: what is tested here is its own."""
+    """Settings for SQLite: these tests check what only SQLite does."""
     return load_settings()
 
 
-def processes(code: str, count: int, *arguments: str) -> list[str]:
-    """Run the same program in several processes at once, on this test's data directory; return what they print."""
+def run_processes(code: str, count: int, *arguments: str) -> list[str]:
+    """Run one program in several processes at the same time, in this test's data directory; return their outputs."""
     running = [
         subprocess.Popen(
             [sys.executable, "-c", code, str(number), *arguments],
@@ -40,38 +40,38 @@ def processes(code: str, count: int, *arguments: str) -> list[str]:
     return outputs
 
 
-def sql(engine: Engine, statement: str) -> object:
+def scalar(engine: Engine, statement: str) -> object:
     with reading(engine) as session:
         return session.connection().exec_driver_sql(statement).scalar()
 
 
 def fill(engine: Engine, *, pages: int | None = None) -> None:
-    """Write far more than a small disk holds, all in one transaction."""
+    """Write more than a small disk holds, in one transaction."""
     with writing(engine) as session:
         if pages is not None:
             session.connection().exec_driver_sql(f"PRAGMA max_page_count = {pages}")
         session.add_all(Job(id=f"{number}", kind="sync", error="x" * 200) for number in range(2000))
 
 
-def test_a_new_cache_is_made_with_its_directory(settings: Settings, engine: Engine) -> None:
+def test_opening_creates_the_data_directory_and_the_database(settings: Settings, engine: Engine) -> None:
     assert (settings.pbx_data_dir / "pbx.sqlite").is_file()
-    assert sql(engine, "PRAGMA journal_mode") == "wal"
-    assert sql(engine, "PRAGMA foreign_keys") == 1
-    assert sql(engine, "PRAGMA synchronous") == 1
-    assert int(str(sql(engine, "PRAGMA busy_timeout"))) >= 30_000
+    assert scalar(engine, "PRAGMA journal_mode") == "wal"
+    assert scalar(engine, "PRAGMA foreign_keys") == 1
+    assert scalar(engine, "PRAGMA synchronous") == 1
+    assert int(str(scalar(engine, "PRAGMA busy_timeout"))) >= 30_000
 
 
-def test_what_is_written_is_there_when_opened_again(settings: Settings, engine: Engine) -> None:
+def test_rows_are_still_there_after_reopening(settings: Settings, engine: Engine) -> None:
     with writing(engine) as session:
         add_job(session, "one", "sync", connection_id=None, requested_by="test")
     engine.dispose()
-    again = open_engine(settings)
-    with reading(again) as session:
+    reopened = open_engine(settings)
+    with reading(reopened) as session:
         assert get_job(session, "one") is not None
-    again.dispose()
+    reopened.dispose()
 
 
-def test_an_error_within_writing_leaves_nothing(engine: Engine) -> None:
+def test_an_error_while_writing_rolls_everything_back(engine: Engine) -> None:
     def fail() -> None:
         with writing(engine) as session:
             add_job(session, "one", "sync", connection_id=None, requested_by="test")
@@ -83,12 +83,12 @@ def test_an_error_within_writing_leaves_nothing(engine: Engine) -> None:
         assert get_job(session, "one") is None
 
 
-def test_a_row_must_refer_to_one_that_is_there(engine: Engine) -> None:
+def test_a_foreign_key_without_its_row_is_refused(engine: Engine) -> None:
     with pytest.raises(IntegrityError), writing(engine) as session:
         session.add(CallRow(connection_id=99, linkedid="1"))
 
 
-def test_a_reader_keeps_its_state_and_waits_for_no_writer(engine: Engine) -> None:
+def test_a_reader_keeps_its_view_and_does_not_wait_for_writers(engine: Engine) -> None:
     with reading(engine) as before, writing(engine) as session:
         assert before.get(Job, "one") is None
         add_job(session, "one", "sync", connection_id=None, requested_by="test")
@@ -98,42 +98,42 @@ def test_a_reader_keeps_its_state_and_waits_for_no_writer(engine: Engine) -> Non
         assert before.connection().execute(text("SELECT count(*) FROM jobs")).scalar() == 0
 
 
-def test_two_first_starts_at_once_make_one_cache(settings: Settings) -> None:
+def test_processes_that_start_at_the_same_time_create_one_database(settings: Settings) -> None:
     code = (
         "from pbx.settings import load_settings\nfrom pbx.store.engine import *\n"
         "e = open_engine(load_settings())\n"
         "with reading(e) as s: print(s.connection().exec_driver_sql('SELECT count(*) FROM jobs').scalar())"
     )
-    assert [output.strip() for output in processes(code, 6)] == ["0"] * 6
+    assert [output.strip() for output in run_processes(code, 6)] == ["0"] * 6
 
 
-def test_processes_that_write_at_once_never_see_a_lock(settings: Settings, engine: Engine) -> None:
+def test_processes_that_write_at_the_same_time_get_no_lock_error(settings: Settings, engine: Engine) -> None:
     code = (
         "import sys\nfrom pbx.settings import load_settings\nfrom pbx.store.engine import *\n"
         "from pbx.store.models import PbxConnection\nfrom sqlmodel import select\n"
         "e = open_engine(load_settings())\n"
         "for turn in range(int(sys.argv[2])):\n"
         "    with writing(e) as s:\n"
-        "        row = s.exec(select(PbxConnection)).one()\n"  # read, then write: what a deferred lock fails at
+        "        row = s.exec(select(PbxConnection)).one()\n"  # reading before writing fails with a deferred lock
         "        row.ari_port += 1\n"
         "        s.add(row)\n"
     )
     with writing(engine) as session:
         session.add(PbxConnection(host="pbx", ari_port=0))
-    processes(code, 4, "50")
-    assert sql(engine, "SELECT ari_port FROM connections") == 200
+    run_processes(code, 4, "50")
+    assert scalar(engine, "SELECT ari_port FROM connections") == 200
 
 
-def test_a_newer_database_is_left_alone(settings: Settings, engine: Engine) -> None:
+def test_a_database_of_a_newer_version_is_refused_and_unchanged(settings: Settings, engine: Engine) -> None:
     with writing(engine) as session:
         session.connection().exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
     with pytest.raises(NewerDatabase, match="newer version") as caught:
         open_engine(settings)
     assert "Update the app" in caught.value.fix
-    assert sql(engine, "SELECT version_num FROM alembic_version") == "9999"
+    assert scalar(engine, "SELECT version_num FROM alembic_version") == "9999"
 
 
-def test_a_file_that_is_no_database_is_named(settings: Settings) -> None:
+def test_the_error_names_a_file_that_is_not_a_database(settings: Settings) -> None:
     settings.pbx_data_dir.mkdir()
     file = settings.pbx_data_dir / "pbx.sqlite"
     file.write_text("A letter to the editor, long enough to be no header of any database at all." * 20)
@@ -143,7 +143,7 @@ def test_a_file_that_is_no_database_is_named(settings: Settings) -> None:
     assert file.read_text().startswith("A letter")
 
 
-def test_a_damaged_database_is_named(settings: Settings, engine: Engine) -> None:
+def test_a_damaged_database_raises_an_error(settings: Settings, engine: Engine) -> None:
     fill(engine)
     engine.dispose()
     file = settings.pbx_data_dir / "pbx.sqlite"
@@ -155,20 +155,20 @@ def test_a_damaged_database_is_named(settings: Settings, engine: Engine) -> None
     assert "backup" in caught.value.fix
 
 
-def test_a_file_in_place_of_the_data_directory_is_named(settings: Settings) -> None:
+def test_the_error_names_a_file_in_place_of_the_data_directory(settings: Settings) -> None:
     settings.pbx_data_dir.write_text("")
     with pytest.raises(DataError, match=f"data directory {settings.pbx_data_dir} can't be made") as caught:
         open_engine(settings)
     assert "PBX_DATA_DIR" in caught.value.fix
 
 
-def test_a_directory_in_place_of_the_database_is_named(settings: Settings) -> None:
+def test_a_directory_in_place_of_the_database_raises_an_error(settings: Settings) -> None:
     (settings.pbx_data_dir / "pbx.sqlite").mkdir(parents=True)
     with pytest.raises(DataError, match="can't be opened"):
         open_engine(settings)
 
 
-def test_a_full_disk_is_told_and_loses_nothing(settings: Settings, engine: Engine) -> None:
+def test_a_full_disk_raises_an_error_and_keeps_earlier_rows(settings: Settings, engine: Engine) -> None:
     with writing(engine) as session:
         add_job(session, "before", "sync", connection_id=None, requested_by="test")
     with pytest.raises(StorageFull, match="Not enough disk space") as caught:
@@ -179,7 +179,7 @@ def test_a_full_disk_is_told_and_loses_nothing(settings: Settings, engine: Engin
         assert get_job(session, "0") is None
 
 
-def test_a_refused_write_to_the_file_is_told(settings: Settings, engine: Engine) -> None:
+def test_a_refused_write_raises_an_error_that_names_the_directory(settings: Settings, engine: Engine) -> None:
     with file_size_limit(200_000), pytest.raises(DataError) as caught:
         fill(engine)
     assert str(settings.pbx_data_dir) in str(caught.value)
@@ -196,7 +196,7 @@ def test_a_refused_write_to_the_file_is_told(settings: Settings, engine: Engine)
         "s3cret-value",
     ],
 )
-def test_an_unusable_address_is_refused_without_its_password(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+def test_the_error_of_an_unusable_address_hides_its_password(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
     monkeypatch.setenv("PBX_DATABASE_URL", url)
     with pytest.raises(SettingsError, match="PBX_DATABASE_URL") as caught:
         open_engine(load_settings())
@@ -204,7 +204,7 @@ def test_an_unusable_address_is_refused_without_its_password(monkeypatch: pytest
     assert caught.value.__suppress_context__ or caught.value.__context__ is None
 
 
-def test_a_database_that_does_not_answer_is_named_without_its_password(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_of_an_unreachable_database_hides_its_password(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PBX_DATABASE_URL", "postgresql://user:s3cret-value@127.0.0.1:1/name")
     with pytest.raises(DataError, match=r"127\.0\.0\.1 doesn't answer") as caught:
         open_engine(load_settings())
@@ -215,12 +215,10 @@ def test_a_database_that_does_not_answer_is_named_without_its_password(monkeypat
 @pytest.mark.parametrize(
     "name", ["a?b", "a#b", "50%", "a%3Fb", "two words", "a?mode=memory&uri=true", "a;b", "ä'\"", "a&b=c", ":memory:"]
 )
-def test_a_data_directory_of_any_name_holds_its_database(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_data_directory_may_have_any_name(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / name
     monkeypatch.setenv("PBX_DATA_DIR", str(folder))
-    for _ in range(2):  # made, then found again
+    for _ in range(2):  # created, then opened again
         engine = open_engine(load_settings())
         with writing(engine) as session:
             session.add(Job(id=f"{id(engine)}", kind="sync"))
@@ -229,7 +227,7 @@ def test_a_data_directory_of_any_name_holds_its_database(
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
-def test_a_data_directory_named_like_an_address_is_a_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_data_directory_may_be_named_like_a_url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PBX_DATA_DIR", "file:data?mode=memory")
     open_engine(load_settings()).dispose()

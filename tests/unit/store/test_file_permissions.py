@@ -1,4 +1,4 @@
-"""The data directory is for its own user alone: from the start, and again after it was open."""
+"""Only its owner can read the data directory; each start removes other users' access."""
 
 import os
 import stat
@@ -24,14 +24,14 @@ def umask_of_the_app() -> Iterator[None]:
     os.umask(before)
 
 
-def modes(folder: Path) -> dict[str, int]:
-    """What is open to others in a folder, itself included."""
-    found = {str(path.relative_to(folder)): stat.S_IMODE(path.lstat().st_mode) for path in (folder, *folder.rglob("*"))}
-    return {name: mode for name, mode in found.items() if mode & 0o077}
+def open_modes(folder: Path) -> dict[str, int]:
+    """The modes of what other users can access in a folder, the folder itself included."""
+    modes = {str(path.relative_to(folder)): stat.S_IMODE(path.lstat().st_mode) for path in (folder, *folder.rglob("*"))}
+    return {name: mode for name, mode in modes.items() if mode & 0o077}
 
 
 def fill(folder: Path) -> None:
-    """A data directory as earlier versions and the checkout left it."""
+    """Create a data directory as earlier versions and the checkout left it: readable by everyone."""
     for name in ("audio/1/a.wav", "playable/1.ogg", "imports/x/0/queue_log", "models/base.pt", "demo/pbx.sqlite"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text("")
@@ -41,27 +41,27 @@ def fill(folder: Path) -> None:
         path.chmod(0o755 if path.is_dir() else 0o644)
 
 
-def test_a_command_makes_everything_private_from_the_start(no_real_data: Path) -> None:
+def test_a_command_creates_only_private_files(no_real_data: Path) -> None:
     code = "import os; os.umask(0o022)\nimport sys; sys.argv = ['pbx', 'status']\nfrom pbx.__main__ import main; main()"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
     assert (no_real_data / "pbx.sqlite").exists()
-    assert modes(no_real_data) == {}
+    assert open_modes(no_real_data) == {}
 
 
-def test_what_was_open_is_closed_on_the_next_start(no_real_data: Path) -> None:
+def test_the_next_start_makes_open_files_private(no_real_data: Path) -> None:
     no_real_data.mkdir()
     fill(no_real_data)
-    (no_real_data / "lost+found").mkdir()  # as on a disk of its own
-    assert len(modes(no_real_data)) > 15
+    (no_real_data / "lost+found").mkdir()  # as on a separate disk
+    assert len(open_modes(no_real_data)) > 15
     open_engine(load_settings()).dispose()
-    assert modes(no_real_data) == {}
+    assert open_modes(no_real_data) == {}
     for name, mode in (("pbx.sqlite", 0o640), ("secret.key", 0o604), ("demo/pbx.sqlite", 0o644), ("audio", 0o750)):
-        (no_real_data / name).chmod(mode)  # in a folder that is closed itself
+        (no_real_data / name).chmod(mode)  # in a folder that is private already
     open_engine(load_settings()).dispose()
-    assert modes(no_real_data) == {}
+    assert open_modes(no_real_data) == {}
 
 
-def test_in_a_folder_of_others_only_ours_is_closed(no_real_data: Path) -> None:
+def test_in_a_shared_folder_only_the_apps_files_are_made_private(no_real_data: Path) -> None:
     no_real_data.mkdir()
     fill(no_real_data)
     (no_real_data / "photos").mkdir()
@@ -69,10 +69,10 @@ def test_in_a_folder_of_others_only_ours_is_closed(no_real_data: Path) -> None:
     (no_real_data / "notes.txt").write_text("")
     (no_real_data / "notes.txt").chmod(0o644)
     open_engine(load_settings()).dispose()
-    assert set(modes(no_real_data)) == {".", "photos", "notes.txt", ".gitkeep", "models", "models/base.pt"}
+    assert set(open_modes(no_real_data)) == {".", "photos", "notes.txt", ".gitkeep", "models", "models/base.pt"}
 
 
-def test_a_link_leads_nowhere(no_real_data: Path, tmp_path: Path) -> None:
+def test_symbolic_links_are_not_followed(no_real_data: Path, tmp_path: Path) -> None:
     no_real_data.mkdir()
     outside = tmp_path / "outside.wav"
     outside.write_text("")
@@ -84,7 +84,7 @@ def test_a_link_leads_nowhere(no_real_data: Path, tmp_path: Path) -> None:
     assert stat.S_IMODE(no_real_data.stat().st_mode) == 0o700
 
 
-def test_a_database_elsewhere_is_closed_too(
+def test_a_database_outside_the_data_directory_is_made_private_too(
     no_real_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     database = tmp_path / "cache.sqlite"

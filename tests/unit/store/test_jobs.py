@@ -1,4 +1,4 @@
-"""Jobs: asked for, begun, done or failed."""
+"""Rows of jobs go from queued to running, and then to done or failed."""
 
 from datetime import timedelta
 
@@ -34,7 +34,7 @@ def read(engine: Engine, job_id: str) -> Job:
     return found
 
 
-def test_a_job_is_queued_when_asked_for(engine: Engine, job: str) -> None:
+def test_a_new_job_is_queued(engine: Engine, job: str) -> None:
     found = read(engine, job)
     assert (found.state, found.attempts, found.options, found.requested_by) == ("queued", 0, {"limit": 5}, "page")
     assert found.requested_at.utcoffset() == timedelta(0)
@@ -55,7 +55,7 @@ def test_a_job_runs_and_is_done(engine: Engine, job: str) -> None:
     assert found.requested_at <= found.started_at <= found.ended_at
 
 
-def test_a_failed_job_says_why(engine: Engine, job: str) -> None:
+def test_a_failed_job_keeps_its_error_and_result(engine: Engine, job: str) -> None:
     with writing(engine) as session:
         start_job(session, job, "worker-1")
         fail_job(session, "worker-1", job, "The PBX can't be reached. Check the host.", {"listed": 4})
@@ -64,7 +64,7 @@ def test_a_failed_job_says_why(engine: Engine, job: str) -> None:
     assert found.result == {"listed": 4}
 
 
-def test_unfinished_jobs_come_in_the_order_they_were_asked_for(engine: Engine, job: str) -> None:
+def test_unfinished_jobs_are_listed_in_the_order_of_request(engine: Engine, job: str) -> None:
     with writing(engine) as session:
         session.add(Job(id="earlier", kind="collect", requested_at=now() - timedelta(minutes=1)))
         session.add(Job(id="over", kind="sync", state="done"))
@@ -72,7 +72,7 @@ def test_unfinished_jobs_come_in_the_order_they_were_asked_for(engine: Engine, j
         assert [found.id for found in unfinished_jobs(session)] == ["earlier", job]
 
 
-def test_the_last_job_of_a_kind_state_and_pbx(engine: Engine, job: str) -> None:
+def test_the_last_job_is_found_by_kind_state_and_pbx(engine: Engine, job: str) -> None:
     with writing(engine) as session:
         session.add(Job(id="old", kind="sync", state="done", requested_at=now() - timedelta(hours=2), connection_id=1))
         session.add(Job(id="other", kind="sync", state="done", requested_at=now() - timedelta(hours=1)))

@@ -1,4 +1,4 @@
-"""The schema's steps: each earlier revision comes up with its rows, and the last is what the models say."""
+"""Migrations upgrade every earlier revision with its rows, and the last one gives the schema of the models."""
 
 import re
 from collections.abc import Callable
@@ -23,12 +23,12 @@ REVISIONS = [step.revision for step in SCRIPT.walk_revisions()][::-1]
 
 @pytest.fixture
 def settings() -> Settings:
-    """SQLite's: what is tested here is its own."""
+    """Settings for SQLite: these tests check what only SQLite does."""
     return load_settings()
 
 
 def is_model(name: str | None) -> bool:
-    """Whether a table belongs to a model: not alembic's own, nor the search index or one of its shadow tables."""
+    """Whether a table belongs to a model, so isn't alembic's own, the search index or one of its shadow tables."""
     return name not in (None, "alembic_version") and not re.match(r"(said|segment_index)(_|$)", str(name))
 
 
@@ -41,7 +41,7 @@ MODELS_ONLY = {"include_name": lambda name, kind, _: kind != "table" or is_model
 
 
 def add_rows(connection: Connection) -> dict[str, int]:
-    """Put a row of ones into every table, whatever the schema; return how many each has."""
+    """Insert a row of ones into every table of any schema; return the number of rows by table."""
     metadata = sa.MetaData()
     metadata.reflect(connection, only=lambda name, _: is_model(name))
     tables = metadata.sorted_tables
@@ -52,7 +52,7 @@ def add_rows(connection: Connection) -> dict[str, int]:
 
 
 @pytest.mark.parametrize("revision", REVISIONS)
-def test_every_earlier_cache_comes_up_with_its_rows(settings: Settings, revision: str) -> None:
+def test_every_earlier_database_is_upgraded_with_its_rows(settings: Settings, revision: str) -> None:
     settings.pbx_data_dir.mkdir()
     old = create_engine(settings.database_url)
     with old.begin() as connection:
@@ -69,7 +69,7 @@ def test_every_earlier_cache_comes_up_with_its_rows(settings: Settings, revision
     assert after == before
 
 
-def test_legs_that_are_known_learn_by_which_trunk_they_went_on(settings: Settings) -> None:
+def test_upgrading_from_0009_finds_the_onward_trunk_of_stored_legs(settings: Settings) -> None:
     settings.pbx_data_dir.mkdir()
     old = create_engine(settings.database_url)
     channels = {
@@ -97,7 +97,7 @@ def test_legs_that_are_known_learn_by_which_trunk_they_went_on(settings: Setting
     assert {one.channel: one.onward_trunk for one in found} == {one: onward for one, (_, onward) in channels.items()}
 
 
-def test_the_cdr_is_read_again_for_what_was_not_kept_of_it(settings: Settings) -> None:
+def test_upgrading_from_0010_resets_the_import_cursors_of_the_cdr(settings: Settings) -> None:
     settings.pbx_data_dir.mkdir()
     old = create_engine(settings.database_url)
     with old.begin() as connection:
@@ -112,18 +112,18 @@ def test_the_cdr_is_read_again_for_what_was_not_kept_of_it(settings: Settings) -
     old.dispose()
     engine = open_engine(settings)
     with engine.connect() as connection:
-        marks = connection.exec_driver_sql("SELECT kind, position, rows, unreadable FROM import_cursors").all()
+        cursors = connection.exec_driver_sql("SELECT kind, position, rows, unreadable FROM import_cursors").all()
     engine.dispose()
-    assert {mark.kind: tuple(mark)[1:] for mark in marks} == {"queue_log": (99, 9, 1), "cdr": (0, 0, 0)}
+    assert {cursor.kind: tuple(cursor)[1:] for cursor in cursors} == {"queue_log": (99, 9, 1), "cdr": (0, 0, 0)}
 
 
-def test_calls_that_were_in_a_number_as_a_queue_are_in_the_queues_they_visited(settings: Settings) -> None:
+def test_upgrading_from_0010_replaces_numbers_in_queue_by_the_visited_queues(settings: Settings) -> None:
     settings.pbx_data_dir.mkdir()
-    upgrade_what_was_seen_live(settings)
+    upgrade_calls_stored_live(settings)
 
 
-def upgrade_what_was_seen_live(settings: Settings) -> None:
-    """Seen live before step 0011: nobody's telephone rang for 2 and 3; 4 overflowed; of 5 and 6 no visit is known."""
+def upgrade_calls_stored_live(settings: Settings) -> None:
+    """Calls stored live before step 0011: no telephone rang for 2 and 3; 4 overflowed; 5 and 6 have no visit."""
     old = create_engine(settings.database_url)
     did, at = "0305550", 1_772_452_800
     calls = {  # queue, to_number, disposition; the leg's dst_channel and dst
@@ -139,13 +139,13 @@ def upgrade_what_was_seen_live(settings: Settings) -> None:
         add = adder(connection, "connections", "calls", "call_legs", "queue_visits", "day_packs")
         add("connections", id=1)
         for number, (queue, to_number, disposition, dst_channel, dst) in calls.items():
-            who = {"id": number, "linkedid": f"{number}.1", "uniqueid": f"{number}.1", "did": did, "started_at": at}
-            add("calls", **who, queue=queue, to_number=to_number, disposition=disposition)
+            ids = {"id": number, "linkedid": f"{number}.1", "uniqueid": f"{number}.1", "did": did, "started_at": at}
+            add("calls", **ids, queue=queue, to_number=to_number, disposition=disposition)
             channels = {"channel": f"PJSIP/carrier-{number}", "dst_channel": dst_channel}
-            add("call_legs", **who, **channels, call_id=number, dst=dst, source="watch", last_app="Queue")
-        for place, (number, queue, after_s, outcome) in enumerate(visits, start=2):
-            when = {"joined_at": at + after_s, "connected_at": None, "outcome": outcome}
-            add("queue_visits", id=place, uniqueid=f"{number}.1", queue=queue, **when)
+            add("call_legs", **ids, **channels, call_id=number, dst=dst, source="watch", last_app="Queue")
+        for visit_id, (number, queue, after_s, outcome) in enumerate(visits, start=2):
+            times = {"joined_at": at + after_s, "connected_at": None, "outcome": outcome}
+            add("queue_visits", id=visit_id, uniqueid=f"{number}.1", queue=queue, **times)
         add("day_packs", kind="calls", day=at // 86_400, data=b"")
     old.dispose()
     engine = open_engine(settings)
@@ -156,25 +156,25 @@ def upgrade_what_was_seen_live(settings: Settings) -> None:
         assert connection.exec_driver_sql(packs).scalar() == 0
         adder(connection, "day_packs")("day_packs", kind="calls", day=at // 86_400, data=b"")
         connection.exec_driver_sql("UPDATE calls SET answered_in = '601' WHERE id = 2")
-        assert connection.exec_driver_sql(packs).scalar() == 0  # a pack is dropped when this changes, too
+        assert connection.exec_driver_sql(packs).scalar() == 0  # changing answered_in deletes the day's pack, too
     engine.dispose()
     assert {one.id: tuple(one)[1:] for one in found} == {
         2: ("601", "", "601"),
         3: ("601", "", "601"),
         4: ("601, 602", "602", "600"),
         5: ("600", "600", "600"),
-        6: ("", "", did),  # in which, nobody knows
+        6: ("", "", did),  # its queue is unknown
     }
     assert dst == ["601", "601", "600", "600", did]
 
 
-def test_stored_values_of_earlier_versions_get_their_plain_names(settings: Settings) -> None:
+def test_upgrading_from_0014_renames_stored_values(settings: Settings) -> None:
     settings.pbx_data_dir.mkdir()
-    upgrade_values_of_earlier_versions(settings)
+    upgrade_stored_values(settings)
 
 
-def upgrade_values_of_earlier_versions(settings: Settings) -> None:
-    """Upgrade from step 0014, and check sources, results of imports, and packs with the triggers that drop them."""
+def upgrade_stored_values(settings: Settings) -> None:
+    """Upgrade from step 0014; check sources, import results, day packs and the triggers that delete packs."""
     old, at = create_engine(settings.database_url), 1_772_452_800
     kinds = ["visits", "rings", "changes", "calls", "talks", "seizures", "looks"]
     source = {"source": "queue_log", "rows": 9, "bad": 1, "faults": [[4, "no"]], "changes": 2, "unknown": {"bad": 3}}
@@ -226,7 +226,7 @@ def upgrade_values_of_earlier_versions(settings: Settings) -> None:
 
 
 def adder(connection: Connection, *names: str) -> Callable[..., None]:
-    """What adds rows to tables: of a column not given a value that it takes."""
+    """Return a function that adds a row to one of the tables, with a valid value in each required column."""
     tables = {name: sa.Table(name, sa.MetaData(), autoload_with=connection) for name in names}
     values = {str: "", int: 1, float: 1.0, bool: False, bytes: b"", object: {}}  # JSON is an object
 
@@ -238,12 +238,12 @@ def adder(connection: Connection, *names: str) -> Callable[..., None]:
     return add
 
 
-def test_the_steps_end_at_the_models(engine: Engine) -> None:
+def test_the_last_migration_gives_the_schema_of_the_models(engine: Engine) -> None:
     with engine.connect() as connection:
         assert compare_metadata(MigrationContext.configure(connection, opts=MODELS_ONLY), Table.metadata) == []
 
 
-def test_samples_lie_together_by_subject(engine: Engine) -> None:
+def test_samples_of_a_subject_are_stored_together(engine: Engine) -> None:
     # A month of one queue is then a few hundred pages in a row, not one row on each of 43,200 pages.
     with engine.connect() as connection:
         tables = connection.exec_driver_sql("SELECT name, sql FROM sqlite_master WHERE name LIKE '%_samples'").all()
@@ -253,11 +253,11 @@ def test_samples_lie_together_by_subject(engine: Engine) -> None:
         assert "WITHOUT ROWID" in ddl, name
 
 
-def test_a_step_that_fails_leaves_the_cache_as_it_was(settings: Settings) -> None:
+def test_a_failed_migration_leaves_the_database_unchanged(settings: Settings) -> None:
     settings.pbx_data_dir.mkdir()
     old = create_engine(settings.database_url)
     with old.begin() as connection:
-        connection.exec_driver_sql("CREATE TABLE jobs (mine TEXT)")  # stands in the way of the last table
+        connection.exec_driver_sql("CREATE TABLE jobs (mine TEXT)")  # conflicts with a table of a migration
     old.dispose()
     with pytest.raises(sa.exc.OperationalError, match="jobs already exists"):
         open_engine(settings)
@@ -266,6 +266,6 @@ def test_a_step_that_fails_leaves_the_cache_as_it_was(settings: Settings) -> Non
     assert names == ["jobs"]
 
 
-def test_the_steps_form_one_line() -> None:
+def test_the_migrations_form_one_line() -> None:
     assert len(SCRIPT.get_heads()) == 1
     assert [Path(SCRIPT.get_revision(name).path).name[:5] for name in REVISIONS] == [f"v{name}" for name in REVISIONS]

@@ -1,4 +1,4 @@
-"""Notes, ratings, tags and topics: kept as meant, whatever is typed."""
+"""Notes, ratings, tags and topics are stored as intended, whatever is typed."""
 
 from datetime import UTC, datetime
 
@@ -37,29 +37,29 @@ def ready(engine: Engine) -> Engine:
     return engine
 
 
-def kept(engine: Engine, call_id: int = 1) -> tuple[str, int | None] | None:
+def note_and_rating(engine: Engine, call_id: int = 1) -> tuple[str, int | None] | None:
     with reading(engine) as session:
         note = get_note(session, call_id)
         return (note.note, note.rating) if note else None
 
 
-def test_a_note_and_a_rating_are_kept_changed_and_removed_each_by_itself(ready: Engine) -> None:
+def test_a_note_and_a_rating_are_stored_changed_and_removed_independently(ready: Engine) -> None:
     with writing(ready) as session:
         assert save_note(session, 1, "Call back; <b>“urgent”</b> 😀\n日本") == "Call back; <b>“urgent”</b> 😀\n日本"
-    assert kept(ready) == ("Call back; <b>“urgent”</b> 😀\n日本", None)
+    assert note_and_rating(ready) == ("Call back; <b>“urgent”</b> 😀\n日本", None)
     with writing(ready) as session:
         save_rating(session, 1, 4)
-    assert kept(ready) == ("Call back; <b>“urgent”</b> 😀\n日本", 4)
+    assert note_and_rating(ready) == ("Call back; <b>“urgent”</b> 😀\n日本", 4)
     with writing(ready) as session:
         save_note(session, 1, " \n")
-    assert kept(ready) == ("", 4)
+    assert note_and_rating(ready) == ("", 4)
     with writing(ready) as session:
         save_rating(session, 1, None)
         save_note(session, 2, "")
-    assert (kept(ready), kept(ready, 2)) == (None, None)
+    assert (note_and_rating(ready), note_and_rating(ready, 2)) == (None, None)
 
 
-def test_a_rating_is_one_to_five(ready: Engine) -> None:
+def test_a_rating_must_be_from_1_to_5(ready: Engine) -> None:
     with writing(ready) as session:
         for rating in (0, 6, -1):
             with pytest.raises(ValueError, match="1 to 5"):
@@ -72,7 +72,7 @@ def test_a_note_needs_a_call(ready: Engine) -> None:
         save_note(session, 99, "lost")
 
 
-def test_a_note_that_is_too_long_is_told_and_leaves_what_was(ready: Engine) -> None:
+def test_a_note_that_is_too_long_is_refused_and_the_old_one_kept(ready: Engine) -> None:
     with writing(ready) as session:
         save_note(session, 1, "😀" * MAX_NOTE_CHARACTERS)
     with (
@@ -81,7 +81,7 @@ def test_a_note_that_is_too_long_is_told_and_leaves_what_was(ready: Engine) -> N
     ):
         save_note(session, 1, "x" * (MAX_NOTE_CHARACTERS + 1))
     assert caught.value.fix
-    assert kept(ready) == ("😀" * MAX_NOTE_CHARACTERS, None)
+    assert note_and_rating(ready) == ("😀" * MAX_NOTE_CHARACTERS, None)
 
 
 @pytest.mark.parametrize(
@@ -92,21 +92,23 @@ def test_a_note_that_is_too_long_is_told_and_leaves_what_was(ready: Engine) -> N
         ("", "theirs", "mine", "mine\ntheirs"),
         ("a\nb", "a\nb\ntheirs", "a\nb\nmine", "a\nb\nmine\ntheirs"),
         ("a\nb", "a\nB", "A\nb", "A\nb\nB"),
-        ("a", "", "a mine", "a mine"),  # what they took away, not what they wrote
+        ("a", "", "a mine", "a mine"),  # their text was deleted, not the new one
         ("a", "a theirs", "", "a theirs"),
-        ("", "hel", "hello", "hello"),  # it came twice, the second time further
-        ("", "mine\ntheirs", "mine", "mine\ntheirs"),  # it was kept, and the answer was lost
+        ("", "hel", "hello", "hello"),  # the same note was sent twice, the second time with more text
+        ("", "mine\ntheirs", "mine", "mine\ntheirs"),  # it was stored, but the response was lost
         ("a", "\n\n", "b", "b"),
     ],
 )
-def test_what_was_saved_meanwhile_is_not_lost(ready: Engine, base: str, saved: str, text: str, result: str) -> None:
+def test_a_note_saved_meanwhile_by_another_browser_is_merged(
+    ready: Engine, base: str, saved: str, text: str, result: str
+) -> None:
     with writing(ready) as session:
         save_note(session, 1, saved)
         assert save_note(session, 1, text, base) == result
-    assert (kept(ready) or ("",))[0] == result
+    assert (note_and_rating(ready) or ("",))[0] == result
 
 
-def test_a_note_that_is_as_it_was_keeps_its_time(ready: Engine) -> None:
+def test_saving_an_unchanged_note_keeps_its_time(ready: Engine) -> None:
     with writing(ready) as session:
         save_note(session, 1, "a")
         session.get_one(CallNote, 1).updated_at = EARLIER
@@ -117,16 +119,16 @@ def test_a_note_that_is_as_it_was_keeps_its_time(ready: Engine) -> None:
         assert session.get_one(CallNote, 1).updated_at == EARLIER
 
 
-def test_only_tags_that_were_changed_change(ready: Engine) -> None:
+def test_changing_tags_keeps_the_tags_of_another_browser(ready: Engine) -> None:
     with writing(ready) as session:
         set_tags(session, 1, ["a", "b", "theirs"])  # another browser added the last
         change_tags(session, 1, ["a", "b"], ["b", "new", "A b"])
         assert tags_of(session, 1) == ["A b", "b", "new", "theirs"]
-        change_tags(session, 1, ["b", "gone"], ["b", "THEIRS"])  # and took another off
+        change_tags(session, 1, ["b", "gone"], ["b", "THEIRS"])  # and removed another
         assert tags_of(session, 1) == ["A b", "b", "new", "theirs"]
 
 
-def test_tags_are_set_as_a_whole(ready: Engine) -> None:
+def test_setting_tags_replaces_all_tags_of_a_call(ready: Engine) -> None:
     with writing(ready) as session:
         set_tags(session, 1, ["refund", "  Angry   caller ", "Refund", "", " ", "äöü", "x" * 100])
     with reading(ready) as session:
@@ -139,7 +141,7 @@ def test_tags_are_set_as_a_whole(ready: Engine) -> None:
         assert tags_of(session, 2) == []
 
 
-def test_all_tags_are_those_of_one_pbx(ready: Engine) -> None:
+def test_all_tags_lists_the_tags_of_one_pbx(ready: Engine) -> None:
     with writing(ready) as session:
         set_tags(session, 1, ["a", "b"])
         set_tags(session, 2, ["b", "C"])
@@ -179,7 +181,7 @@ def test_topics_are_added_changed_and_deleted(ready: Engine) -> None:
         ("Fees", ["fee"], 99, "no longer there"),
     ],
 )
-def test_a_topic_that_cannot_be_is_explained(
+def test_the_error_of_an_invalid_topic_says_why(
     ready: Engine, name: str, phrases: list[str], topic_id: int | None, reason: str
 ) -> None:
     with writing(ready) as session:

@@ -1,4 +1,4 @@
-"""Which PBX is talked to: the saved one, else the environment's."""
+"""The app uses the saved PBX, or the environment's if none is saved."""
 
 from pathlib import Path
 
@@ -41,12 +41,12 @@ def hosts(engine: Engine) -> list[str]:
         return list(session.exec(select(PbxConnection.host).order_by(PbxConnection.host)))
 
 
-def test_there_is_none_before_anything_is_set(engine: Engine, settings: Settings) -> None:
+def test_without_settings_no_connection_is_active(engine: Engine, settings: Settings) -> None:
     assert active_connection(engine, settings) is None
     assert hosts(engine) == []
 
 
-def test_the_environments_pbx_gets_its_row_once(engine: Engine, with_host: Settings) -> None:
+def test_the_environments_pbx_gets_one_row(engine: Engine, with_host: Settings) -> None:
     first, again = active_connection(engine, with_host), active_connection(engine, with_host)
     assert first is not None
     assert first == again
@@ -54,11 +54,11 @@ def test_the_environments_pbx_gets_its_row_once(engine: Engine, with_host: Setti
     assert hosts(engine) == ["env.example"]
 
 
-def test_what_is_saved_comes_back_whole(engine: Engine, settings: Settings) -> None:
-    number = save_connection(engine, settings, SAVED)
+def test_a_saved_connection_is_read_back_unchanged(engine: Engine, settings: Settings) -> None:
+    saved_id = save_connection(engine, settings, SAVED)
     active = active_connection(engine, settings)
     assert active is not None
-    assert (active.id, active.connection, active.saved) == (number, SAVED, True)
+    assert (active.id, active.connection, active.saved) == (saved_id, SAVED, True)
 
 
 def test_the_saved_pbx_wins_over_the_environments(engine: Engine, with_host: Settings) -> None:
@@ -68,7 +68,7 @@ def test_the_saved_pbx_wins_over_the_environments(engine: Engine, with_host: Set
     assert active.connection.host == "pbx.example"
 
 
-def test_saving_again_keeps_the_pbx(engine: Engine, settings: Settings) -> None:
+def test_saving_again_updates_the_same_row(engine: Engine, settings: Settings) -> None:
     first = save_connection(engine, settings, SAVED)
     changed = SAVED.model_copy(update={"host": "PBX.example", "ami_port": 5040, "ca_file": None})
     assert save_connection(engine, settings, changed) == first
@@ -77,7 +77,7 @@ def test_saving_again_keeps_the_pbx(engine: Engine, settings: Settings) -> None:
     assert (active.connection.ami_port, active.connection.ca_file) == (5040, None)
 
 
-def test_only_the_last_saved_is_active(engine: Engine, settings: Settings) -> None:
+def test_only_the_last_saved_connection_is_active(engine: Engine, settings: Settings) -> None:
     first = save_connection(engine, settings, SAVED)
     second = save_connection(engine, settings, SAVED.model_copy(update={"host": "other"}))
     active = active_connection(engine, settings)
@@ -85,7 +85,9 @@ def test_only_the_last_saved_is_active(engine: Engine, settings: Settings) -> No
     assert active.id == second != first
 
 
-def test_forgetting_goes_back_and_leaves_no_password(engine: Engine, with_host: Settings) -> None:
+def test_forgetting_the_saved_pbx_returns_to_the_environments_and_deletes_the_passwords(
+    engine: Engine, with_host: Settings
+) -> None:
     save_connection(engine, with_host, SAVED)
     forget_saved(engine)
     active = active_connection(engine, with_host)
@@ -99,7 +101,7 @@ def test_forgetting_goes_back_and_leaves_no_password(engine: Engine, with_host: 
     }
 
 
-def test_no_password_stands_in_clear_anywhere(engine: Engine, settings: Settings) -> None:
+def test_no_file_contains_a_password_in_clear_text(engine: Engine, settings: Settings) -> None:
     save_connection(engine, settings, SAVED)
     assert "s3cret" not in repr(active_connection(engine, settings))
     engine.dispose()
@@ -107,14 +109,14 @@ def test_no_password_stands_in_clear_anywhere(engine: Engine, settings: Settings
         assert b"s3cret" not in file.read_bytes(), file
 
 
-def test_passwords_of_another_key_are_told(engine: Engine, settings: Settings) -> None:
+def test_a_missing_key_raises_an_error(engine: Engine, settings: Settings) -> None:
     save_connection(engine, settings, SAVED)
     (settings.pbx_data_dir / "secret.key").unlink()
     with pytest.raises(SettingsError, match="is gone"):
         active_connection(engine, settings)
 
 
-def test_whether_the_password_may_go_in_clear_is_the_environments_word_for_a_saved_pbx_too(
+def test_the_environment_allows_plain_login_for_a_saved_pbx_too(
     engine: Engine, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     save_connection(engine, settings, SAVED)
@@ -122,6 +124,6 @@ def test_whether_the_password_may_go_in_clear_is_the_environments_word_for_a_sav
     assert saved is not None
     assert not saved.connection.ami_plain_login
     monkeypatch.setenv("FREEPBX_AMI_PLAIN_LOGIN", "true")
-    allowed = active_connection(engine, load_settings())
-    assert allowed is not None
-    assert allowed.connection.ami_plain_login
+    with_plain_login = active_connection(engine, load_settings())
+    assert with_plain_login is not None
+    assert with_plain_login.connection.ami_plain_login

@@ -1,4 +1,4 @@
-"""How SQLite answers the questions that must stay quick at a million calls."""
+"""SQLite uses indexes for the queries that must stay fast with a million calls."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -19,8 +19,8 @@ def settings() -> Settings:
     return load_settings()
 
 
-def explained(engine: Engine) -> list[str]:
-    """The plans of the queries to come."""
+def record_plans(engine: Engine) -> list[str]:
+    """A list to which each later query adds its plan."""
     plans: list[str] = []
 
     def explain(_conn: object, cursor: object, statement: str, parameters: object, *_: object) -> None:
@@ -34,7 +34,7 @@ def explained(engine: Engine) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "wanted",
+    "call_filter",
     [
         CallFilter(1),
         CallFilter(1, queue="sales"),
@@ -42,33 +42,33 @@ def explained(engine: Engine) -> list[str]:
         CallFilter(1, direction="inbound", queue="sales", state="failed", number="1001"),
     ],
 )
-def test_every_filter_reads_the_index_in_its_order(engine: Engine, wanted: CallFilter) -> None:
-    plans = explained(engine)
+def test_every_filter_reads_an_index_in_the_order_of_the_list(engine: Engine, call_filter: CallFilter) -> None:
+    plans = record_plans(engine)
     with reading(engine) as session:
-        find_calls(session, wanted, offset=100, limit=50)
-        count_calls(session, wanted)
+        find_calls(session, call_filter, offset=100, limit=50)
+        count_calls(session, call_filter)
         call_queues(session, 1)
         call_agents(session, 1)
-    names = [plan for plan in plans if "RECURSIVE" in plan or "SETUP" in plan]
-    listing, count = (plan for plan in plans if plan not in names)
-    *_, queues, agents = names
-    assert ("INDEX ix_calls_queue" if wanted.queue else "INDEX ix_calls_started") in listing
-    assert "TEMP B-TREE" not in listing  # no sorting: the index has the order
+    list_plans = [plan for plan in plans if "RECURSIVE" in plan or "SETUP" in plan]
+    listing, count = (plan for plan in plans if plan not in list_plans)
+    *_, queues, agents = list_plans
+    assert ("INDEX ix_calls_queue" if call_filter.queue else "INDEX ix_calls_started") in listing
+    assert "TEMP B-TREE" not in listing  # SQLite doesn't sort: the index is in this order
     assert "COVERING INDEX" in count
     for name, plan in (("queue", queues), ("agent", agents)):
         assert "SCAN calls" not in plan
         assert plan.count(f"COVERING INDEX ix_calls_{name} (connection_id=? AND {name}>?)") == 2
 
 
-def test_what_is_asked_of_the_speech_queue_every_second_reads_an_index(engine: Engine) -> None:
-    plans = explained(engine)
+def test_the_queries_that_the_worker_runs_every_second_read_an_index(engine: Engine) -> None:
+    plans = record_plans(engine)
     with reading(engine) as session:
         claims.TRANSCRIPTIONS.workers(session)
         claims.claimed_ids(session, "transcriber-0")
         claims.next_model(session, 1)
         transcriptions.next_transcriptions(session, 1, 5)
-    at_work, waiting = plans[:2], plans[2:]
-    assert all("INDEX ix_transcriptions_running" in plan for plan in at_work)
+    running, waiting = plans[:2], plans[2:]
+    assert all("INDEX ix_transcriptions_running" in plan for plan in running)
     for plan in waiting:
         assert "ix_transcriptions_state (connection_id=? AND state=?)" in plan
         assert "FOR ORDER BY" not in plan  # the index has the queue's order

@@ -1,4 +1,4 @@
-"""A call's queues are those of its visits, whichever is stored first: visits, legs or recordings."""
+"""A call's queues come from its visits, in whatever order visits, legs and recordings are stored."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -63,10 +63,10 @@ def visit(queue: str, after_s: int, outcome: str = "abandoned", uniqueid: str = 
 
 
 def leg(uniqueid: str = CALL, dst: str = DID, **more: object) -> Leg:
-    """A caller's own channel, which no telephone rang for."""
+    """A leg that is the caller's own channel, for which no telephone rang."""
     facts: dict[str, object] = {"linkedid": CALL, "disposition": "ANSWERED", "last_app": "Queue", "dst_channel": ""}
     facts |= {"context": "from-trunk", "trunk": "carrier", "did": DID, "src": "+4930111"}
-    found = Leg(
+    made = Leg(
         **(facts | {"uniqueid": uniqueid, "channel": f"PJSIP/carrier-{uniqueid}", "dst": dst}),  # type: ignore[arg-type]
         started_at=NOON,
         answered_at=NOON,
@@ -74,7 +74,7 @@ def leg(uniqueid: str = CALL, dst: str = DID, **more: object) -> Leg:
         duration_s=30.0,
         billsec_s=30.0,
     )
-    return replace(found, **more)  # type: ignore[arg-type]
+    return replace(made, **more)  # type: ignore[arg-type]
 
 
 def store(
@@ -88,7 +88,7 @@ def store(
 
 
 def abandon_and_store(engine: Engine, pbx: EventFeed, uniqueid: str) -> None:
-    """A caller joins queue 601 and hangs up there; what the PBX reported is stored."""
+    """A caller joins queue 601 and hangs up there; stores what the PBX reported."""
     pbx.join(uniqueid, "601")
     pbx.send("HangupRequest", Uniqueid=uniqueid)
     pbx.send("QueueCallerAbandon", Uniqueid=uniqueid, Queue="601", HoldTime=7)
@@ -103,7 +103,7 @@ def the_call(engine: Engine) -> CallRow:
         return session.exec(select(CallRow)).one()
 
 
-def test_who_no_telephone_rang_for_was_in_the_queue_and_not_in_the_number_dialled(engine: Engine) -> None:
+def test_a_caller_for_whom_no_telephone_rang_is_in_the_queue_and_not_in_the_dialled_number(engine: Engine) -> None:
     pbx = EventFeed()
     channel = {"Channel": "PJSIP/carrier-1", "Uniqueid": CALL, "Linkedid": CALL}
     pbx.send("Newchannel", **channel, ChannelState=4, Exten=DID, Context="from-trunk", CallerIDNum="+4930111")
@@ -113,12 +113,12 @@ def test_who_no_telephone_rang_for_was_in_the_queue_and_not_in_the_number_dialle
     assert (call.queue, call.answered_in, call.did, call.to_number) == ("601", "", DID, "601")
     with reading(engine) as session:
         assert call_queues(session, 1) == ["601"]
-        found = call_totals(session, CallQuestion(1, call.started_at or NOON, UNTIL, queue="601"))
-    assert (found.calls, found.decided, found.answered) == (1, 1, 0)
+        totals = call_totals(session, CallQuestion(1, call.started_at or NOON, UNTIL, queue="601"))
+    assert (totals.calls, totals.decided, totals.answered) == (1, 1, 0)
 
 
-def test_who_was_passed_on_to_a_queue_is_in_it_with_their_own_channel(engine: Engine) -> None:
-    """B, whom A called, is sent to a queue and hangs up there before anybody's telephone rings."""
+def test_a_callee_transferred_to_a_queue_is_in_it_with_their_own_channel(engine: Engine) -> None:
+    """A calls B; B is sent to a queue and hangs up there before any telephone rings."""
     pbx, other = EventFeed(), "1772452801.2"
     for uniqueid, state in ((CALL, 4), (other, 0)):
         names = {"Channel": f"PJSIP/{uniqueid}", "Uniqueid": uniqueid, "Linkedid": CALL}
@@ -131,7 +131,7 @@ def test_who_was_passed_on_to_a_queue_is_in_it_with_their_own_channel(engine: En
 
 
 @pytest.mark.parametrize("order", list(permutations(range(3))), ids=str)
-def test_in_whichever_order_they_come_a_call_s_queues_are_its_visits(engine: Engine, order: tuple[int, ...]) -> None:
+def test_a_call_has_its_visits_queues_in_every_order_of_storing(engine: Engine, order: tuple[int, ...]) -> None:
     steps: list[Callable[[Session], object]] = [
         lambda session: store_visits(session, 1, [visit("602", 20, "answered", "1.2"), visit("601", 0)], "queue_log"),
         lambda session: store_legs(session, 1, [leg(dst="600"), leg("1.2", dst="600")], "cdr"),
@@ -144,15 +144,15 @@ def test_in_whichever_order_they_come_a_call_s_queues_are_its_visits(engine: Eng
     assert (split_queues(call.queue), call.answered_in) == (("601", "602"), "602")
 
 
-def test_where_no_visit_is_known_the_cdr_s_queue_counts_until_one_is(engine: Engine) -> None:
+def test_the_cdrs_queue_counts_until_a_visit_is_stored(engine: Engine) -> None:
     store(engine, legs=[leg(dst="600", dst_channel="PJSIP/1001-1")])
     assert (the_call(engine).queue, the_call(engine).answered_in) == ("600", "600")
     store(engine, visits=[visit("601", 1)])
     assert (the_call(engine).queue, the_call(engine).answered_in) == ("601", "")
 
 
-def test_a_call_counts_in_each_queue_it_was_in_and_as_answered_where_it_was(engine: Engine) -> None:
-    """One overflows from 601 to 602; one comes back to 601 and is answered; one, straight to 601, hangs up."""
+def test_a_call_counts_in_each_of_its_queues_and_as_answered_where_it_was_answered(engine: Engine) -> None:
+    """One call overflows from 601 to 602, one returns to 601 and is answered, and one hangs up in 601."""
     calls = {name: f"{1772452800 + n}.1" for n, name in enumerate(("overflow", "back", "gone"))}
     visits = [
         visit("601", 0, "timeout", calls["overflow"]),
@@ -170,21 +170,21 @@ def test_a_call_counts_in_each_queue_it_was_in_and_as_answered_where_it_was(engi
             with writing(engine) as session:
                 pack_days(session, 1)
         with reading(engine) as session:
-            found = assert_all_agree(session, 1, SINCE, UNTIL, UTC)
-            assert found == {"601": (4, 1, 3, 1), "602": (1, 1, 1, 1)}  # visits, answered; calls, answered
+            totals = assert_all_agree(session, 1, SINCE, UNTIL, UTC)
+            assert totals == {"601": (4, 1, 3, 1), "602": (1, 1, 1, 1)}  # visits, answered; calls, answered
             by_queue = call_counts(session, CallQuestion(1, SINCE, UNTIL), UTC, "queue")
             assert [(one.label, one.calls, one.decided, one.answered) for one in by_queue] == [
                 ("601", 3, 3, 1),
                 ("602", 1, 1, 1),
             ]
-            gone = CallSelection(disposition="NO ANSWER")
+            no_answer = CallSelection(disposition="NO ANSWER")
             _, unanswered = selected_calls(
-                session, CallQuestion(1, SINCE, UNTIL, queue="601"), gone, UTC, offset=0, limit=9
+                session, CallQuestion(1, SINCE, UNTIL, queue="601"), no_answer, UTC, offset=0, limit=9
             )
             assert {call.linkedid for call in unanswered} == {calls["overflow"], calls["gone"]}
 
 
-def test_rules_of_a_queue_take_calls_that_were_in_another_too(engine: Engine) -> None:
+def test_rules_and_filters_of_a_queue_match_calls_that_were_in_other_queues_too(engine: Engine) -> None:
     store(engine, visits=[visit("601", 0, "timeout"), visit("602", 20, "answered")], legs=[leg()])
     with writing(engine) as session:
         add_recordings(session, 1, [ListedRecording(RECORDING, "wav", parse_name(RECORDING))])
@@ -192,13 +192,15 @@ def test_rules_of_a_queue_take_calls_that_were_in_another_too(engine: Engine) ->
         store_outcomes(session, [DownloadResult(one.id, "downloaded", file="x.wav", duration_s=5.0)])
         assert list(known_names(session, 1)) == [RECORDING]
     with reading(engine) as session:
-        for queues, wanted in ((["602"], 1), (["601", "9"], 1), (["60"], 0), (["601, 602"], 1)):
-            assert len(new_within_rules(session, TranscriptionRules(connection_id=1, queues=queues))) == wanted, queues
-        for queue, wanted in (("601", 1), ("602", 1), ("60", 0), ("", 0)):
-            assert count_calls(session, CallFilter(1, queue=queue)) == wanted, queue
+        for queues, expected in ((["602"], 1), (["601", "9"], 1), (["60"], 0), (["601, 602"], 1)):
+            assert len(new_within_rules(session, TranscriptionRules(connection_id=1, queues=queues))) == expected, (
+                queues
+            )
+        for queue, expected in (("601", 1), ("602", 1), ("60", 0), ("", 0)):
+            assert count_calls(session, CallFilter(1, queue=queue)) == expected, queue
 
 
-def test_more_queues_than_a_call_has_room_for_are_left_out_whole() -> None:
+def test_queues_beyond_the_column_length_are_left_out_and_no_name_is_cut() -> None:
     names = [f"queue-{n:03}" for n in range(100)]
     kept = split_queues(join_queues(names))
     assert list(kept) == names[: len(kept)]

@@ -1,4 +1,4 @@
-"""Snapshots: what is stored of them, what is not, and what they tell of a stretch of time."""
+"""Snapshots are stored as samples, and the history of a period is read from them."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -35,7 +35,7 @@ def at(minutes: float) -> datetime:
     return NOON + timedelta(minutes=minutes)
 
 
-def look(minutes: float, **changes: Any) -> Snapshot:
+def snapshot_at(minutes: float, **changes: Any) -> Snapshot:
     values: dict[str, Any] = {
         "taken_at": at(minutes),
         "queues": (SALES,),
@@ -69,10 +69,10 @@ def with_members(*members: QueueMember) -> dict[str, Any]:
     return {"queues": (SALES.model_copy(update={"members": members}),)}
 
 
-def test_a_snapshot_is_stored_in_all_its_parts(engine: Engine) -> None:
+def test_each_part_of_a_snapshot_is_stored(engine: Engine) -> None:
     system = System(version="22.10.0", channels=4)
     call = ActiveCall(linkedid="1.1", channel="PJSIP/1001-1", caller_id="1001", channels=("a", "b"))
-    record(engine, look(0, system=system, active_calls=(call,), took_ms=80))
+    record(engine, snapshot_at(0, system=system, active_calls=(call,), took_ms=80))
     with reading(engine) as session:
         row = session.exec(select(SnapshotRow)).one()
         assert (row.taken_at, row.took_ms, row.active_calls, row.channels, row.incomplete_parts) == (NOON, 80, 1, 4, {})
@@ -94,19 +94,26 @@ def test_a_snapshot_is_stored_in_all_its_parts(engine: Engine) -> None:
         ]
 
 
-def test_members_and_extensions_are_stored_when_they_change(engine: Engine) -> None:
+def test_members_and_extensions_are_stored_only_when_they_change(engine: Engine) -> None:
     busy = ANNA.model_copy(update={"status": 2})
     ringing = PHONE.model_copy(update={"status": "Ringing"})
-    record(engine, look(0), look(1), look(2, **with_members(busy, BOB)), look(3, extensions=(ringing,)), look(4))
+    record(
+        engine,
+        snapshot_at(0),
+        snapshot_at(1),
+        snapshot_at(2, **with_members(busy, BOB)),
+        snapshot_at(3, extensions=(ringing,)),
+        snapshot_at(4),
+    )
     assert minutes_of(engine, QueueSample) == [0, 1, 2, 3, 4]
     assert minutes_of(engine, TrunkSample) == [0, 1, 2, 3, 4]
     assert minutes_of(engine, MemberSample) == [0, 0, 2, 3]
     assert minutes_of(engine, ExtensionSample) == [0, 3, 4]
 
 
-def test_who_left_is_noted_once_and_who_comes_back_again(engine: Engine) -> None:
-    away = with_members(BOB) | {"extensions": ()}
-    record(engine, look(0), look(1, **away), look(2, **away), look(3))
+def test_leaving_and_returning_members_are_stored_once_each(engine: Engine) -> None:
+    without_anna = with_members(BOB) | {"extensions": ()}
+    record(engine, snapshot_at(0), snapshot_at(1, **without_anna), snapshot_at(2, **without_anna), snapshot_at(3))
     with reading(engine) as session:
         anna = (
             select(MemberSample)
@@ -124,36 +131,38 @@ def test_who_left_is_noted_once_and_who_comes_back_again(engine: Engine) -> None
 
 
 @pytest.mark.parametrize("state", ["denied", "absent", "failed"])
-def test_a_part_that_is_not_there_leaves_no_sample(engine: Engine, state: str) -> None:
+def test_an_unavailable_part_adds_no_sample(engine: Engine, state: str) -> None:
     part = SnapshotPart.model_validate({"state": state, "reason": "the class `agent` is missing"})
-    blind = dict.fromkeys(("queues", "trunks", "extensions"), part)
-    record(engine, look(0), look(1, queues=(), trunks=(), extensions=(), parts=blind), look(2))
+    unavailable = dict.fromkeys(("queues", "trunks", "extensions"), part)
+    record(
+        engine, snapshot_at(0), snapshot_at(1, queues=(), trunks=(), extensions=(), parts=unavailable), snapshot_at(2)
+    )
     assert minutes_of(engine, SnapshotRow) == [0, 1, 2]
     assert minutes_of(engine, QueueSample) == [0, 2]
     assert minutes_of(engine, TrunkSample) == [0, 2]
-    assert minutes_of(engine, MemberSample) == [0, 0]  # nobody left meanwhile
+    assert minutes_of(engine, MemberSample) == [0, 0]  # no member left meanwhile
     assert minutes_of(engine, ExtensionSample) == [0]
     with reading(engine) as session:
         row = session.exec(select(SnapshotRow).where(SnapshotRow.taken_at == at(1))).one()
         assert row.incomplete_parts == {
-            name: {"state": state, "reason": "the class `agent` is missing"} for name in blind
+            name: {"state": state, "reason": "the class `agent` is missing"} for name in unavailable
         }
 
 
-def test_a_part_that_was_not_asked_for_leaves_no_sample(engine: Engine) -> None:
-    record(engine, look(0), look(1, queues=(), extensions=(), parts={"trunks": OK}))
+def test_a_part_that_was_not_requested_adds_no_sample(engine: Engine) -> None:
+    record(engine, snapshot_at(0), snapshot_at(1, queues=(), extensions=(), parts={"trunks": OK}))
     assert minutes_of(engine, MemberSample) == [0, 0]
     assert minutes_of(engine, TrunkSample) == [0, 1]
 
 
-def test_empty_queues_are_stored_as_empty(engine: Engine) -> None:
-    record(engine, look(0, queues=(Queue(name="sales"),)))
+def test_an_empty_queue_has_a_sample_with_no_agents(engine: Engine) -> None:
+    record(engine, snapshot_at(0, queues=(Queue(name="sales"),)))
     with reading(engine) as session:
         assert session.exec(select(QueueSample)).one().agents == 0
 
 
 def test_a_member_that_changes_name_keeps_its_history(engine: Engine) -> None:
-    record(engine, look(0), look(1, **with_members(ANNA.model_copy(update={"name": "Anna-Lena"}), BOB)))
+    record(engine, snapshot_at(0), snapshot_at(1, **with_members(ANNA.model_copy(update={"name": "Anna-Lena"}), BOB)))
     with reading(engine) as session:
         labels = session.exec(
             select(SampledSubject.label).where(SampledSubject.kind == "member").order_by(col(SampledSubject.id))
@@ -161,9 +170,9 @@ def test_a_member_that_changes_name_keeps_its_history(engine: Engine) -> None:
     assert labels == ["Anna-Lena", "Bob"]
 
 
-def test_a_member_of_two_queues_is_two(engine: Engine) -> None:
+def test_a_member_of_two_queues_is_two_subjects(engine: Engine) -> None:
     other = Queue(name="support", members=(ANNA,))
-    record(engine, look(0, queues=(SALES, other)))
+    record(engine, snapshot_at(0, queues=(SALES, other)))
     with reading(engine) as session:
         rows = session.exec(
             select(SampledSubject.parent, SampledSubject.name)
@@ -173,50 +182,50 @@ def test_a_member_of_two_queues_is_two(engine: Engine) -> None:
         assert rows.all() == [("sales", "PJSIP/1001"), ("sales", "PJSIP/1002"), ("support", "PJSIP/1001")]
 
 
-def test_two_pbxes_do_not_mix(engine: Engine) -> None:
-    record(engine, look(0))
-    record(engine, look(0, queues=(SALES.model_copy(update={"calls": 9}),)), connection_id=2)
+def test_each_pbx_has_its_own_history(engine: Engine) -> None:
+    record(engine, snapshot_at(0))
+    record(engine, snapshot_at(0, queues=(SALES.model_copy(update={"calls": 9}),)), connection_id=2)
     with reading(engine) as session:
         for number, calls in ((1, 2), (2, 9)):
             assert [p.calls for p in queue_history(session, number, "sales", at(0), at(1))] == [calls]
 
 
-def test_the_second_look_of_a_second_is_dropped(engine: Engine) -> None:
-    record(engine, look(0), look(0.001, queues=(SALES.model_copy(update={"calls": 9}),)))
+def test_the_second_snapshot_within_a_second_is_dropped(engine: Engine) -> None:
+    record(engine, snapshot_at(0), snapshot_at(0.001, queues=(SALES.model_copy(update={"calls": 9}),)))
     assert minutes_of(engine, SnapshotRow) == [0]
     assert minutes_of(engine, QueueSample) == [0]
 
 
-def test_the_latest_snapshot_comes_back_whole(engine: Engine) -> None:
+def test_the_latest_snapshot_is_read_back_unchanged(engine: Engine) -> None:
     odd = QueueMember(name='Zoë "Zo" <O\'Brien> 日本 🙂\nx', interface="Local/4001@agents/n", status=6)
-    newest = look(5, **with_members(odd))
-    record(engine, look(0), newest)
+    newest = snapshot_at(5, **with_members(odd))
+    record(engine, snapshot_at(0), newest)
     with reading(engine) as session:
         assert latest_snapshot(session, 1) == newest.model_copy(update={"taken_at": at(5)})
         assert latest_snapshot(session, 2) is None
 
 
 def test_an_older_snapshot_stored_late_does_not_become_the_latest(engine: Engine) -> None:
-    record(engine, look(5), look(1, extensions=()))
+    record(engine, snapshot_at(5), snapshot_at(1, extensions=()))
     with reading(engine) as session:
         latest = latest_snapshot(session, 1)
     assert latest is not None
     assert latest.taken_at == at(5)
 
 
-def test_a_latest_snapshot_from_the_future_gives_way(engine: Engine) -> None:
-    """This machine's clock was set back: live pages must not stand still until it has caught up."""
+def test_a_latest_snapshot_from_the_future_is_replaced(engine: Engine) -> None:
+    """The app's clock was set back: live pages must not freeze until the clock has caught up."""
     ahead_minutes = (datetime.now(UTC) + timedelta(hours=5) - NOON).total_seconds() / 60
     with writing(engine) as session:
-        record_snapshot(session, 1, look(ahead_minutes))
-        record_snapshot(session, 1, look(5))
+        record_snapshot(session, 1, snapshot_at(ahead_minutes))
+        record_snapshot(session, 1, snapshot_at(5))
         latest = latest_snapshot(session, 1)
     assert latest is not None
     assert latest.taken_at == at(5)
 
 
-def test_a_latest_snapshot_of_another_make_counts_as_none(engine: Engine) -> None:
-    record(engine, look(0))
+def test_a_latest_snapshot_in_an_unknown_format_is_ignored(engine: Engine) -> None:
+    record(engine, snapshot_at(0))
     with writing(engine) as session:
         row = session.get(LatestSnapshot, 1)
         assert row is not None
@@ -226,10 +235,10 @@ def test_a_latest_snapshot_of_another_make_counts_as_none(engine: Engine) -> Non
         assert latest_snapshot(session, 1) is None
 
 
-def test_a_snapshot_is_stored_whole_or_not_at_all(engine: Engine) -> None:
+def test_a_snapshot_is_stored_completely_or_not_at_all(engine: Engine) -> None:
     def fail() -> None:
         with writing(engine) as session:
-            record_snapshot(session, 1, look(0))
+            record_snapshot(session, 1, snapshot_at(0))
             raise RuntimeError("midway")
 
     with pytest.raises(RuntimeError, match="midway"):
@@ -239,75 +248,81 @@ def test_a_snapshot_is_stored_whole_or_not_at_all(engine: Engine) -> None:
 
 
 def queue_points(session: Session, since: float, until: float, points: int) -> list[tuple[float, int, int, int]]:
-    found = queue_history(session, 1, "sales", at(since), at(until), points)
-    return [((p.taken_at - NOON).total_seconds() / 60, p.calls, p.longest_wait_s, p.agents_available) for p in found]
+    history = queue_history(session, 1, "sales", at(since), at(until), points)
+    return [((p.taken_at - NOON).total_seconds() / 60, p.calls, p.longest_wait_s, p.agents_available) for p in history]
 
 
-def test_a_queues_history_is_each_look_while_they_fit(engine: Engine) -> None:
-    record(engine, *(look(m, queues=(SALES.model_copy(update={"calls": m}),)) for m in range(4)))
+def test_a_queues_history_has_every_snapshot_while_they_fit(engine: Engine) -> None:
+    record(engine, *(snapshot_at(m, queues=(SALES.model_copy(update={"calls": m}),)) for m in range(4)))
     with reading(engine) as session:
         assert queue_points(session, 1, 3, 1500) == [(1, 1, 30, 1), (2, 2, 30, 1)]
         assert queue_history(session, 1, "nobody", at(0), at(9)) == []
 
 
-def test_a_long_history_is_put_in_buckets(engine: Engine) -> None:
+def test_a_long_history_is_reduced_to_buckets(engine: Engine) -> None:
     calls = [0, 5, 1, 2, 2, 9]
     waits = [0, 10, 90, 0, 0, 5]
-    quiet = QueueMember(name="A", interface="a", status=1)
+    available = QueueMember(name="A", interface="a", status=1)
     for minute, (waiting, wait_s) in enumerate(zip(calls, waits, strict=True)):
-        members = (quiet,) * 0 if minute == 4 else (quiet,)
+        members = (available,) * 0 if minute == 4 else (available,)
         queue = Queue(name="sales", calls=waiting, longest_wait_s=wait_s, members=members)
-        record(engine, look(minute, queues=(queue,)))
+        record(engine, snapshot_at(minute, queues=(queue,)))
     with reading(engine) as session:
         assert queue_points(session, 0, 6, 2) == [(0, 5, 90, 1), (3, 9, 5, 0)]
 
 
-def test_a_trunks_history_has_every_change_of_state(engine: Engine) -> None:
+def test_a_trunks_history_keeps_every_change_of_state(engine: Engine) -> None:
     states = ["registered"] * 4 + ["rejected"] + ["registered"] * 5
     for minute, state in enumerate(states):
-        record(engine, look(minute, trunks=(Trunk(name="carrier", tech="PJSIP", state=state, channels=minute % 4),)))
+        record(
+            engine, snapshot_at(minute, trunks=(Trunk(name="carrier", tech="PJSIP", state=state, channels=minute % 4),))
+        )
     with reading(engine) as session:
-        found = trunk_history(session, 1, "carrier", at(0), at(60), points=1)
-    assert [(p.taken_at, p.state, p.channels) for p in found] == [
+        history = trunk_history(session, 1, "carrier", at(0), at(60), points=1)
+    assert [(p.taken_at, p.state, p.channels) for p in history] == [
         (at(0), "registered", 3),
         (at(4), "rejected", 0),
         (at(5), "registered", 3),
     ]
 
 
-def test_a_trunk_stays_itself_when_it_changes_technology(engine: Engine) -> None:
-    record(engine, look(0), look(1, trunks=(CARRIER.model_copy(update={"tech": "SIP", "roundtrip_ms": 13.5}),)))
+def test_a_trunk_that_changes_technology_keeps_its_history(engine: Engine) -> None:
+    record(
+        engine,
+        snapshot_at(0),
+        snapshot_at(1, trunks=(CARRIER.model_copy(update={"tech": "SIP", "roundtrip_ms": 13.5}),)),
+    )
     with reading(engine) as session:
         (point,) = trunk_history(session, 1, "carrier", at(0), at(60), points=1)
     assert (point.taken_at, point.roundtrip_ms) == (at(0), 13.0)
 
 
 @pytest.mark.parametrize(
-    ("looks", "since", "until", "gaps"),
+    ("minutes", "since", "until", "gaps"),
     [
         ([0, 1, 2, 3, 4], 0, 5, []),
-        ([0, 1, 3, 4], 0, 5, []),  # one missed look is none
+        ([0, 1, 3, 4], 0, 5, []),  # one missing snapshot is no gap
         ([0, 1, 4, 5], 0, 5, [(1, 4)]),
         ([], 0, 5, [(0, 5)]),
-        ([4, 5], 0, 6, [(0, 4)]),  # nobody looked before
+        ([4, 5], 0, 6, [(0, 4)]),  # no earlier snapshot
         ([0, 1], 0, 6, [(1, 6)]),
-        ([0, 20], 5, 10, [(5, 10)]),  # both looks are outside
+        ([0, 20], 5, 10, [(5, 10)]),  # both snapshots are outside the period
         ([-1, 1, 6.5], 0, 5, [(1, 5)]),
         ([-1, 1, 3], 0, 4, []),
         ([0], 5, 5, []),
     ],
 )
-def test_gaps_are_where_nobody_looked(
-    engine: Engine, looks: list[float], since: float, until: float, gaps: list[tuple[float, float]]
+def test_gaps_are_periods_without_snapshots(
+    engine: Engine, minutes: list[float], since: float, until: float, gaps: list[tuple[float, float]]
 ) -> None:
-    record(engine, *map(look, looks))
+    record(engine, *map(snapshot_at, minutes))
     with reading(engine) as session:
         assert snapshot_gaps(session, 1, at(since), at(until), 60) == [(at(start), at(end)) for start, end in gaps]
 
 
-def test_what_is_still_to_come_is_no_gap(engine: Engine) -> None:
+def test_the_future_is_not_a_gap(engine: Engine) -> None:
     just_now = datetime.now(UTC).replace(microsecond=0)
-    record(engine, look(0, taken_at=just_now))
+    record(engine, snapshot_at(0, taken_at=just_now))
     with reading(engine) as session:
         assert snapshot_gaps(session, 1, just_now, just_now + timedelta(days=1), 60) == []
         assert snapshot_gaps(session, 1, just_now + timedelta(days=1), just_now + timedelta(days=2), 60) == []

@@ -1,4 +1,4 @@
-"""The queue of the speech engine: asked for, claimed, ended, called off; calls show what is most telling."""
+"""Recordings are queued for transcription, claimed, ended and cancelled; each call shows their most important state."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -20,7 +20,7 @@ ME = "transcriber-0"
 
 @pytest.fixture
 def session(engine: Engine) -> Iterator[Session]:
-    """Six recordings, numbered in the order of time; 1 and 2 are of one call, 5 is not downloaded, 6 another PBX's."""
+    """Six recordings, numbered by time: 1 and 2 belong to one call, 5 is not downloaded, 6 belongs to another PBX."""
     calls = {1: 1, 2: 1, 3: 3, 4: 4, 5: 5, 6: 6}
     with writing(engine) as session:
         session.add_all([PbxConnection(id=1, host="pbx"), PbxConnection(id=2, host="other")])
@@ -56,34 +56,34 @@ def states(session: Session) -> dict[int, str]:
     return {row.recording_id: row.state for row in session.exec(select(Transcription)).all()}
 
 
-def of_calls(session: Session) -> dict[int | None, str]:
+def call_states(session: Session) -> dict[int | None, str]:
     session.expire_all()
     return {call.id: call.transcription for call in session.exec(select(CallRow)).all() if call.transcription != "new"}
 
 
-def claimed(session: Session, limit: int = 9, **asked: object) -> list[int]:
-    return [item.recording_id for item in claims.claim_recordings(session, 1, ME, "", limit, **asked)]  # type: ignore[arg-type]
+def claim(session: Session, limit: int = 9, **options: object) -> list[int]:
+    return [item.recording_id for item in claims.claim_recordings(session, 1, ME, "", limit, **options)]  # type: ignore[arg-type]
 
 
-def test_what_can_be_transcribed_is_queued_once(session: Session) -> None:
+def test_a_downloaded_recording_is_queued_once(session: Session) -> None:
     assert queue_recordings(session, 1, [1, 3, 5, 6, 99], requested_by="page") == 2
     assert queue_recordings(session, 1, [1, 3], requested_by="page") == 0
     assert states(session) == {1: "queued", 3: "queued"}
-    assert of_calls(session) == {1: "queued", 3: "queued"}
+    assert call_states(session) == {1: "queued", 3: "queued"}
 
 
-def test_a_person_comes_first_then_the_newest(session: Session) -> None:
+def test_recordings_that_a_person_queued_come_first_then_the_newest(session: Session) -> None:
     assert transcriptions.queue_new(session, 1, [1, 2, 3, 4]) == 4
     queue_recordings(session, 1, [2, 1], requested_by="page")
     assert [row.recording_id for row, _ in transcriptions.next_transcriptions(session, 1, 9)] == [2, 1, 4, 3]
-    assert [claimed(session, 3), claimed(session, 3), claimed(session, 3)] == [[2, 1, 4], [3], []]
+    assert [claim(session, 3), claim(session, 3), claim(session, 3)] == [[2, 1, 4], [3], []]
 
 
-def test_only_those_that_ask_for_the_same_model_come_together(session: Session) -> None:
+def test_a_claim_contains_recordings_for_one_model_only(session: Session) -> None:
     queue_recordings(session, 1, [1, 4], requested_by="page")
     queue_recordings(session, 1, [3], requested_by="page", model="small")
     assert claims.next_model(session, 1) == ""
-    assert claimed(session) == [4, 1]
+    assert claim(session) == [4, 1]
     assert claims.next_model(session, 1) == "small"
     assert claims.next_model(session, 1, among=[1, 4]) is None
 
@@ -93,63 +93,63 @@ def test_a_filter_queues_the_recordings_of_its_calls(session: Session) -> None:
     assert queue_calls(session, CallFilter(1, direction="inbound"), requested_by="page", only="failed") == 0
     assert queue_calls(session, CallFilter(1, direction="inbound"), requested_by="page") == 2
     assert states(session) == {1: "queued", 2: "queued", 3: "queued"}
-    claimed(session)
+    claim(session)
     claims.fail(session, ME, 3, "It holds a header and no sound.")
     claims.complete(session, ME, 1, 10.0)
     failed = CallFilter(1, transcription="failed")
     assert [call.id for call in find_calls(session, failed, offset=0, limit=9)] == [3]
     assert queue_calls(session, CallFilter(1), requested_by="page", only="failed") == 1
-    assert queue_calls(session, CallFilter(1), requested_by="page", only="all") == 2  # 1 anew, and 4
+    assert queue_calls(session, CallFilter(1), requested_by="page", only="all") == 2  # 1 again, and 4
     assert states(session) == {1: "queued", 2: "transcribing", 3: "queued", 4: "queued"}
-    assert of_calls(session) == {1: "transcribing", 3: "queued", 4: "queued"}
+    assert call_states(session) == {1: "transcribing", 3: "queued", 4: "queued"}
 
 
-def test_a_call_shows_the_most_telling_of_its_recordings(session: Session) -> None:
+def test_a_call_shows_the_most_important_state_of_its_recordings(session: Session) -> None:
     queue_recordings(session, 1, [1, 2], requested_by="page")
-    assert claimed(session, 1) == [2]
-    seen = [of_calls(session)[1]]
+    assert claim(session, 1) == [2]
+    shown_states = [call_states(session)[1]]
     claims.fail(session, ME, 2, "broken")
-    seen.append(of_calls(session)[1])
-    claimed(session)
+    shown_states.append(call_states(session)[1])
+    claim(session)
     claims.complete(session, ME, 1, 10.0)
-    seen.append(of_calls(session)[1])
+    shown_states.append(call_states(session)[1])
     queue_recordings(session, 1, [2], requested_by="page")
-    claimed(session)
+    claim(session)
     claims.complete(session, ME, 2, 20.0)
-    seen.append(of_calls(session)[1])
-    assert seen == ["transcribing", "queued", "failed", "completed"]
+    shown_states.append(call_states(session)[1])
+    assert shown_states == ["transcribing", "queued", "failed", "completed"]
 
 
-def test_the_rules_choose_what_queues_by_itself(session: Session) -> None:
-    def chosen(**rules: object) -> list[int]:
+def test_the_rules_select_what_is_queued_automatically(session: Session) -> None:
+    def selected(**rules: object) -> list[int]:
         return transcriptions.new_within_rules(session, TranscriptionRules(connection_id=1, **rules))
 
-    assert chosen() == [4, 3, 2, 1]
-    assert chosen(min_duration_s=20.0, max_duration_s=30.0) == [3, 2]
-    assert chosen(queues=["sales", "support"]) == [3]
-    assert chosen(directions=["outbound"]) == [4]
+    assert selected() == [4, 3, 2, 1]
+    assert selected(min_duration_s=20.0, max_duration_s=30.0) == [3, 2]
+    assert selected(queues=["sales", "support"]) == [3]
+    assert selected(directions=["outbound"]) == [4]
     transcriptions.queue_new(session, 1, [4, 3])
     cancel(session, 1, [4])
-    assert chosen() == [2, 1]  # what was called off does not come back by itself
+    assert selected() == [2, 1]  # a cancelled recording is not queued automatically again
     assert transcriptions.queue_new(session, 1, [4, 2]) == 1
 
 
-def test_a_call_whose_sides_are_recorded_apart_is_not_transcribed_twice(session: Session) -> None:
+def test_a_call_with_a_recording_per_side_is_not_transcribed_twice(session: Session) -> None:
     session.get_one(RecordingRow, 3).call_id = 1
-    for number, name in ((1, "one-r"), (2, "one-out"), (3, "one"), (4, "four-t")):  # four's other side is missing
+    for number, name in ((1, "one-r"), (2, "one-out"), (3, "one"), (4, "four-t")):  # call 4 has no other side
         session.get_one(RecordingRow, number).name = name
     session.flush()
     assert transcriptions.new_within_rules(session, TranscriptionRules(connection_id=1)) == [4, 2, 1]
 
 
-def test_rules_are_kept_and_leave_the_pause_alone(session: Session) -> None:
+def test_saving_rules_keeps_the_pause_and_the_blocked_reason(session: Session) -> None:
     assert transcriptions.rules_of(session, 1).automatic
     transcriptions.set_paused(session, 1, True)
     transcriptions.set_blocked_reason(session, 1, "No model.", NOON)
     transcriptions.save_rules(session, TranscriptionRules(connection_id=1, automatic=False, queues=["sales"]))
     session.expire_all()
-    kept = transcriptions.rules_of(session, 1)
-    assert (kept.automatic, kept.queues, kept.paused, kept.blocked_reason, kept.retry_at) == (
+    saved = transcriptions.rules_of(session, 1)
+    assert (saved.automatic, saved.queues, saved.paused, saved.blocked_reason, saved.retry_at) == (
         False,
         ["sales"],
         True,
@@ -158,23 +158,23 @@ def test_rules_are_kept_and_leave_the_pause_alone(session: Session) -> None:
     )
 
 
-def test_what_is_called_off_is_what_it_was_before(session: Session) -> None:
+def test_a_cancelled_recording_returns_to_its_earlier_state(session: Session) -> None:
     session.add(Transcript(recording_id=3, engine="whisper", model="base", complete=True, current=True))
     session.add(Transcript(recording_id=4, engine="whisper", model="base"))
     session.flush()
     queue_recordings(session, 1, [1, 3, 4], requested_by="page")
-    assert claimed(session, 1) == [4]
+    assert claim(session, 1) == [4]
     assert cancel(session, 1, [2]) == 0
     assert cancel(session, 1, None) == 3
     assert states(session) == {1: "new", 3: "completed", 4: "new"}
-    assert of_calls(session) == {3: "completed"}
+    assert call_states(session) == {3: "completed"}
     assert claims.claimed_ids(session, ME) == set()
     assert overview(session, 1).new == 3
 
 
-def test_who_lost_a_recording_writes_nothing_of_it(session: Session) -> None:
+def test_a_worker_that_lost_its_claim_writes_nothing(session: Session) -> None:
     queue_recordings(session, 1, [1], requested_by="page")
-    claimed(session)
+    claim(session)
     cancel(session, 1, [1])
     queue_recordings(session, 1, [1], requested_by="page")
     claims.claim_recordings(session, 1, "transcriber-1", "", 1)
@@ -186,15 +186,15 @@ def test_who_lost_a_recording_writes_nothing_of_it(session: Session) -> None:
     assert (row.state, row.worker, row.done_s) == ("transcribing", "transcriber-1", 0.0)
 
 
-def test_what_ended_its_worker_is_tried_alone_and_thrice_at_most(session: Session) -> None:
+def test_a_recording_that_kills_its_worker_is_retried_alone_up_to_three_times(session: Session) -> None:
     queue_recordings(session, 1, [1, 3, 4], requested_by="page")
-    assert claimed(session) == [4, 3, 1]
+    assert claim(session) == [4, 3, 1]
     assert sorted(claims.requeue_transcription(session, ME, died=True)) == [(1, "queued"), (3, "queued"), (4, "queued")]
-    assert claimed(session) == [4]
+    assert claim(session) == [4]
     claims.requeue_transcription(session, ME, died=True)
-    assert claimed(session) == [4]
+    assert claim(session) == [4]
     assert claims.requeue_transcription(session, ME, died=True) == [(4, "failed")]
-    assert claimed(session) == [3]
+    assert claim(session) == [3]
     row = transcriptions.state_of(session, 4)
     assert row is not None
     assert "stopped 3 times" in row.error
@@ -204,17 +204,17 @@ def test_what_ended_its_worker_is_tried_alone_and_thrice_at_most(session: Sessio
     assert (row.attempts, row.error) == (0, "")
 
 
-def test_an_orderly_end_burns_no_attempt(session: Session) -> None:
+def test_an_orderly_stop_counts_no_attempt(session: Session) -> None:
     queue_recordings(session, 1, [1], requested_by="page")
     for _ in range(5):
-        assert claimed(session) == [1]
+        assert claim(session) == [1]
         assert claims.requeue_transcription(session, ME, died=False) == [(1, "queued")]
 
 
-def test_the_overview_tells_how_far_it_is_and_how_long_the_rest_takes(session: Session) -> None:
+def test_the_overview_shows_progress_and_remaining_time(session: Session) -> None:
     assert overview(session, 1) == transcriptions.SpeechOverview(new=4)
     queue_recordings(session, 1, [1, 3, 4], requested_by="page")
-    assert claimed(session, 2) == [4, 3]
+    assert claim(session, 2) == [4, 3]
     claims.report_progress(session, ME, 4, 25.0, 3.0)
     claims.report_progress(session, ME, 4, 40.0, 2.0)
     claims.complete(session, ME, 4, 40.0)
@@ -235,7 +235,7 @@ def test_the_overview_tells_how_far_it_is_and_how_long_the_rest_takes(session: S
 
 def test_failures_are_listed_with_their_reason(session: Session) -> None:
     queue_recordings(session, 1, [1, 3], requested_by="page")
-    claimed(session)
+    claim(session)
     for number in (1, 3):
         claims.fail(session, ME, number, f"{number} is broken")
     found = transcriptions.failed_transcriptions(session, 1, offset=0, limit=1)

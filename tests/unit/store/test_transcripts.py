@@ -1,4 +1,4 @@
-"""Transcripts: part by part, whole or not at all, edited and replaced without loss."""
+"""Transcripts are stored in parts and shown when complete; edits and new versions lose nothing."""
 
 import subprocess
 import sys
@@ -30,7 +30,7 @@ from tests.operating_systems import KILLED
 from tests.paths import ROOT
 from tests.unit.transcription.search.transcribed_calls import add_call, add_transcript, id_of, segments
 
-KILLED_WORKER = """
+STORE_PART_AND_DIE = """
 import psutil, sys
 from pbx.settings import load_settings
 from pbx.speech.transcriber import TranscriptPart
@@ -41,7 +41,7 @@ with writing(open_engine(load_settings())) as session:
     add_part(session, int(sys.argv[1]), TranscriptPart(0, segments("three", start_s=10.0), done_s=20.0), "inbound")
     psutil.Process().kill()
 """
-WORKER = """
+STORE_AND_EDIT = """
 import sys
 from pbx.settings import load_settings
 from pbx.store.engine import open_engine, writing
@@ -51,8 +51,8 @@ engine = open_engine(load_settings())
 number = int(sys.argv[1])
 for turn in range(15):
     with writing(engine) as session:
-        said = [f"worker{number} turn{turn}", "both"]
-        made = add_transcript(session, 1 + (number + turn) % 2, said, model=f"m{turn}")
+        texts = [f"worker{number} turn{turn}", "both"]
+        made = add_transcript(session, 1 + (number + turn) % 2, texts, model=f"m{turn}")
     with writing(engine) as session:
         rows = segments_of(session, id_of(made))
         if rows:
@@ -76,11 +76,11 @@ def hits(session: Session, query: str) -> int:
     return count_hits(session, SearchFilter(1, query))[0]
 
 
-def edited(session: Session, text: str, number: int = 0) -> SegmentRow:
+def edit(session: Session, text: str, number: int = 0) -> SegmentRow:
     """Edit a segment of recording 1's current transcript."""
-    now = current_transcript(session, 1)
-    assert now is not None
-    return edit_segment(session, segments_of(session, id_of(now))[number].id or 0, text)
+    current = current_transcript(session, 1)
+    assert current is not None
+    return edit_segment(session, segments_of(session, id_of(current))[number].id or 0, text)
 
 
 @pytest.mark.parametrize(
@@ -96,31 +96,33 @@ def edited(session: Session, text: str, number: int = 0) -> SegmentRow:
         ("inbound", 1, 0, "t", "agent"),
         ("outbound", 1, 0, "r", "agent"),
         ("outbound", 1, 0, "t", "caller"),
-        ("inbound", 1, 0, "", ""),  # one channel holds both
+        ("inbound", 1, 0, "", ""),  # both speakers on one channel
         ("unknown", 2, 0, "", ""),
         ("unknown", 1, 0, "r", ""),
         ("inbound", 6, 3, "", ""),
     ],
 )
-def test_the_channel_tells_who_speaks(direction: str, channels: int, channel: int, leg: str, speaker: str) -> None:
+def test_the_speaker_is_known_from_channel_and_direction(
+    direction: str, channels: int, channel: int, leg: str, speaker: str
+) -> None:
     assert speaker_of(direction, channels, channel, leg) == speaker
 
 
-def test_what_was_understood_comes_back(ready: Engine) -> None:
+def test_a_segment_is_read_back_unchanged(ready: Engine) -> None:
     words = (Word(0.1, 0.5, "Guten", 0.9), Word(0.5, 0.9, "Tag", 0.25))
-    said = Segment(0.1, 0.9, 1, "Guten Tag", words, 0.75, ("improbable", "phantom"))
+    segment = Segment(0.1, 0.9, 1, "Guten Tag", words, 0.75, ("improbable", "phantom"))
     with writing(ready) as session:
-        transcript_id = id_of(add_transcript(session, 1, [said]))
+        transcript_id = id_of(add_transcript(session, 1, [segment]))
     with reading(ready) as session:
         (row,) = segments_of(session, transcript_id)
-        assert to_segment(row) == said
+        assert to_segment(row) == segment
         assert (row.speaker, row.original_text, row.edited_at) == ("agent", None, None)
         ((recording, transcript, rows),) = transcripts_of_call(session, 1)
         assert (recording.id, transcript.id, rows) == (1, transcript_id, [row])
         assert (transcript.engine, transcript.model, transcript.channels) == ("whisper", "base", 2)
 
 
-def test_nothing_is_shown_or_found_before_the_whole_is_there(ready: Engine) -> None:
+def test_an_incomplete_transcript_is_neither_shown_nor_found(ready: Engine) -> None:
     with writing(ready) as session:
         transcript = begin_transcript(session, 1, "whisper", "base", "abc")
         add_part(session, id_of(transcript), TranscriptPart(0, segments("early words"), done_s=30.0), "inbound")
@@ -135,7 +137,7 @@ def test_nothing_is_shown_or_found_before_the_whole_is_there(ready: Engine) -> N
         assert hits(session, "early") == 1
 
 
-def test_parts_add_up(ready: Engine) -> None:
+def test_parts_are_added_to_one_transcript(ready: Engine) -> None:
     with writing(ready) as session:
         transcript_id = id_of(begin_transcript(session, 1, "whisper", "base", "abc"))
         first = TranscriptPart(0, segments("one", "two"), 10.0, 25.0, 2, voiced_s=1.5, language="de")
@@ -148,39 +150,41 @@ def test_parts_add_up(ready: Engine) -> None:
         assert texts(session, transcript_id) == ["one", "two", "three"]
 
 
-def test_a_killed_worker_loses_one_part_and_doubles_none(ready: Engine) -> None:
+def test_a_killed_worker_loses_one_part_and_duplicates_none(ready: Engine) -> None:
     with writing(ready) as session:
-        begun = id_of(begin_transcript(session, 1, "whisper", "base", "abc"))
-        add_part(session, begun, TranscriptPart(0, segments("one", "two"), done_s=10.0), "inbound")
-    killed = subprocess.run([sys.executable, "-c", KILLED_WORKER, str(begun)], cwd=ROOT, check=False, timeout=60)
+        transcript_id = id_of(begin_transcript(session, 1, "whisper", "base", "abc"))
+        add_part(session, transcript_id, TranscriptPart(0, segments("one", "two"), done_s=10.0), "inbound")
+    killed = subprocess.run(
+        [sys.executable, "-c", STORE_PART_AND_DIE, str(transcript_id)], cwd=ROOT, check=False, timeout=60
+    )
     assert killed.returncode in KILLED
     with writing(ready) as session:
         again = begin_transcript(session, 1, "whisper", "base", "abc")
-        assert (again.id, again.done_s) == (begun, 10.0)
-        # It says once more what it said of the first 10 s.
+        assert (again.id, again.done_s) == (transcript_id, 10.0)
+        # The new worker repeats the segments of the first 10 s.
         more = (*segments("one", "two"), *segments("three", "four", start_s=10.0))
-        add_part(session, begun, TranscriptPart(0, more, done_s=20.0, is_last=True), "inbound")
-        finish_transcript(session, begun)
+        add_part(session, transcript_id, TranscriptPart(0, more, done_s=20.0, is_last=True), "inbound")
+        finish_transcript(session, transcript_id)
     with reading(ready) as session:
-        assert texts(session, begun) == ["one", "two", "three", "four"]
+        assert texts(session, transcript_id) == ["one", "two", "three", "four"]
         assert [hits(session, word) for word in ("one", "three", "four")] == [1, 1, 1]
 
 
 @pytest.mark.parametrize(
     "other", [("whisper", "small", "abc"), ("faster-whisper", "base", "abc"), ("whisper", "base", "changed")]
 )
-def test_another_model_or_other_audio_begins_anew(ready: Engine, other: tuple[str, str, str]) -> None:
+def test_another_model_or_other_audio_starts_a_new_transcript(ready: Engine, other: tuple[str, str, str]) -> None:
     with writing(ready) as session:
-        begun = id_of(begin_transcript(session, 1, "whisper", "base", "abc"))
-        add_part(session, begun, TranscriptPart(0, segments("one"), done_s=10.0), "inbound")
+        transcript_id = id_of(begin_transcript(session, 1, "whisper", "base", "abc"))
+        add_part(session, transcript_id, TranscriptPart(0, segments("one"), done_s=10.0), "inbound")
     with writing(ready) as session:
-        anew = begin_transcript(session, 1, *other)
-        assert anew.done_s == 0
-        assert texts(session, id_of(anew)) == []
-        assert session.get(Transcript, begun) is None or begun == anew.id
+        restarted = begin_transcript(session, 1, *other)
+        assert restarted.done_s == 0
+        assert texts(session, id_of(restarted)) == []
+        assert session.get(Transcript, transcript_id) is None or transcript_id == restarted.id
 
 
-def test_the_old_transcript_stays_until_the_new_is_whole(ready: Engine) -> None:
+def test_the_old_transcript_stays_until_the_new_one_is_complete(ready: Engine) -> None:
     with writing(ready) as session:
         old = id_of(add_transcript(session, 1, ["old words"]))
         save_analysis(session, old, "local", {"summary": "old"})
@@ -188,9 +192,9 @@ def test_the_old_transcript_stays_until_the_new_is_whole(ready: Engine) -> None:
         new = id_of(begin_transcript(session, 1, "whisper", "small", "abc"))
         add_part(session, new, TranscriptPart(0, segments("new words"), done_s=10.0), "inbound")
     with reading(ready) as session:
-        now = current_transcript(session, 1)
-        assert now is not None
-        assert now.id == old
+        current = current_transcript(session, 1)
+        assert current is not None
+        assert current.id == old
         assert (hits(session, "old"), hits(session, "new")) == (1, 0)
     with writing(ready) as session:
         finish_transcript(session, new)
@@ -201,25 +205,25 @@ def test_the_old_transcript_stays_until_the_new_is_whole(ready: Engine) -> None:
         assert analysis_of(session, old) is None
 
 
-def test_an_edited_transcript_outlives_its_successor(ready: Engine) -> None:
+def test_an_edited_transcript_is_kept_beside_the_new_one(ready: Engine) -> None:
     with writing(ready) as session:
         old = id_of(add_transcript(session, 1, ["recieve", "bye"]))  # codespell:ignore recieve
-        edited(session, "receive")
+        edit(session, "receive")
     with writing(ready) as session:
         new = id_of(add_transcript(session, 1, ["deceive", "bye"], model="small"))
     with reading(ready) as session:
-        kept, now = session.get(Transcript, old), current_transcript(session, 1)
+        kept, current = session.get(Transcript, old), current_transcript(session, 1)
         assert kept is not None
-        assert now is not None
-        assert (kept.complete, kept.current, now.id) == (True, False, new)
+        assert current is not None
+        assert (kept.complete, kept.current, current.id) == (True, False, new)
         assert texts(session, old) == ["receive", "bye"]
-        assert (hits(session, "receive"), hits(session, "bye")) == (0, 1)  # what is not current is not found
+        assert (hits(session, "receive"), hits(session, "bye")) == (0, 1)  # the search finds only current transcripts
     with writing(ready) as session:
         edit_segment(session, segments_of(session, old)[0].id or 0, "receipt")
         assert hits(session, "receipt") == 0
 
 
-def test_finishing_twice_is_finishing_once(ready: Engine) -> None:
+def test_finishing_a_transcript_twice_changes_nothing(ready: Engine) -> None:
     with writing(ready) as session:
         transcript_id = id_of(add_transcript(session, 1, ["once"]))
         finish_transcript(session, transcript_id)
@@ -228,11 +232,11 @@ def test_finishing_twice_is_finishing_once(ready: Engine) -> None:
         assert texts(session, transcript_id) == ["once"]
 
 
-def test_an_edit_is_found_and_the_original_is_kept(ready: Engine) -> None:
+def test_an_edited_text_is_found_and_the_original_is_kept(ready: Engine) -> None:
     with writing(ready) as session:
         add_transcript(session, 1, ["the feed is paid", "yes"])
     with writing(ready) as session:
-        row = edited(session, "  the fee is paid\x00 ")
+        row = edit(session, "  the fee is paid\x00 ")
         assert (row.text, row.original_text) == ("the fee is paid", "the feed is paid")
         assert row.edited_at is not None
     with reading(ready) as session:
@@ -240,36 +244,36 @@ def test_an_edit_is_found_and_the_original_is_kept(ready: Engine) -> None:
         (hit,) = find_hits(session, SearchFilter(1, "fee"), offset=0, limit=5)
         assert hit.edited
     with writing(ready) as session:
-        edited(session, "the fee was paid")
-        row = edited(session, "the feed is paid")  # back to what the model understood
+        edit(session, "the fee was paid")
+        row = edit(session, "the feed is paid")  # back to the model's text
         assert (row.text, row.original_text, row.edited_at) == ("the feed is paid", None, None)
     with reading(ready) as session:
         assert (hits(session, "fee"), hits(session, "feed")) == (0, 1)
 
 
-def test_a_segment_can_be_emptied_and_filled_again(ready: Engine) -> None:
+def test_a_segments_text_can_be_deleted_and_written_again(ready: Engine) -> None:
     with writing(ready) as session:
         add_transcript(session, 1, ["noise", "yes"])
-        edited(session, "")
+        edit(session, "")
         assert hits(session, "noise") == 0
-        edited(session, "a voice")
+        edit(session, "a voice")
         assert (hits(session, "voice"), hits(session, "noise")) == (1, 0)
 
 
-def test_editing_what_is_gone_is_explained(ready: Engine) -> None:
+def test_editing_a_deleted_segment_raises_an_error_with_advice(ready: Engine) -> None:
     with writing(ready) as session:
         old = id_of(add_transcript(session, 1, ["old"]))
-        gone = segments_of(session, old)[0].id or 0
+        deleted = segments_of(session, old)[0].id or 0
         add_transcript(session, 1, ["new", "words"], model="small")
         session.expunge_all()
         with pytest.raises(PbxError, match="no longer there") as caught:
-            edit_segment(session, gone + 100, "text")
+            edit_segment(session, deleted + 100, "text")
         assert "Open the call again" in caught.value.fix
         with pytest.raises(PbxError, match="no longer there"):
             add_part(session, old + 100, TranscriptPart(0), "inbound")
 
 
-def test_an_analysis_is_replaced(ready: Engine) -> None:
+def test_saving_an_analysis_replaces_the_old_one(ready: Engine) -> None:
     with writing(ready) as session:
         transcript_id = id_of(add_transcript(session, 1, ["hello"]))
         save_analysis(session, transcript_id, "local", {"summary": "one"}, "the server was slow", 2)
@@ -281,7 +285,7 @@ def test_an_analysis_is_replaced(ready: Engine) -> None:
         assert analysis_of(session, transcript_id + 1) is None
 
 
-ODD = [
+UNUSUAL_TEXTS = [
     "“quotes” 'n' \"more\" -- ; DROP TABLE segments",
     "<script>alert('x')</script> &amp;",
     "😀👩‍👩‍👧 emoji",
@@ -292,64 +296,64 @@ ODD = [
 ]
 
 
-def test_any_text_is_kept(ready: Engine) -> None:
+def test_any_text_is_stored_and_found(ready: Engine) -> None:
     with writing(ready) as session:
-        transcript_id = id_of(add_transcript(session, 1, ODD))
+        transcript_id = id_of(add_transcript(session, 1, UNUSUAL_TEXTS))
     with reading(ready) as session:
-        assert texts(session, transcript_id) == [*ODD[:-1], "ab  lone"]
+        assert texts(session, transcript_id) == [*UNUSUAL_TEXTS[:-1], "ab  lone"]
         for query in ("drop", "script", "emoji", "كتاب", "京都", "שלום", "lone"):
             assert hits(session, query) == 1, query
 
 
-def test_a_hundred_thousand_words_are_kept_and_found(ready: Engine) -> None:
+def test_a_hundred_thousand_words_are_stored_and_found(ready: Engine) -> None:
     words = [f"word{number}" for number in range(100_000)]
-    many = [" ".join(words[at : at + 20]) for at in range(0, 50_000, 20)]
-    one = " ".join(words[50_000:])
+    short_texts = [" ".join(words[at : at + 20]) for at in range(0, 50_000, 20)]
+    long_text = " ".join(words[50_000:])
     with writing(ready) as session:
-        transcript_id = id_of(add_transcript(session, 1, [*many, one]))
+        transcript_id = id_of(add_transcript(session, 1, [*short_texts, long_text]))
     with writing(ready) as session:
         assert len(segments_of(session, transcript_id)) == 2501
         assert hits(session, "word1") == 1
         assert hits(session, '"word12345 word12346"') == 1
         (hit,) = find_hits(session, SearchFilter(1, "word70000"), offset=0, limit=1)
         assert [hit.text[start:end] for start, end in hit.spans] == ["word70000"]
-        edited(session, one + " and more", 2500)
+        edit(session, long_text + " and more", 2500)
         assert hits(session, "word70000 AND more") == 1
 
 
-def test_a_full_disk_loses_nothing_that_was_stored(ready: Engine) -> None:
+def test_a_full_disk_raises_an_error_and_keeps_stored_parts(ready: Engine) -> None:
     if ready.dialect.name != "sqlite":
-        pytest.skip("the disk is made full by SQLite's page limit; tests/lab/test_postgres.py fills a server's")
+        pytest.skip("SQLite's page limit simulates a full disk; tests/lab/test_postgres.py fills a server's")
     with writing(ready) as session:
-        begun = id_of(begin_transcript(session, 1, "whisper", "base", "abc"))
-        add_part(session, begun, TranscriptPart(0, segments("first part"), done_s=10.0), "inbound")
-    long = tuple(Segment(10.0 + at, 11.0 + at, 0, f"{at} " + "word " * 400) for at in range(500))
+        transcript_id = id_of(begin_transcript(session, 1, "whisper", "base", "abc"))
+        add_part(session, transcript_id, TranscriptPart(0, segments("first part"), done_s=10.0), "inbound")
+    long_segments = tuple(Segment(10.0 + at, 11.0 + at, 0, f"{at} " + "word " * 400) for at in range(500))
 
     def fill(limit_pages: str) -> None:
         with writing(ready) as session:
             session.connection().exec_driver_sql(f"PRAGMA max_page_count = {limit_pages}")
-            add_part(session, begun, TranscriptPart(0, long, done_s=999.0), "inbound")
-            finish_transcript(session, begun)
+            add_part(session, transcript_id, TranscriptPart(0, long_segments, done_s=999.0), "inbound")
+            finish_transcript(session, transcript_id)
 
     with pytest.raises(StorageFull, match="Not enough disk space"):
         fill("150")
     with reading(ready) as session:
-        assert texts(session, begun) == ["first part"]
+        assert texts(session, transcript_id) == ["first part"]
         assert current_transcript(session, 1) is None
     fill("1000000")
     with reading(ready) as session:
-        assert (len(texts(session, begun)), hits(session, "first"), hits(session, "word")) == (501, 1, 500)
+        assert (len(texts(session, transcript_id)), hits(session, "first"), hits(session, "word")) == (501, 1, 500)
 
 
-def test_two_processes_write_and_the_index_follows(ready: Engine) -> None:
+def test_the_search_index_matches_what_two_processes_wrote(ready: Engine) -> None:
     with writing(ready) as session:
         add_call(session, 2)
-    running = [subprocess.Popen([sys.executable, "-c", WORKER, str(number)], cwd=ROOT) for number in range(2)]
+    running = [subprocess.Popen([sys.executable, "-c", STORE_AND_EDIT, str(number)], cwd=ROOT) for number in range(2)]
     assert [process.wait(timeout=60) for process in running] == [0, 0]
     with reading(ready) as session:
-        said = [row.text for call in (1, 2) for _, _, rows in transcripts_of_call(session, call) for row in rows]
-        assert len(said) == 4  # each recording has one current transcript
+        segment = [row.text for call in (1, 2) for _, _, rows in transcripts_of_call(session, call) for row in rows]
+        assert len(segment) == 4  # each recording has one current transcript
         assert hits(session, "both") == 2
         assert hits(session, "turn*") == 2
-        assert hits(session, "edited") == said.count("both edited")
+        assert hits(session, "edited") == segment.count("both edited")
         assert session.connection().exec_driver_sql("SELECT count(*) FROM segment_index").scalar() == 4

@@ -1,4 +1,4 @@
-"""The rules of claimed work, the same for jobs and for transcriptions."""
+"""Jobs and transcriptions follow the same rules for claimed rows."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -19,8 +19,8 @@ Work = tuple[WorkQueue, Any]  # a queue, and the key of its one queued row
 
 
 @pytest.fixture(autouse=True)
-def _queued(engine: Engine) -> None:
-    """A job and a recording that are queued."""
+def _add_queued_rows(engine: Engine) -> None:
+    """Add a queued job and a queued transcription."""
     with writing(engine) as session:
         session.add(PbxConnection(id=1, host="pbx"))
         session.flush()
@@ -48,7 +48,7 @@ def row(session: Session, work: Work) -> Row[Any]:
     return session.connection().execute(select(queue.table).where(queue.table.c[queue.key] == key)).one()
 
 
-def test_one_worker_claims_a_row(session: Session, work: Work) -> None:
+def test_only_one_worker_claims_a_row(session: Session, work: Work) -> None:
     queue, key = work
     assert queue.workers(session) == []
     assert queue.claim(session, "worker-1", [key]) == 1
@@ -60,7 +60,7 @@ def test_one_worker_claims_a_row(session: Session, work: Work) -> None:
 
 
 @pytest.mark.parametrize("ending", ["complete", "fail"])
-def test_a_row_ends_once_and_for_its_worker_only(session: Session, work: Work, ending: str) -> None:
+def test_only_its_worker_ends_a_row_and_only_once(session: Session, work: Work, ending: str) -> None:
     queue, key = work
 
     def end(worker: str) -> bool:

@@ -1,4 +1,4 @@
-"""The queue: asked, due, claimed once, put back from the dead. (With processes: test_worker.py.)"""
+"""Jobs are requested, scheduled, claimed once and requeued when their worker dies. (test_worker.py uses processes.)"""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -23,10 +23,10 @@ from tests.unit.jobs.job_checks import job_state, jobs_of
 NOON = datetime(2026, 5, 4, 12, 0, tzinfo=UTC)
 
 
-# The queue
+# Requests and claims
 
 
-def test_asking_twice_gives_the_same_job_until_it_has_ended(engine: Engine, settings: Settings) -> None:
+def test_a_second_request_returns_the_same_job_until_it_ends(engine: Engine, settings: Settings) -> None:
     first = queue.request_job(engine, settings, "sync", requested_by="page", options={"limit": 3})
     assert queue.request_job(engine, settings, "sync", requested_by="page").id == first.id
     assert queue.request_job(engine, settings, "collect", requested_by="page").id != first.id
@@ -40,7 +40,7 @@ def test_asking_twice_gives_the_same_job_until_it_has_ended(engine: Engine, sett
     assert queue.request_job(engine, settings, "sync", requested_by="page").id != first.id
 
 
-def test_without_a_pbx_a_job_is_refused_with_what_to_do(monkeypatch: pytest.MonkeyPatch, engine: Engine) -> None:
+def test_without_a_pbx_a_request_raises_an_error_with_its_fix(monkeypatch: pytest.MonkeyPatch, engine: Engine) -> None:
     monkeypatch.delenv("FREEPBX_HOST")
     with pytest.raises(SettingsError) as refusal:
         queue.request_job(engine, load_settings(), "sync", requested_by="page")
@@ -48,17 +48,17 @@ def test_without_a_pbx_a_job_is_refused_with_what_to_do(monkeypatch: pytest.Monk
     assert jobs_of(engine) == []
 
 
-def test_of_many_workers_one_gets_the_job(engine: Engine, settings: Settings) -> None:
+def test_only_one_of_many_workers_gets_a_job(engine: Engine, settings: Settings) -> None:
     queue.request_job(engine, settings, "sync", requested_by="page")
-    together = threading.Barrier(8)
+    all_ready = threading.Barrier(8)
 
-    def claim(n: int) -> Job | None:
-        own = open_engine(settings)
-        together.wait()
+    def claim(number: int) -> Job | None:
+        own_engine = open_engine(settings)
+        all_ready.wait()
         try:
-            return queue.claim_job(own, "sync", f"worker-{n}")
+            return queue.claim_job(own_engine, "sync", f"worker-{number}")
         finally:
-            own.dispose()
+            own_engine.dispose()
 
     with ThreadPoolExecutor(8) as pool:
         claimed = [job for job in pool.map(claim, range(8)) if job is not None]
@@ -66,16 +66,16 @@ def test_of_many_workers_one_gets_the_job(engine: Engine, settings: Settings) ->
     assert jobs_of(engine)[0].worker == claimed[0].worker
 
 
-def test_one_job_of_a_kind_runs_at_a_time_for_a_pbx(engine: Engine, settings: Settings) -> None:
+def test_a_pbx_runs_one_job_of_a_kind_at_a_time(engine: Engine, settings: Settings) -> None:
     queue.request_job(engine, settings, "sync", requested_by="page")
     pbx = active_connection(engine, settings)
     assert pbx is not None
-    here = queue.start_inline(engine, "sync", pbx.id, "here-0", {})
+    inline = queue.start_inline(engine, "sync", pbx.id, "here-0", {})
     assert queue.claim_job(engine, "sync", "worker-0") is None
     with pytest.raises(DataError, match="already running"):
         queue.start_inline(engine, "sync", pbx.id, "here-1", {})
     with writing(engine) as session:
-        end_job(session, "here-0", here.id, {})
+        end_job(session, "here-0", inline.id, {})
     assert queue.claim_job(engine, "sync", "worker-0") is not None
 
 
@@ -100,7 +100,7 @@ def finish_all(engine: Engine) -> None:
             end_job(session, "worker-0", job.id, {})
 
 
-def test_a_slot_of_time_has_one_job_and_the_next_has_another(engine: Engine, with_users: Settings) -> None:
+def test_each_interval_has_one_job_of_a_kind(engine: Engine, with_users: Settings) -> None:
     for seconds in (0, 1, 299):
         schedule(engine, with_users, NOON + timedelta(seconds=seconds))
         finish_all(engine)
@@ -112,7 +112,7 @@ def test_a_slot_of_time_has_one_job_and_the_next_has_another(engine: Engine, wit
     assert {job.requested_by for job in jobs_of(engine)} == {"schedule"}
 
 
-def test_what_is_still_running_is_not_due_again(engine: Engine, with_users: Settings) -> None:
+def test_a_job_that_is_queued_already_is_not_scheduled(engine: Engine, with_users: Settings) -> None:
     queue.request_job(engine, with_users, "sync", requested_by="page")
     schedule(engine, with_users, NOON)
     assert sorted((job.kind, job.requested_by) for job in jobs_of(engine)) == [
@@ -121,41 +121,41 @@ def test_what_is_still_running_is_not_due_again(engine: Engine, with_users: Sett
     ]
 
 
-def test_only_what_the_pbx_has_a_user_for_is_scheduled(engine: Engine, settings: Settings) -> None:
+def test_jobs_are_scheduled_only_for_interfaces_with_a_user(engine: Engine, settings: Settings) -> None:
     schedule(engine, settings.model_copy(update={"freepbx_ami_username": "ami"}), NOON)
     assert [job.kind for job in jobs_of(engine)] == ["collect"]
 
 
-def test_jobs_of_long_ago_are_forgotten(engine: Engine, with_users: Settings) -> None:
+def test_old_jobs_are_deleted(engine: Engine, with_users: Settings) -> None:
     with writing(engine) as session:
         for kind, state in (("sync", "done"), ("collect", "done"), ("collect", "failed")):
             session.add(Job(id=f"{kind} {state}", kind=kind, state=state, ended_at=NOON))
 
-    def kept(days: int) -> set[str]:
+    def remaining(days: int) -> set[str]:
         schedule(engine, with_users, NOON + timedelta(days=days))
         finish_all(engine)
         return {job.id for job in jobs_of(engine) if job.ended_at == NOON}
 
-    assert kept(days=1) == {"sync done", "collect done", "collect failed"}
-    assert kept(days=2) == {"sync done", "collect failed"}
-    assert kept(days=30) == {"sync done", "collect failed"}
-    assert kept(days=31) == set()
+    assert remaining(days=1) == {"sync done", "collect done", "collect failed"}
+    assert remaining(days=2) == {"sync done", "collect failed"}
+    assert remaining(days=30) == {"sync done", "collect failed"}
+    assert remaining(days=31) == set()
 
 
-# The dead
+# Workers that died
 
 
-def test_a_living_worker_keeps_its_job_and_a_dead_one_loses_it(engine: Engine, settings: Settings) -> None:
+def test_a_running_worker_keeps_its_job_and_a_dead_one_loses_it(engine: Engine, settings: Settings) -> None:
     job = queue.request_job(engine, settings, "sync", requested_by="page")
-    slot = take_process_lock(settings.pbx_data_dir, "worker")
-    queue.claim_job(engine, "sync", slot.name)
+    lock = take_process_lock(settings.pbx_data_dir, "worker")
+    queue.claim_job(engine, "sync", lock.name)
     assert queue.requeue_orphaned(engine, settings.pbx_data_dir) == []
-    slot.close()
+    lock.close()
     assert [left.id for left in queue.requeue_orphaned(engine, settings.pbx_data_dir)] == [job.id]
     assert job_state(engine, job) == "queued"
 
 
-def test_a_job_that_kills_every_worker_fails_at_last(engine: Engine, settings: Settings) -> None:
+def test_a_job_that_kills_every_worker_fails_after_the_last_attempt(engine: Engine, settings: Settings) -> None:
     job = queue.request_job(engine, settings, "sync", requested_by="page")
     for _ in range(MAX_ATTEMPTS):
         assert queue.claim_job(engine, "sync", "worker-0") is not None
@@ -166,7 +166,7 @@ def test_a_job_that_kills_every_worker_fails_at_last(engine: Engine, settings: S
     assert queue.claim_job(engine, "sync", "worker-0") is None
 
 
-def test_a_tidy_stop_is_no_failed_attempt(engine: Engine, settings: Settings) -> None:
+def test_an_orderly_stop_counts_no_attempt(engine: Engine, settings: Settings) -> None:
     queue.request_job(engine, settings, "sync", requested_by="page")
     for _ in range(MAX_ATTEMPTS + 1):
         assert queue.claim_job(engine, "sync", "worker-0") is not None
@@ -174,7 +174,7 @@ def test_a_tidy_stop_is_no_failed_attempt(engine: Engine, settings: Settings) ->
     assert [(job.state, job.attempts) for job in jobs_of(engine)] == [("queued", 0)]
 
 
-def test_slots_are_numbered_among_the_living(tmp_path: Path) -> None:
+def test_a_worker_gets_the_lowest_free_number(tmp_path: Path) -> None:
     with take_process_lock(tmp_path, "worker") as first, take_process_lock(tmp_path, "worker") as second:
         assert (first.name, second.name) == ("worker-0", "worker-1")
         assert try_process_lock(tmp_path, "worker-0") is None
@@ -182,7 +182,7 @@ def test_slots_are_numbered_among_the_living(tmp_path: Path) -> None:
         assert again.name == "worker-0"
 
 
-def test_a_data_directory_that_is_a_file_is_told(tmp_path: Path) -> None:
+def test_a_file_in_place_of_the_data_directory_raises_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(DataError, match="can't be written to"):
         take_process_lock(tmp_path / "file", "worker")
@@ -200,15 +200,15 @@ def test_a_failed_job_keeps_its_error(engine: Engine, settings: Settings) -> Non
 # The worker
 
 
-def test_a_worker_that_can_not_be_started_is_told_and_not_a_fault_of_the_page(settings: Settings) -> None:
+def test_a_worker_that_cannot_start_raises_a_clear_error(settings: Settings) -> None:
     settings.pbx_data_dir.mkdir(parents=True, exist_ok=True)
-    (settings.pbx_data_dir / "worker.log").mkdir()  # nobody can write there, not even root
+    (settings.pbx_data_dir / "worker.log").mkdir()  # not even root can write to it
     with pytest.raises(DataError, match="The worker could not be started"):
         queue.ensure_worker(settings)
     assert not queue.worker_alive(settings)
 
 
-def test_a_lock_that_goes_while_it_is_asked_for_is_held_by_nobody(settings: Settings) -> None:
+def test_a_lock_file_that_disappears_counts_as_free(settings: Settings) -> None:
     settings.pbx_data_dir.mkdir(parents=True, exist_ok=True)
     (settings.pbx_data_dir / "worker-0.lock").symlink_to("gone")
     assert not queue.worker_alive(settings)
