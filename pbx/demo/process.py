@@ -86,6 +86,7 @@ class _DemoProcess:
         self._started_at = 0.0
 
     def run(self, ready: Callable[[int, int], None]) -> None:
+        """Run the demo until it should stop, and delete its folder if it was removed."""
         self._prepare_folder()
         with DemoPbx() as pbx:
             _write(self._folder / DEMO_PBX, _connection_json(pbx))

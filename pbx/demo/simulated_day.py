@@ -113,6 +113,7 @@ class _Day:
         ]
 
     def run(self) -> tuple[PlannedCall, ...]:
+        """All calls that start on the day, sorted by their start."""
         self._plan()
         while self.schedule:
             second, _, act = heapq.heappop(self.schedule)

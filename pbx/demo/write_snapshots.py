@@ -115,10 +115,12 @@ class _QueueTally:
     talk_s: int = 0
 
     def set(self, counted: QueueCounters) -> None:
+        """Take over these counters."""
         self.completed, self.abandoned = counted.completed, counted.abandoned
         self.hold_s, self.talk_s = counted.hold_s, counted.talk_s
 
     def sample(self, at: datetime) -> _SampleRow:
+        """What a snapshot shows of the queue, without its members."""
         longest_s = max((seconds_between(joined_at, at) for joined_at in self.waiting.values()), default=0)
         averages = {"hold_time_s": self.hold_s, "talk_time_s": self.talk_s}
         counted = {"completed": self.completed, "abandoned": self.abandoned}
@@ -185,6 +187,7 @@ class _Replay:
             yield from self._changed("extension_samples", key, at, {"status": DEVICE_STATES[state_now]})
 
     def trunk(self, name: str, state: str, at: datetime) -> _SampleRow:
+        """What a snapshot shows of a trunk."""
         roundtrip_ms = roundtrip_us(name, at) / 1000
         return {"state": state, "roundtrip_ms": roundtrip_ms, "channels": self.trunk_channels[name]}
 
@@ -291,9 +294,8 @@ class _Replay:
         if call.agent is not None:
             self.serving.pop(call.agent.extension, None)
             if call.left_at is not None:
-                self.last_call_ended[call.queue, call.agent.name] = call.left_at.replace(
-                    microsecond=0
-                )  # as AMI reports it
+                ended_at = call.left_at.replace(microsecond=0)  # as AMI reports it
+                self.last_call_ended[call.queue, call.agent.name] = ended_at
 
     def _abandon(self, queue: _QueueTally, uniqueid: str) -> None:
         queue.waiting.pop(uniqueid, None)

@@ -49,13 +49,16 @@ class AppOnPbx:
         return caught.value
 
     def recordings(self) -> dict[str, RecordingRow]:
+        """The recordings in the cache, by name."""
         with reading(self.engine) as session:
             return {row.name: row for row in session.exec(select(RecordingRow))}
 
     def states(self) -> dict[str, str]:
+        """The state of each recording in the cache, by name."""
         return {name: row.state for name, row in self.recordings().items()}
 
     def snapshots(self) -> int:
+        """The number of snapshots in the cache."""
         with reading(self.engine) as session:
             return len(session.exec(select(SnapshotRow)).all())
 

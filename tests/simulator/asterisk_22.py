@@ -21,7 +21,11 @@ class SimulatedAsterisk22(SimulatedAsterisk):
 
 
 def _event_of_22(event: AmiEvent) -> AmiEvent:
-    """A refused call's end has the SIP status, other requests to hang up have no cause, and pauses no second reason."""
+    """The event as Asterisk 22 sends it.
+
+    A call that the far end refused ends with the SIP status as TechCause; other requests to hang up have no Cause. A
+    pause has no Reason beside its PausedReason.
+    """
     headers = event.headers
     if event.name in ("HangupRequest", "Hangup"):
         sip_status = _SIP_STATUSES.get(dict(headers)["Cause"])

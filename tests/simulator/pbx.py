@@ -40,6 +40,7 @@ class SimulatedPbx(DemoPbx):
         self.ahead = timedelta()  # how far the PBX's clock is ahead of the simulation's
 
     def pbx_now(self) -> datetime:
+        """The time that the PBX's own clock shows, which `jump_clock` changes."""
         return self.clock() + self.ahead
 
     def change_password(self, password: str = "") -> str:

@@ -20,6 +20,7 @@ class _Bulk:
     deleted: set[str] = field(default_factory=set)
 
     def names(self) -> Iterator[str]:
+        """The names of those that were not deleted."""
         return (name for name in bulk_names(self.count) if name not in self.deleted)
 
     def __contains__(self, name: str) -> bool:

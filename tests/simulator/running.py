@@ -76,6 +76,7 @@ class RawConnection(AmiReader):
             self.sock.sendall(data[start : start + piece])
 
     def log_in(self, events: str = "off") -> bytes:
+        """Log in with an event mask, and return the response."""
         self.until(rb"\r\n")
         self.send(f"Action: Login\nUsername: {self.pbx.username}\nSecret: {self.pbx.password}\nEvents: {events}\n\n")
         return self.until(rb"\r\n\r\n")
