@@ -1,4 +1,4 @@
-"""Agents, on a day worked by hand: the table, one agent's day, and his calls."""
+"""The page Agents, on a day calculated by hand: the table, one agent's day, and that agent's calls."""
 
 import re
 
@@ -24,7 +24,7 @@ def engine(engine: Engine) -> Engine:
     return engine
 
 
-def test_agents_are_listed_with_the_parts_of_their_figures(engine: Engine) -> None:
+def test_the_table_shows_each_figure_with_its_parts(engine: Engine) -> None:
     app = without_errors(open_page(AGENTS, **DAY))
     assert tables(app)["Agents"] == [
         [
@@ -45,11 +45,11 @@ def test_agents_are_listed_with_the_parts_of_their_figures(engine: Engine) -> No
         "Average agent talk time": "5 min 20 s",  # 960 / 3
         "Missed ring rate": "25.0%",  # 1 of 4 rings
         "Paused (of time logged in)": "12.5%",  # 30 min of 4 h
-        "Occupancy": "7.1%",  # of Ada alone: of Bob no login is known
+        "Occupancy": "7.1%",  # only of Ada, because no login of Bob is known
     }
 
 
-def test_agents_are_compared_only_with_a_day_that_has_data(engine: Engine) -> None:
+def test_figures_are_compared_only_with_a_day_that_has_data(engine: Engine) -> None:
     app = without_errors(open_page(AGENTS, **DAY))
     assert {metric.delta for metric in app.metric} == {""}
     assert "No comparison with the previous period: the data begins on 2 Mar at 09:30." in page_text(app)
@@ -61,7 +61,7 @@ def test_agents_are_compared_only_with_a_day_that_has_data(engine: Engine) -> No
     assert changes["Calls taken"] == "from 0"
 
 
-def test_an_agent_s_day_and_calls(engine: Engine) -> None:
+def test_an_agents_page_lists_days_and_calls(engine: Engine) -> None:
     app = without_errors(open_page(AGENTS, **DAY, agent="Ada"))
     shown = tables(app)
     assert shown["Days"] == [["Mon 2 Mar", "09:00", "13:00", "4 h", "30 min"]]
@@ -72,7 +72,7 @@ def test_an_agent_s_day_and_calls(engine: Engine) -> None:
     assert len(app.get("plotly_chart")) == 2
 
 
-def test_an_agent_s_page_shows_their_own_figures_beside_the_team_s(engine: Engine) -> None:
+def test_an_agents_page_compares_their_figures_with_the_team(engine: Engine) -> None:
     app = without_errors(open_page(AGENTS, **DAY, agent="Ada"))
     assert {metric.label.replace("\\", ""): metric.value for metric in app.metric} == {
         "Calls taken": "2",
@@ -82,7 +82,7 @@ def test_an_agent_s_page_shows_their_own_figures_beside_the_team_s(engine: Engin
         "Occupancy": "7.1%",
     }
     team = [caption.value.replace("\\", "") for caption in app.caption]
-    assert [said for said in team if said.startswith("All agents:")] == [
+    assert [text for text in team if text.startswith("All agents:")] == [
         *(
             "All agents: 3",
             "All agents: 5 min 20 s",
@@ -113,28 +113,28 @@ def test_a_click_on_a_part_of_the_day_lists_its_calls(engine: Engine) -> None:
     timeline = charts(app)["agent_timeline"]["data"]
     by_kind = {trace["name"]: [point[0] for point in trace["customdata"]] for trace in timeline}
     assert {kind: len(queries) for kind, queries in by_kind.items()} == {
-        "No data": 2,  # before the first call the log tells of, and after the last
+        "No data": 2,  # before the log's first call and after its last
         "Logged in": 1,
         "Paused": 1,
         "On a call": 2,
     }
 
-    def taken(query: str) -> list[str]:
-        seen = without_errors(open_page(AGENTS, **DAY, agent="Ada", selection=query))
-        return [row[0] for row in tables(seen).get("Calls taken", [])]
+    def listed_times(query: str) -> list[str]:
+        page = without_errors(open_page(AGENTS, **DAY, agent="Ada", selection=query))
+        return [row[0] for row in tables(page).get("Calls taken", [])]
 
-    assert taken(by_kind["On a call"][0]) == ["2 Mar 09:30:00"]
-    assert taken(by_kind["Logged in"][0]) == ["2 Mar 10:00:00", "2 Mar 09:30:00"]
-    assert taken(by_kind["Paused"][0]) == []
+    assert listed_times(by_kind["On a call"][0]) == ["2 Mar 09:30:00"]
+    assert listed_times(by_kind["Logged in"][0]) == ["2 Mar 10:00:00", "2 Mar 09:30:00"]
+    assert listed_times(by_kind["Paused"][0]) == []
 
 
-def test_there_is_no_comparison_before_the_data_begins(engine: Engine) -> None:
+def test_no_comparison_with_a_time_before_the_data_begins(engine: Engine) -> None:
     app = without_errors(open_page(AGENTS, **DAY))
     assert {metric.delta for metric in app.metric} == {""}
     assert "nothing earlier was recorded" in page_text(app)
 
 
-def test_more_agents_and_more_calls_than_fit_have_their_own_page_numbers(engine: Engine) -> None:
+def test_long_lists_of_agents_and_calls_have_separate_page_numbers(engine: Engine) -> None:
     names = [f"Agent {number:02}" for number in range(13)] + ["Ada"] * 13
     visits = [
         Visit(

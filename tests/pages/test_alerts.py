@@ -1,4 +1,4 @@
-"""The page Alerts: rules made, changed, tried and deleted; what happened; and what Today shows of it."""
+"""The page Alerts: adding, changing, testing and deleting rules, past alerts, and the alerts that Today shows."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -40,14 +40,15 @@ def web() -> Iterator[WebReceiver]:
         yield received
 
 
-def add_rule(engine: Engine, pbx: int, *urls: str, **given: Any) -> int:
+def add_rule(engine: Engine, pbx: int, *urls: str, **changes: Any) -> int:
+    """Save a rule that notifies these addresses, and return its ID."""
     sealed = seal_targets(load_settings(), [AlertTarget(SecretStr(url)) for url in urls])
-    known: dict[str, Any] = {"kind": "longest_wait", "threshold": 60, "targets_encrypted": sealed}
+    defaults: dict[str, Any] = {"kind": "longest_wait", "threshold": 60, "targets_encrypted": sealed}
     with writing(engine) as session:
-        return save_rule(session, AlertRule(connection_id=pbx, **known | given), NOW)
+        return save_rule(session, AlertRule(connection_id=pbx, **defaults | changes), NOW)
 
 
-def begin(engine: Engine, rule: int, subject: str, about: str = "It is so.", minutes: float = 3) -> None:
+def start_alert(engine: Engine, rule: int, subject: str, about: str = "It is so.", minutes: float = 3) -> None:
     with writing(engine) as session:
         update_alerts(session, rule, RuleCheck(NOW - timedelta(minutes=minutes), {subject: about}))
 
@@ -61,15 +62,15 @@ def by_label(app: AppTest, kind: str, label: str) -> Any:
     return next(field for field in app.get(kind) if field.label == label)
 
 
-def plain_words(app: AppTest) -> str:
+def plain_text(app: AppTest) -> str:
     return page_text(app).replace("\\", "")
 
 
-def test_without_rules_it_says_what_can_be_done(engine: Engine) -> None:
+def test_without_rules_the_page_says_so(engine: Engine) -> None:
     save_pbx(engine)
-    said = page_text(without_errors(open_page(PAGE)))
-    assert "No alert rules yet" in said
-    assert "No alerts yet" in said
+    text = page_text(without_errors(open_page(PAGE)))
+    assert "No alert rules yet" in text
+    assert "No alerts yet" in text
 
 
 def test_a_rule_is_added(engine: Engine, settings: Settings) -> None:
@@ -87,13 +88,13 @@ def test_a_rule_is_added(engine: Engine, settings: Settings) -> None:
     assert (made.kind, made.subject, made.threshold, made.enabled) == ("trunk_down", "carrier", 7.0, True)
     assert [target.label for target in targets_of(settings, made)] == ["Webhook to h.example.com", "Slack"]
     app = without_errors(open_page(PAGE))
-    said = plain_words(app)
-    assert "A trunk is unregistered or unreachable for 7 min" in said
-    assert "Trunk carrier · Webhook to h.example.com, Slack" in said
+    text = plain_text(app)
+    assert "A trunk is unregistered or unreachable for 7 min" in text
+    assert "Trunk carrier · Webhook to h.example.com, Slack" in text
     assert TOKEN not in repr(app.main)
 
 
-def test_a_rule_is_changed_and_its_addresses_stay_unseen(engine: Engine, settings: Settings) -> None:
+def test_a_rule_is_changed_without_showing_its_addresses(engine: Engine, settings: Settings) -> None:
     pbx = add_sample_data(engine)
     add_rule(engine, pbx, f"json://h.example.com/{TOKEN}", f"json://other.example.com/{TOKEN}")
     before = targets_of(settings, rules(engine, pbx)[0])
@@ -101,39 +102,39 @@ def test_a_rule_is_changed_and_its_addresses_stay_unseen(engine: Engine, setting
     assert TOKEN not in repr(app)
     assert TOKEN not in repr([element.proto for element in app.main])
     by_label(app, "number_input", "Seconds").set_value(90)
-    kept = by_label(app, "multiselect", "Saved addresses")
-    assert kept.options == ["1. Webhook to h.example.com", "2. Webhook to other.example.com"]
-    kept.set_value([before[1].id])
+    addresses = by_label(app, "multiselect", "Saved addresses")
+    assert addresses.options == ["1. Webhook to h.example.com", "2. Webhook to other.example.com"]
+    addresses.set_value([before[1].id])
     press(app, "Save")
     changed = rules(engine, pbx)
     assert [rule.threshold for rule in changed] == [90.0]
     assert targets_of(settings, changed[0]) == before[1:]
 
 
-def test_an_address_that_is_none_is_named_by_its_place(engine: Engine) -> None:
+def test_an_invalid_address_is_reported_by_its_number(engine: Engine) -> None:
     pbx = add_sample_data(engine)
     app = press(without_errors(open_page(PAGE)), "Add an alert rule")
     by_label(app, "text_area", "Notify: add one address per line").set_value(f"json://h.example.com/x\nslack://{TOKEN}")
     app = press(app, "Save")
-    assert "Address 2 can’t be used" in plain_words(app)
+    assert "Address 2 can’t be used" in plain_text(app)
     assert TOKEN not in page_text(app)
     assert rules(engine, pbx) == []
 
 
-def test_a_test_message_arrives_and_its_failure_is_said(engine: Engine, web: WebReceiver) -> None:
+def test_a_test_message_arrives_and_its_failure_is_reported(engine: Engine, web: WebReceiver) -> None:
     pbx = add_sample_data(engine)
     add_rule(engine, pbx, web.url)
     app = press(press(without_errors(open_page(PAGE)), "Edit"), "Send a test message")
-    assert "Test message sent to" in plain_words(app) + "".join(one.value for one in app.success)
+    assert "Test message sent to" in plain_text(app) + "".join(one.value for one in app.success)
     assert [one["title"] for one in web.messages] == ["PBX Notebook: test message"]
     assert "Alerts for the PBX pbx.example.com will arrive here" in web.messages[0]["message"]
     web.status = 500
-    said = plain_words(press(app, "Send a test message"))
-    assert "the server answered with HTTP status 500" in said
-    assert TOKEN not in said
+    text = plain_text(press(app, "Send a test message"))
+    assert "the server answered with HTTP status 500" in text
+    assert TOKEN not in text
 
 
-def test_deleting_asks_first(engine: Engine) -> None:
+def test_deleting_a_rule_needs_confirmation(engine: Engine) -> None:
     pbx = add_sample_data(engine)
     rule = add_rule(engine, pbx)
     app = without_errors(open_page(PAGE))
@@ -143,18 +144,18 @@ def test_deleting_asks_first(engine: Engine) -> None:
     assert rules(engine, pbx) == []
 
 
-def test_a_rule_is_switched_off_with_what_goes_on(engine: Engine) -> None:
+def test_switching_off_a_rule_ends_its_active_alerts(engine: Engine) -> None:
     pbx = add_sample_data(engine)
-    begin(engine, add_rule(engine, pbx), "support")
+    start_alert(engine, add_rule(engine, pbx), "support")
     app = without_errors(open_page(PAGE))
-    assert "Active: support, since" in plain_words(app)
+    assert "Active: support, since" in plain_text(app)
     app = without_errors(by_label(app, "toggle", "On").set_value(False).run())
     assert "notifications_off: Off" in page_text(app)
     with reading(engine) as session:
         assert [alert.ended_at is None for alert, _ in past_alerts(session, pbx, 5)] == [False]
 
 
-def test_a_switch_of_an_old_page_undoes_nothing(engine: Engine) -> None:
+def test_a_switch_on_an_outdated_page_undoes_no_change(engine: Engine) -> None:
     pbx = add_sample_data(engine)
     changed, deleted = add_rule(engine, pbx), add_rule(engine, pbx)
     pages = {rule: without_errors(open_page(PAGE)) for rule in (changed, deleted)}
@@ -166,23 +167,23 @@ def test_a_switch_of_an_old_page_undoes_nothing(engine: Engine) -> None:
     assert [(rule.id, rule.threshold, rule.enabled) for rule in rules(engine, pbx)] == [(changed, 90, False)]
 
 
-def test_the_status_of_each_rule(engine: Engine) -> None:
+def test_each_rule_shows_its_status(engine: Engine) -> None:
     pbx = save_pbx(engine)
     add_rule(engine, pbx)
-    assert "No current data: no snapshot yet" in plain_words(without_errors(open_page(PAGE)))
+    assert "No current data: no snapshot yet" in plain_text(without_errors(open_page(PAGE)))
     add_sample_data(engine)
     assert "All clear" in page_text(without_errors(open_page(PAGE)))
 
 
-def test_the_history_shows_whether_a_message_was_sent(engine: Engine) -> None:
+def test_past_alerts_show_whether_a_message_was_sent(engine: Engine) -> None:
     pbx = add_sample_data(engine)
-    told, failed, silent = (
+    sent, failed, without_address = (
         add_rule(engine, pbx, "json://h.example.com"),
         add_rule(engine, pbx, "json://i.example.com"),
         add_rule(engine, pbx),
     )
-    for minutes, (rule, subject) in enumerate(((told, "a"), (failed, "b"), (silent, "c")), start=2):
-        begin(engine, rule, subject, minutes=minutes)
+    for minutes, (rule, subject) in enumerate(((sent, "a"), (failed, "b"), (without_address, "c")), start=2):
+        start_alert(engine, rule, subject, minutes=minutes)
     with writing(engine) as session:
         for alert, rule in past_alerts(session, pbx, 5):
             changes = {"start_sent": True}
@@ -205,45 +206,45 @@ def test_the_history_shows_whether_a_message_was_sent(engine: Engine) -> None:
     ]
 
 
-def test_today_shows_what_goes_on_and_nothing_else(engine: Engine) -> None:
+def test_today_shows_active_alerts_only(engine: Engine) -> None:
     pbx = add_sample_data(engine)
     rule = add_rule(engine, pbx)
     assert "notifications_active" not in page_text(without_errors(open_page()))
-    begin(engine, rule, "support", "The first of 2 callers has waited 2 min.")
-    begin(engine, add_rule(engine, pbx, kind="trunk_down"), "carrier")
-    said = plain_words(without_errors(open_page()))
-    assert "Long wait in queue support" in said
-    assert "The first of 2 callers has waited 2 min." in said
-    assert "Trunk carrier is down" in said
+    start_alert(engine, rule, "support", "The first of 2 callers has waited 2 min.")
+    start_alert(engine, add_rule(engine, pbx, kind="trunk_down"), "carrier")
+    text = plain_text(without_errors(open_page()))
+    assert "Long wait in queue support" in text
+    assert "The first of 2 callers has waited 2 min." in text
+    assert "Trunk carrier is down" in text
 
 
 @pytest.mark.parametrize(
-    ("kind", "page", "subject", "chosen"),
+    ("kind", "page", "subject", "selected"),
     [
         ("longest_wait", "pages/live/queues.py", "support", {"Queue": "support"}),
         ("trunk_down", "pages/live/trunks.py", "carrier", {"Trunk": "carrier"}),
-        ("no_agent", "pages/live/queues.py", "Sales & Co", {}),  # no such queue any more
+        ("no_agent", "pages/live/queues.py", "Sales & Co", {}),  # this queue no longer exists
     ],
 )
-def test_an_alert_leads_to_its_very_queue_or_trunk(
-    engine: Engine, kind: str, page: str, subject: str, chosen: dict[str, str]
+def test_an_alert_links_to_its_queue_or_trunk(
+    engine: Engine, kind: str, page: str, subject: str, selected: dict[str, str]
 ) -> None:
-    begin(engine, add_rule(engine, add_sample_data(engine), kind=kind), subject)
+    start_alert(engine, add_rule(engine, add_sample_data(engine), kind=kind), subject)
     links = [link.proto for link in without_errors(open_page()).get("page_link") if link.proto.query_string]
     (link,) = links
     assert link.page == page.rpartition("/")[2].removesuffix(".py")
-    asked = dict(parse_qsl(link.query_string))
-    assert list(asked.values()) == [subject]
-    app = without_errors(open_page(page, **asked))
-    assert {field.label: field.value for field in app.selectbox if field.label in chosen} == chosen
+    query = dict(parse_qsl(link.query_string))
+    assert list(query.values()) == [subject]
+    app = without_errors(open_page(page, **query))
+    assert {field.label: field.value for field in app.selectbox if field.label in selected} == selected
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_hostile_names_are_text(engine: Engine, name: str) -> None:
+def test_names_with_markup_are_shown_as_text(engine: Engine, name: str) -> None:
     pbx = add_sample_data(engine, name)
     rule = add_rule(engine, pbx, subject=name)
-    begin(engine, rule, name, name)
+    start_alert(engine, rule, name, name)
     for page in (PAGE, "pages/today/overview.py"):
-        said = page_text(without_errors(open_page(page)))
-        assert "<script>" not in said.replace("\\<script\\>", "")
-        assert "*bold*" not in said.replace("\\*bold\\*", "")
+        text = page_text(without_errors(open_page(page)))
+        assert "<script>" not in text.replace("\\<script\\>", "")
+        assert "*bold*" not in text.replace("\\*bold\\*", "")

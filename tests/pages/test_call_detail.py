@@ -1,4 +1,4 @@
-"""The opened call on its page: each state of its transcript, what the analyst adds, and what goes wrong."""
+"""An open call on the page Interactions: its transcript in each state, tags, rating, note, edits, and errors."""
 
 import json
 import wave
@@ -42,8 +42,8 @@ def pbx(engine: Engine) -> int:
     return save_pbx(engine)
 
 
-def add_sound(engine: Engine, pbx: int, **changes: Any) -> int:
-    """A call with a recording of a second that can be heard; both have one id."""
+def add_call_with_audio(engine: Engine, pbx: int, **changes: Any) -> int:
+    """Add a call with one second of audio. The call and its recording have the same ID, which is returned."""
     call = add_call(engine, pbx, "+4930777", NOW, **({"direction": "inbound", "duration_s": 1.0} | changes))
     file = load_settings().audio_dir / f"{call}.wav"
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -54,6 +54,7 @@ def add_sound(engine: Engine, pbx: int, **changes: Any) -> int:
 
 
 def transcribe(engine: Engine, pbx: int, call: int, *segments: Segment, analysis: Analysis | None = None) -> int:
+    """Save a complete transcript with these segments, and return its ID."""
     with writing(engine) as session:
         transcript = begin_transcript(session, call, "whisper", "base", "")
         assert transcript.id is not None
@@ -68,7 +69,8 @@ def transcribe(engine: Engine, pbx: int, call: int, *segments: Segment, analysis
         return transcript.id
 
 
-def queue(engine: Engine, pbx: int, call: int, state: str, **more: Any) -> None:
+def set_transcription(engine: Engine, pbx: int, call: int, state: str, **more: Any) -> None:
+    """Set the state of a call's transcription."""
     with writing(engine) as session:
         session.add(Transcription(recording_id=call, connection_id=pbx, state=state, **more))
         session.get_one(CallRow, call).transcription = state
@@ -84,19 +86,19 @@ def open_call(call: int, **query: str) -> AppTest:
     return without_errors(open_page(INTERACTIONS, call=str(call), **query))
 
 
-def shown(app: AppTest) -> dict[str, Any]:
-    """What the player is given."""
+def player_data(app: AppTest) -> dict[str, Any]:
+    """The data that the page passes to the player."""
     (data,) = [found for element in app.get("bidi_component") if "wave" in (found := json.loads(element.proto.json))]
     return data | {"lines": json.loads(data["lines"]), "wave": json.loads(data["wave"])}
 
 
 def test_a_call_without_transcript_can_be_transcribed(engine: Engine, pbx: int) -> None:
-    call = add_sound(engine, pbx)
+    call = add_call_with_audio(engine, pbx)
     app = open_call(call)
     assert "Not transcribed yet" in page_text(app)
-    assert shown(app)["lines"] == []
+    assert player_data(app)["lines"] == []
     app = press(app, "Transcribe")
-    assert "Queued for transcription" in said(app)
+    assert "Queued for transcription" in page_and_progress_text(app)
     assert "Queued" in app.toast[0].value
     with reading(engine) as session:
         queued = state_of(session, call)
@@ -110,22 +112,22 @@ def test_error_when_queueing_is_shown(engine: Engine, pbx: int, monkeypatch: pyt
     def full(*_: object, **__: object) -> None:
         raise StorageFull("Not enough disk space.", "Free disk space.")
 
-    app = open_call(add_sound(engine, pbx))
+    app = open_call(add_call_with_audio(engine, pbx))
     monkeypatch.setattr("pbx.ui.transcription_queue.queue_recordings", full)
     assert "Free disk space" in page_text(press(app, "Transcribe"))
 
 
-def said(app: AppTest) -> str:
+def page_and_progress_text(app: AppTest) -> str:
     return page_text(app) + "\n".join(element.proto.text for element in app.get("progress"))
 
 
 def test_failed_transcription_shows_why_and_can_be_retried_with_another_model(engine: Engine, pbx: int) -> None:
-    call = add_sound(engine, pbx)
-    queue(engine, pbx, call, "failed", error="The model base needs more memory than there is.")
+    call = add_call_with_audio(engine, pbx)
+    set_transcription(engine, pbx, call, "failed", error="The model base needs more memory than there is.")
     app = open_call(call)
     assert "needs more memory" in page_text(app)
     next(box for box in app.selectbox if box.label == "Model").set_value("tiny")
-    assert "Queued for transcription" in said(press(app, "Try again"))
+    assert "Queued for transcription" in page_and_progress_text(press(app, "Try again"))
     with reading(engine) as session:
         queued = state_of(session, call)
         assert queued is not None
@@ -133,18 +135,18 @@ def test_failed_transcription_shows_why_and_can_be_retried_with_another_model(en
 
 
 def test_transcription_progress_is_shown(engine: Engine, pbx: int) -> None:
-    call = add_sound(engine, pbx)
-    queue(engine, pbx, call, "transcribing", done_s=30.0, total_s=120.0)
-    assert "Transcribing: 30 s of 2 min" in said(open_call(call))
+    call = add_call_with_audio(engine, pbx)
+    set_transcription(engine, pbx, call, "transcribing", done_s=30.0, total_s=120.0)
+    assert "Transcribing: 30 s of 2 min" in page_and_progress_text(open_call(call))
 
 
 def test_a_transcript_is_shown_line_by_line(engine: Engine, pbx: int) -> None:
-    call = add_sound(engine, pbx)
+    call = add_call_with_audio(engine, pbx)
     lines = (segment(1, HOSTILE[1]), segment(2, "Hello", 1), segment(3, "Thanks for watching", flags=("phantom",)))
     transcript = transcribe(engine, pbx, call, *lines, segment(5, "", flags=("music",)))
     with writing(engine) as session:
         edit_segment(session, segments_of(session, transcript)[1].id or 0, "Hallo")
-    data = shown(open_call(call, t="2.5"))
+    data = player_data(open_call(call, t="2.5"))
     assert [(line["speaker"], line["text"], line["original"]) for line in data["lines"]] == [
         ("Caller", HOSTILE[1], None),
         ("Agent", "Hallo", "Hello"),
@@ -159,7 +161,7 @@ def test_a_transcript_is_shown_line_by_line(engine: Engine, pbx: int) -> None:
 
 
 def test_transcript_is_shown_without_the_audio_file(engine: Engine, pbx: int) -> None:
-    call = add_sound(engine, pbx)
+    call = add_call_with_audio(engine, pbx)
     transcribe(engine, pbx, call, segment(1, "Hello"))
     (load_settings().audio_dir / f"{call}.wav").unlink()
     app = open_call(call)
@@ -169,19 +171,19 @@ def test_transcript_is_shown_without_the_audio_file(engine: Engine, pbx: int) ->
 
 
 def test_transcript_without_speech(engine: Engine, pbx: int) -> None:
-    call = add_sound(engine, pbx)
+    call = add_call_with_audio(engine, pbx)
     transcribe(engine, pbx, call)
     assert "No speech was found" in page_text(open_call(call))
 
 
 @pytest.mark.parametrize("at", ["", "x", "nan", "-1", "1e99", "inf"])
 def test_invalid_position_in_the_url_is_ignored(engine: Engine, pbx: int, at: str) -> None:
-    assert shown(open_call(add_sound(engine, pbx), t=at))["seek"] is None
+    assert player_data(open_call(add_call_with_audio(engine, pbx), t=at))["seek"] is None
 
 
 def test_summary_shows_its_origin_and_measures(engine: Engine, pbx: int) -> None:
-    call = add_sound(engine, pbx)
-    made = Analysis(
+    call = add_call_with_audio(engine, pbx)
+    analysis = Analysis(
         summary="Caller: A refund, please.",
         key_phrases=["refund"],
         questions=[Quote(2.0, "agent", "Which order?")],
@@ -192,7 +194,7 @@ def test_summary_shows_its_origin_and_measures(engine: Engine, pbx: int) -> None
         first_response_s=1.25,
         fallback_reason="The model *small* answered with HTML.",
     )
-    transcribe(engine, pbx, call, segment(1, "A refund, please"), analysis=made)
+    transcribe(engine, pbx, call, segment(1, "A refund, please"), analysis=analysis)
     with writing(engine) as session:
         save_topic(session, "Refunds", ["refund*"])
     app = open_call(call)
@@ -209,7 +211,7 @@ def test_summary_shows_its_origin_and_measures(engine: Engine, pbx: int) -> None
 
 
 def test_measures_that_are_unknown_are_shown_as_missing(engine: Engine, pbx: int) -> None:
-    call = add_sound(engine, pbx, direction="unknown")
+    call = add_call_with_audio(engine, pbx, direction="unknown")
     transcribe(engine, pbx, call, segment(1, "Hi"), analysis=Analysis(summary="Hi", talk_s={"": 9.0}))
     assert page_text(open_call(call)).count("the speakers in this recording can’t be distinguished") == 3
 
@@ -219,11 +221,11 @@ def choose_tags(app: AppTest, *tags: str) -> AppTest:
 
 
 def test_tags_and_rating_are_saved(engine: Engine, pbx: int) -> None:
-    call = add_sound(engine, pbx)
+    call = add_call_with_audio(engine, pbx)
     with writing(engine) as session:
         session.add(CallRow(id=99, connection_id=pbx, linkedid="99"))
         session.flush()
-        set_tags(session, 99, ["complaint", "vip"])  # another call's, so that they are offered
+        set_tags(session, 99, ["complaint", "vip"])  # tags of another call are offered for this one
         save_note(session, call, "Wants a refund")
     app = choose_tags(open_call(call), "complaint")
     with writing(engine) as session:
@@ -232,16 +234,16 @@ def test_tags_and_rating_are_saved(engine: Engine, pbx: int) -> None:
     app = without_errors(app.get("feedback")[0].set_value(3).run())
     app = choose_tags(app, "vip")
     with reading(engine) as session:
-        kept = get_note(session, call)
-        assert kept is not None
-        assert (kept.note, kept.rating, tags_of(session, call)) == ("Wants a refund", 4, ["vip"])
+        saved = get_note(session, call)
+        assert saved is not None
+        assert (saved.note, saved.rating, tags_of(session, call)) == ("Wants a refund", 4, ["vip"])
     without_errors(app.get("feedback")[0].set_value(None).run())
     with reading(engine) as session:
         assert session.get_one(CallNote, call).rating is None
 
 
 def test_tags_from_another_browser_are_shown_and_stay(engine: Engine, pbx: int) -> None:
-    call = add_sound(engine, pbx)
+    call = add_call_with_audio(engine, pbx)
     with writing(engine) as session:
         set_tags(session, call, ["mine"])
     app = open_call(call)
@@ -260,7 +262,7 @@ def test_unsaved_change_stays_in_its_field(
     def full(*_: object) -> None:
         raise StorageFull("Not enough disk space.", "Free disk space.")
 
-    call = add_sound(engine, pbx)
+    call = add_call_with_audio(engine, pbx)
     with writing(engine) as session:
         set_tags(session, call, ["vip", "angry"])
     app = open_call(call)
@@ -279,40 +281,41 @@ def test_unsaved_change_stays_in_its_field(
         assert (session.get_one(CallNote, call).rating, tags_of(session, call)) == (3, ["angry"])
 
 
-def note_given(app: AppTest) -> dict[str, Any]:
+def note_data(app: AppTest) -> dict[str, Any]:
+    """The data that the page passes to the note field."""
     (data,) = [found for element in app.get("bidi_component") if "longest" in (found := json.loads(element.proto.json))]
     return dict(data)
 
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_note_is_shown_as_written(engine: Engine, pbx: int, text: str) -> None:
-    call = add_sound(engine, pbx, linkedid=text)
+    call = add_call_with_audio(engine, pbx, linkedid=text)
     with writing(engine) as session:
         save_note(session, call, text)
-    given = note_given(open_call(call))
-    assert (given["saved"], given["call"], given["answer"]) == (text, text, None)
+    data = note_data(open_call(call))
+    assert (data["saved"], data["call"], data["answer"]) == (text, text, None)
 
 
 def test_note_field_gets_an_answer(engine: Engine, pbx: int) -> None:
-    call = add_sound(engine, pbx)
+    call = add_call_with_audio(engine, pbx)
     app = open_call(call)
     app.session_state["note_answer"] = NoteAnswer("1", "kept", "Not enough disk space.")
-    given = note_given(without_errors(app.run()))
-    assert given["answer"] == {"number": "1", "saved": "kept", "problem": "Not enough disk space.", "gone": False}
+    data = note_data(without_errors(app.run()))
+    assert data["answer"] == {"number": "1", "saved": "kept", "problem": "Not enough disk space.", "gone": False}
 
 
-@pytest.mark.parametrize("whose", ["its own", "another call's"])
-def test_edit_is_saved_or_reopened_with_the_reason(
-    engine: Engine, pbx: int, monkeypatch: pytest.MonkeyPatch, whose: str
+@pytest.mark.parametrize("line_of", ["this call", "another call"])
+def test_an_edit_is_saved_or_reopened_with_the_reason(
+    engine: Engine, pbx: int, monkeypatch: pytest.MonkeyPatch, line_of: str
 ) -> None:
-    call, other = add_sound(engine, pbx), add_sound(engine, pbx, linkedid="2")
+    call, other = add_call_with_audio(engine, pbx), add_call_with_audio(engine, pbx, linkedid="2")
     transcripts = [
         transcribe(engine, pbx, call, segment(1, "Hello")),
         transcribe(engine, pbx, other, segment(1, "Bye")),
     ]
     with reading(engine) as session:
         lines = [segments_of(session, transcript)[0].id or 0 for transcript in transcripts]
-    edit = SegmentEdit(lines[whose != "its own"], "Hallo")
+    edit = SegmentEdit(lines[line_of != "this call"], "Hallo")
     edits, refused = [edit], []
 
     def player(**data: Any) -> SegmentEdit | None:
@@ -323,7 +326,7 @@ def test_edit_is_saved_or_reopened_with_the_reason(
     open_call(call)
     with reading(engine) as session:
         texts = [session.get_one(SegmentRow, line).text for line in lines]
-    if whose == "its own":
+    if line_of == "this call":
         assert (texts, refused) == (["Hallo", "Bye"], [None, None])
     else:
         assert texts == ["Hello", "Bye"]
@@ -331,8 +334,8 @@ def test_edit_is_saved_or_reopened_with_the_reason(
         assert "no longer exists" in refused[1].why
 
 
-def ask_always() -> None:
-    """A page that only asks which calls are to be transcribed."""
+def transcribe_many_page() -> None:
+    """A page with only the form that transcribes the filtered calls."""
     from pbx import ui
     from pbx.store.calls import CallFilter
     from pbx.ui.transcription_queue import transcribe_many
@@ -342,9 +345,9 @@ def ask_always() -> None:
 
 
 def test_all_filtered_calls_are_transcribed_after_confirmation(engine: Engine, pbx: int) -> None:
-    calls = [add_sound(engine, pbx, linkedid=str(number)) for number in range(3)]
-    queue(engine, pbx, calls[0], "failed", error="x")
-    app = without_errors(AppTest.from_function(ask_always, default_timeout=60).run())
+    calls = [add_call_with_audio(engine, pbx, linkedid=str(number)) for number in range(3)]
+    set_transcription(engine, pbx, calls[0], "failed", error="x")
+    app = without_errors(AppTest.from_function(transcribe_many_page, default_timeout=60).run())
     assert any("match the filters: 3" in element.value for element in app.markdown)
     assert [radio.options for radio in app.radio] == [
         ["Without a transcript: 2", "Failed: 1", "All (re-transcribe existing): 3"]
@@ -360,8 +363,8 @@ def test_all_filtered_calls_are_transcribed_after_confirmation(engine: Engine, p
     ]
 
 
-def test_a_long_recording_is_prepared_by_the_worker(engine: Engine, pbx: int) -> None:
-    call = add_sound(engine, pbx)
+def test_the_worker_prepares_the_audio_of_a_long_recording(engine: Engine, pbx: int) -> None:
+    call = add_call_with_audio(engine, pbx)
     with writing(engine) as session:
         session.get_one(RecordingRow, call).duration_s = 3 * 3600
     app = open_call(call)
@@ -379,11 +382,11 @@ def test_a_long_recording_is_prepared_by_the_worker(engine: Engine, pbx: int) ->
     assert "Preparing the audio" in page_text(press(app, "Try again"))
 
 
-def test_one_of_several_recordings_is_selected(engine: Engine, pbx: int) -> None:
-    call = add_sound(engine, pbx)
+def test_the_url_selects_one_of_several_recordings(engine: Engine, pbx: int) -> None:
+    call = add_call_with_audio(engine, pbx)
     with writing(engine) as session:
         second = RecordingRow(connection_id=pbx, call_id=call, name="second", state="waiting", reason="Still going on.")
         session.add(second)
-    assert shown(open_call(call))["lines"] == []
+    assert player_data(open_call(call))["lines"] == []
     app = open_call(call, recording="2")
     assert "Still going on" in page_text(app)

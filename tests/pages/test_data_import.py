@@ -11,7 +11,7 @@ from sqlalchemy import Engine
 from sqlmodel import select
 from streamlit.testing.v1 import AppTest
 
-from pbx.imports import preview as history_look
+from pbx.imports import preview
 from pbx.jobs.worker import run_worker
 from pbx.live.listener import LISTENER_ROLE
 from pbx.process_lock import take_process_lock
@@ -36,14 +36,14 @@ ADDRESS = f"mysql://reader:{SECRET}@127.0.0.1:1/asteriskcdrdb"
 
 @pytest.fixture
 def pbx(engine: Engine) -> int:
-    return save_pbx(engine, ami_username="", ari_username="")  # so that the worker has imports to do and no more
+    return save_pbx(engine, ami_username="", ari_username="")  # so that the worker has nothing to do but imports
 
 
-def work() -> None:
+def run_worker_once() -> None:
     run_worker(load_settings(), once=True)
 
 
-def plain_words(app: AppTest) -> str:
+def plain_text(app: AppTest) -> str:
     return page_text(app).replace("\\", "").replace("\u2060", "") + "".join(one.value for one in app.success)
 
 
@@ -61,23 +61,23 @@ def jobs(engine: Engine) -> list[Job]:
         return list(session.exec(select(Job).where(Job.kind == "import")))
 
 
-def test_an_empty_cache_says_so(pbx: int) -> None:
+def test_before_the_first_import_the_page_says_so(pbx: int) -> None:
     app = without_errors(open_page(PAGE))
-    said = page_text(app)
-    assert "No imports yet" in said
-    assert "Not received now" in said
+    text = page_text(app)
+    assert "No imports yet" in text
+    assert "Not received now" in text
     assert "python -m pbx import queue-log" in app.code[0].value
     assert "Choose at least one file" in page_text(press(app, "Import files"))
     assert "Enter a database address" in page_text(press(app, "Test"))
 
 
-def test_uploaded_files_are_queued_read_and_reported(engine: Engine, pbx: int) -> None:
+def test_uploaded_files_are_queued_imported_and_reported(engine: Engine, pbx: int) -> None:
     app = upload(without_errors(open_page(PAGE)), ("../../queue_log.1", LOG + b"nonsense\n"), ("odd", b"?"))
     (job,) = jobs(engine)
     assert (job.state, job.requested_by, len(job.options["files"])) == ("queued", "page", 2)
     assert all(Path(path).is_relative_to(load_settings().imports_dir.resolve()) for path in job.options["files"])
     assert "2 files queued." in "".join(toast.value for toast in app.toast)
-    work()
+    run_worker_once()
     app = without_errors(open_page(PAGE))
     shown = tables(app)
     (row,) = shown["Imports"]
@@ -89,7 +89,7 @@ def test_uploaded_files_are_queued_read_and_reported(engine: Engine, pbx: int) -
     assert tables(app)["Sources"][0] == ["queue_log.1 | queue_log", "3", "1", "0", "0", "–", "–", "1"]
     assert tables(app)["Unreadable lines"] == [["3", "nonsense | 1 fields where queue_log has 5 or more"]]
     upload(app, ("again", LOG + b"nonsense\n"))
-    work()
+    run_worker_once()
     again = next(row for row in tables(without_errors(open_page(PAGE)))["Imports"] if row[1] == "again")
     assert again[2:] == ["0", "0", "0", "–", "Nothing new"]
 
@@ -105,7 +105,7 @@ def test_progress_of_an_import_is_shown(engine: Engine, pbx: int) -> None:
     assert (bar.value, bar.text.replace("\\", "")) == (25, "Importing queue_log: 25 B of 100 B")
 
 
-def test_the_address_is_saved_sealed_and_never_shown(engine: Engine, pbx: int) -> None:
+def test_the_database_address_is_saved_and_never_shown(engine: Engine, pbx: int) -> None:
     app = without_errors(open_page(PAGE))
     address_field(app).set_value(ADDRESS)
     next(box for box in app.selectbox if box.label == "Schedule").set_value("night")
@@ -114,12 +114,12 @@ def test_the_address_is_saved_sealed_and_never_shown(engine: Engine, pbx: int) -
         saved = history_source(session, load_settings(), pbx)
     assert (saved.address.get_secret_value(), saved.every) == (ADDRESS, "night")
     app = without_errors(open_page(PAGE))
-    assert "In use: mysql://127.0.0.1:1/asteriskcdrdb" in plain_words(app)
+    assert "In use: mysql://127.0.0.1:1/asteriskcdrdb" in plain_text(app)
     assert address_field(app).value == ""
     assert address_field(app).placeholder == "Saved; leave empty to keep it"
-    for seen in (repr(app), *(repr(element.proto) for element in app.main), repr(app.session_state)):
-        assert SECRET not in seen
-    press(app, "Save")  # empty: kept
+    for shown in (repr(app), *(repr(element.proto) for element in app.main), repr(app.session_state)):
+        assert SECRET not in shown
+    press(app, "Save")  # an empty field keeps the saved address
     press(app, "Import now")
     assert [job.options for job in jobs(engine)] == [{}]
     press(without_errors(open_page(PAGE)), "Delete address")
@@ -127,50 +127,50 @@ def test_the_address_is_saved_sealed_and_never_shown(engine: Engine, pbx: int) -
         assert not history_source(session, load_settings(), pbx)
 
 
-def test_a_test_says_how_many_rows_or_what_is_wrong(engine: Engine, pbx: int, tmp_path: Path) -> None:
+def test_the_address_test_reports_the_number_of_rows_or_the_error(engine: Engine, pbx: int, tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / "site.sqlite") as site:
         site.execute("create table cdr (calldate, uniqueid)")
         site.executemany("insert into cdr values ('2026-03-02 12:00:00', ?)", [("1.1",), ("1.2",)])
     site.close()
     app = without_errors(open_page(PAGE))
     address_field(app).set_value(f"sqlite:///{tmp_path}/site.sqlite")
-    assert "would read 2 rows of cdr (newest call: 2 Mar 2026 12:00)." in plain_words(press(app, "Test"))
+    assert "would read 2 rows of cdr (newest call: 2 Mar 2026 12:00)." in plain_text(press(app, "Test"))
     for wrong in (ADDRESS, f"nosql://u:{SECRET}@h/x"):
         app = without_errors(open_page(PAGE))
         address_field(app).set_value(wrong)
         app = press(app, "Test")
         assert app.error
-        assert SECRET not in plain_words(app)
+        assert SECRET not in plain_text(app)
     assert jobs(engine) == []
 
 
-def test_a_test_of_what_is_too_much_to_count_says_what_is_there(
+def test_the_address_test_reports_a_table_too_large_to_count(
     engine: Engine, pbx: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(history_look, "STATEMENT_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(preview, "STATEMENT_TIMEOUT_S", 0.1)
     with sqlite3.connect(tmp_path / "endless.sqlite") as site:
         numbers = "with recursive n (uniqueid) as (select 1 union all select uniqueid + 1 from n)"
         site.execute(f"create view cdr as {numbers} select '2026-03-02 12:00:00' as calldate, uniqueid from n")
     site.close()
     app = without_errors(open_page(PAGE))
     address_field(app).set_value(f"sqlite:///{tmp_path}/endless.sqlite")
-    assert "the new rows of cdr (too many rows to count)." in plain_words(press(app, "Test"))
+    assert "the new rows of cdr (too many rows to count)." in plain_text(press(app, "Test"))
 
 
-def test_the_environments_address_is_in_use(engine: Engine, pbx: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_address_in_the_environment_is_used(engine: Engine, pbx: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PBX_IMPORT_URL", ADDRESS)
     app = without_errors(open_page(PAGE))
-    assert "In use: mysql://127.0.0.1:1/asteriskcdrdb (set in the environment, PBX_IMPORT_URL)" in plain_words(app)
+    assert "In use: mysql://127.0.0.1:1/asteriskcdrdb (set in the environment, PBX_IMPORT_URL)" in plain_text(app)
     assert "Delete address" not in [button.label for button in app.button]
     press(app, "Import now")
-    work()
+    run_worker_once()
     (row,) = tables(without_errors(open_page(PAGE)))["Imports"]
     assert row[1] == "The PBX’s database"
     assert row[6].startswith("Failed | The database mysql://127.0.0.1:1/asteriskcdrdb")
     assert SECRET not in row[6]
 
 
-def test_it_says_who_listens_since_when(engine: Engine, pbx: int) -> None:
+def test_the_page_shows_whether_live_events_are_received(engine: Engine, pbx: int) -> None:
     with writing(engine) as session:
         begin_span(session, pbx, datetime.now(UTC))
     with take_process_lock(load_settings().pbx_data_dir, LISTENER_ROLE):
@@ -179,29 +179,29 @@ def test_it_says_who_listens_since_when(engine: Engine, pbx: int) -> None:
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_hostile_names_are_text(engine: Engine, pbx: int, name: str) -> None:
+def test_names_with_markup_are_shown_as_text(engine: Engine, pbx: int, name: str) -> None:
     upload(without_errors(open_page(PAGE)), (name, LOG + name.encode() + b"\n"))
-    said = page_text(without_errors(open_page(PAGE)))
-    work()
+    text = page_text(without_errors(open_page(PAGE)))
+    run_worker_once()
     app = without_errors(open_page(PAGE))
     app.session_state["import"] = jobs(engine)[0].id
-    said += page_text(without_errors(app.run()))
-    assert "<script>" not in said
-    assert "*bold*" not in said.replace("\\*bold\\*", "")
+    text += page_text(without_errors(app.run()))
+    assert "<script>" not in text
+    assert "*bold*" not in text.replace("\\*bold\\*", "")
 
 
 @pytest.mark.parametrize("page", ["pages/live/queues.py", "pages/live/agents.py", "pages/calls/explore.py"])
-def test_where_history_is_missing_the_way_leads_here(engine: Engine, page: str) -> None:
-    if "live" in page:  # nothing live is known else, and nothing of history shown
+def test_pages_without_history_link_to_data_import(engine: Engine, page: str) -> None:
+    if "live" in page:  # without a snapshot, a live page shows no reports
         add_sample_data(engine)
     else:
         save_pbx(engine)
     app = without_errors(open_page(page))
-    (lead,) = [button for button in app.main.button if button.label == "Import data"]
-    assert opened_url(without_errors(lead.click().run())) == "data-import"
+    (button,) = [button for button in app.main.button if button.label == "Import data"]
+    assert opened_url(without_errors(button.click().run())) == "data-import"
 
 
-def test_a_key_that_is_gone_is_said(engine: Engine, pbx: int) -> None:
+def test_an_invalid_encryption_key_is_reported(engine: Engine, pbx: int) -> None:
     settings = load_settings()
     with writing(engine) as session:
         save_history_source(session, settings, pbx, address=SecretStr(ADDRESS), every="")

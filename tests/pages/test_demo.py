@@ -1,4 +1,4 @@
-"""The demo on the pages: entered, marked everywhere, left; real data stay as they were."""
+"""The demo on the pages: starting it, its label on every page, removing it. Real data stay unchanged."""
 
 import json
 import sqlite3
@@ -31,8 +31,8 @@ NO_PBX = "No PBX is connected yet"
 
 
 @pytest.fixture(autouse=True)
-def no_processes(monkeypatch: pytest.MonkeyPatch) -> list[Settings]:
-    """Whom the pages would have started a demo for; its process is what tests/unit/demo/test_lifecycle.py tests."""
+def started_demos(monkeypatch: pytest.MonkeyPatch) -> list[Settings]:
+    """The settings for which pages would have started a demo (tests/unit/demo/test_lifecycle.py starts one)."""
     started: list[Settings] = []
     monkeypatch.setattr("pbx.ui.sidebar.ensure_worker", lambda settings: None)
     monkeypatch.setattr("pbx.ui.demo.ensure_demo", lambda settings: None)
@@ -42,7 +42,7 @@ def no_processes(monkeypatch: pytest.MonkeyPatch) -> list[Settings]:
 
 @pytest.fixture
 def demo(monkeypatch: pytest.MonkeyPatch) -> Settings:
-    """The demo of a few hours, on, without its process."""
+    """A running demo with a history of six hours, without its process."""
     monkeypatch.setattr(process, "FIRST_HISTORY_LENGTH", timedelta(hours=6))
     stop = threading.Event()
     process.run_demo(load_folder_settings(), stop, ready=lambda ami_port, ari_port: stop.set())
@@ -50,12 +50,12 @@ def demo(monkeypatch: pytest.MonkeyPatch) -> Settings:
 
 
 def open_page(page: str = TODAY, **query: str) -> AppTest:
-    """A page without an uncaught error."""
+    """Open a page and assert that it raised no exception."""
     return without_errors(page_reader.open_page(page, **query))
 
 
 def real_rows(settings: Settings) -> list[str]:
-    """All that is in the real cache, as SQL."""
+    """The complete content of the real cache, as SQL."""
     database = sqlite3.connect(settings.home_dir / "pbx.sqlite")
     try:
         return list(database.iterdump())
@@ -64,20 +64,20 @@ def real_rows(settings: Settings) -> list[str]:
 
 
 @pytest.mark.parametrize("page", [one for one in PAGES if one != SETTINGS])
-def test_without_a_pbx_every_page_offers_the_demo(page: str, no_processes: list[Settings]) -> None:
+def test_without_a_pbx_every_page_offers_the_demo(page: str, started_demos: list[Settings]) -> None:
     app = open_page(page)
     assert NO_PBX in page_text(app)
     assert {"Connect your FreePBX", "Try with a demo PBX"} <= {button.label for button in app.button}
     press(app, "Try with a demo PBX")
-    assert [settings.demo_id for settings in no_processes] == [""]
+    assert [settings.demo_id for settings in started_demos] == [""]
 
 
-def test_the_settings_offer_it_too(no_processes: list[Settings]) -> None:
+def test_the_settings_page_offers_the_demo(started_demos: list[Settings]) -> None:
     press(open_page(SETTINGS), "Try with a demo PBX")
-    assert len(no_processes) == 1
+    assert len(started_demos) == 1
 
 
-def test_while_it_is_prepared_the_page_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_page_says_that_the_demo_is_being_prepared(monkeypatch: pytest.MonkeyPatch) -> None:
     from pbx.demo.lifecycle import DemoState
 
     monkeypatch.setattr("pbx.ui.demo.demo_state", lambda settings: DemoState("preparing", 0.4))
@@ -86,7 +86,7 @@ def test_while_it_is_prepared_the_page_says_so(monkeypatch: pytest.MonkeyPatch) 
     assert app.button == [] or all(button.label != "Try with a demo PBX" for button in app.button)
 
 
-def test_why_it_could_not_be_prepared_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_during_preparation_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     from pbx.demo.lifecycle import DemoState
 
     monkeypatch.setattr("pbx.ui.demo.demo_state", lambda settings: DemoState("off", 0.0, "Not enough disk space."))
@@ -95,7 +95,7 @@ def test_why_it_could_not_be_prepared_is_reported(monkeypatch: pytest.MonkeyPatc
     assert "Try with a demo PBX" in {button.label for button in app.button}
 
 
-def test_it_is_marked_on_every_page_and_left_in_one_click(demo: Settings) -> None:
+def test_every_page_has_the_demo_label_and_one_click_removes_the_demo(demo: Settings) -> None:
     for page in PAGES:
         app = open_page(page)
         assert "data-label-pill" in page_text(app), page
@@ -112,15 +112,15 @@ def test_it_is_marked_on_every_page_and_left_in_one_click(demo: Settings) -> Non
     assert was_removed(demo)
 
 
-def test_connecting_one_s_own_leads_to_the_form(demo: Settings) -> None:
+def test_connecting_a_real_pbx_removes_the_demo_and_opens_the_form(demo: Settings) -> None:
     app = press(open_page(SETTINGS), "Connect your FreePBX")
     assert "Save settings" in {button.label for button in app.button}
     assert "made-up calls" not in page_text(app)
     assert not demo_dir(demo).exists()
 
 
-def test_another_session_follows_and_forgets(demo: Settings) -> None:
-    """An opened call of the demo is no address in the real cache."""
+def test_another_session_forgets_the_open_call_of_a_removed_demo(demo: Settings) -> None:
+    """The URL of an open demo call must not open a call of the real cache."""
     app = open_page(CALLS, call="1")
     app.session_state["picked_moment"] = (1, 2.0, "x")
     (demo_dir(demo) / DEMO_MARK).unlink()
@@ -130,7 +130,7 @@ def test_another_session_follows_and_forgets(demo: Settings) -> None:
     assert "picked_moment" not in app.session_state
 
 
-def test_a_ready_transcript_says_that_no_model_made_it(demo: Settings) -> None:
+def test_a_transcript_from_a_script_says_that_no_model_made_it(demo: Settings) -> None:
     database = sqlite3.connect(demo.pbx_data_dir / "pbx.sqlite")
     call_id = database.execute("SELECT call_id FROM recordings LIMIT 1").fetchone()[0]
     database.close()
@@ -139,14 +139,14 @@ def test_a_ready_transcript_says_that_no_model_made_it(demo: Settings) -> None:
 
 
 def follow(app: AppTest, page: str) -> AppTest:
-    """The page that the app switched to, in the same session."""
+    """Open the page that the app sent the browser to, in the same session."""
     app.switch_page(page)
     for name, value in parse_qsl(urlsplit(opened_url(app)).query):
         app.query_params[name] = value
     return app.run()
 
 
-def test_today_leads_to_a_call_that_plays_a_search_and_a_queue_s_day(demo: Settings) -> None:
+def test_today_links_to_a_call_that_plays_a_search_and_a_queues_day(demo: Settings) -> None:
     app = follow(press(open_page(), "Play a call and read along"), CALLS)
     assert "You have charged me twice" in json.dumps(components(app))
     assert any(data.get("seek", {}).get("play") for data in components(app) if data.get("seek"))
@@ -154,10 +154,12 @@ def test_today_leads_to_a_call_that_plays_a_search_and_a_queue_s_day(demo: Setti
     assert opened_url(press(open_page(), "See yesterday in queue 601")) == "queues?period=Yesterday&queue=601"
 
 
-def test_each_example_of_a_search_finds_something(demo: Settings) -> None:
-    tried = [button.label for button in open_page(TRANSCRIPTS).button if button.key and button.key.startswith("try ")]
-    assert len(tried) == 6
-    for example in tried:
+def test_each_example_search_has_matches(demo: Settings) -> None:
+    examples = [
+        button.label for button in open_page(TRANSCRIPTS).button if button.key and button.key.startswith("try ")
+    ]
+    assert len(examples) == 6
+    for example in examples:
         assert "No matches" not in page_text(press(open_page(TRANSCRIPTS), example)), example
 
 
@@ -165,8 +167,8 @@ def components(app: AppTest) -> list[dict[str, Any]]:
     return [json.loads(element.proto.json) for element in app.get("bidi_component")]
 
 
-def test_real_data_stay_as_they_were(no_real_data: Path, demo: Settings) -> None:
-    """Even what a former PBX left in the real cache: entering, looking and leaving changes no row of it."""
+def test_the_demo_changes_no_row_of_the_real_cache(no_real_data: Path, demo: Settings) -> None:
+    """Opening pages in the demo and removing it keeps even the data of a PBX that was disconnected before."""
     real = load_folder_settings()
     engine = open_engine(real)
     save_connection(
@@ -185,7 +187,7 @@ def test_real_data_stay_as_they_were(no_real_data: Path, demo: Settings) -> None
     assert demo_state(real).status == "off"
 
 
-def test_a_real_past_is_not_imported_into_it(demo: Settings) -> None:
+def test_real_history_cannot_be_imported_into_the_demo(demo: Settings) -> None:
     app = open_page("pages/settings/data_import.py")
     assert "This is the demo PBX, with its own made-up call history" in page_text(app)
     assert not app.get("file_uploader")

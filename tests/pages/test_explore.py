@@ -1,4 +1,4 @@
-"""The figures of calls, on a day worked by hand, and the way from each to its calls."""
+"""The page Explore, on a day calculated by hand: figures, breakdowns, and the calls in each selection."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -52,19 +52,19 @@ def test_headline_figures_match_manual_calculation(filled: int, engine: Engine) 
 
 
 def test_no_comparison_with_a_partly_known_day(filled: int) -> None:
-    """The CDR begins at noon of the day before, up to 14:40 of which the day would be compared."""
+    """The day would be compared with the day before until 14:40, but the CDR begins at noon of that day."""
     app = without_errors(open_page(EXPLORE, **DAY))
     assert {change for _, change in metrics(app).values()} == {""}
     assert "No comparison with the previous period: the data begins on 1 Mar at 12:00." in page_text(app)
 
 
 def test_comparison_leaves_out_time_not_imported_yet(filled: int, engine: Engine) -> None:
-    """The CDR ends at 14:40: both days are compared up to then, of which the day before has a call at noon."""
+    """The CDR ends at 14:40, so both days are compared until then. The day before has a call at noon."""
     listen(engine, filled, clock(-24), clock(-12))
     with writing(engine) as session:
         store_legs(session, filled, [leg(7, clock(-8), "+4930111", "1001", "ANSWERED", 16, billsec_s=30.0)], "cdr")
     app = without_errors(open_page(EXPLORE, **DAY))
-    assert metrics(app)["Calls"] == ("5", "+400%")  # not +150 %: the call at 16:00 is left out
+    assert metrics(app)["Calls"] == ("5", "+400%")  # not +150%: the call at 16:00 is left out
     assert "Compared with 1 Mar 00:00 – 1 Mar 14:40." in page_text(app)
 
 
@@ -77,7 +77,7 @@ def test_no_comparison_if_the_previous_day_has_a_gap(
     filled: int, engine: Engine, unseen_minutes: int, why: str
 ) -> None:
     """A hundredth of 24 hours is 14 min 24 s."""
-    with writing(engine) as session:  # only live, so that no import covers the gap
+    with writing(engine) as session:  # live events only, so that no import covers the gap
         session.exec(text("UPDATE call_legs SET source = 'live'"))  # type: ignore[call-overload]
     listen(engine, filled, clock(-48), clock(-20))
     listen(engine, filled, clock(-20, unseen_minutes), clock(24))

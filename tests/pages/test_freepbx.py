@@ -1,4 +1,4 @@
-"""A saved password goes only to where it was saved for; anything else asks for it again."""
+"""The page FreePBX integration: a saved password is sent only to the server and port it was saved for."""
 
 from pathlib import Path
 from typing import Any
@@ -29,8 +29,8 @@ ELSEWHERE: list[tuple[dict[str, Any], str]] = [
 
 
 @pytest.fixture
-def checked(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """The connections that were checked, which is where passwords are sent."""
+def tested(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The connections that were tested. Passwords are sent only to these."""
     found: list[Any] = []
     monkeypatch.setattr("pbx.asterisk.doctor.check_connection", lambda connection: found.append(connection) or iter(()))
     return found
@@ -43,48 +43,46 @@ def pems(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def enter(app: AppTest, changes: dict[str, Any], folder: Path) -> None:
+def fill_form(app: AppTest, changes: dict[str, Any], folder: Path) -> None:
     fields = {field.label: field for field in (*app.text_input, *app.number_input, *app.toggle)}
     for label, value in changes.items():
         fields[label].set_value(str(folder / value) if str(value).endswith(".pem") else value)
 
 
-def opened(engine: Engine, pems: Path, **saved: Any) -> AppTest:
+def open_settings(engine: Engine, pems: Path, **saved: Any) -> AppTest:
     save_pbx(engine, ami_tls=True, ari_tls=True, ca_file=pems / "own.pem", **saved)
     return without_errors(open_page(SETTINGS))
 
 
-@pytest.mark.parametrize(("changes", "asked"), ELSEWHERE, ids=lambda value: str(value))
+@pytest.mark.parametrize(("changes", "interface"), ELSEWHERE, ids=lambda value: str(value))
 @pytest.mark.parametrize("button", ["Check connection", "Save settings"])
-def test_another_host_needs_the_password_again(
-    engine: Engine, pems: Path, checked: list[Any], changes: dict[str, Any], asked: str, button: str
+def test_another_server_needs_the_password_again(
+    engine: Engine, pems: Path, tested: list[Any], changes: dict[str, Any], interface: str, button: str
 ) -> None:
-    app = opened(engine, pems)
-    enter(app, changes, pems)
-    said = page_text(press(app, button)).replace("\\", "")
-    assert f"Enter the {asked} password again." in said
-    assert checked == []
+    app = open_settings(engine, pems)
+    fill_form(app, changes, pems)
+    text = page_text(press(app, button)).replace("\\", "")
+    assert f"Enter the {interface} password again." in text
+    assert tested == []
     active = active_connection(engine, load_settings())
     assert active is not None
     assert (active.connection.host, active.connection.ca_file) == ("pbx.example.com", pems / "own.pem")
-    assert PASSWORD not in said
+    assert PASSWORD not in text
 
 
-def test_it_is_used_again_for_the_very_same_place(engine: Engine, pems: Path, checked: list[Any]) -> None:
-    app = opened(engine, pems)
-    enter(app, {"ARI user": "other", HOST: "PBX.example.com"}, pems)
+def test_the_saved_password_is_used_for_the_same_server(engine: Engine, pems: Path, tested: list[Any]) -> None:
+    app = open_settings(engine, pems)
+    fill_form(app, {"ARI user": "other", HOST: "PBX.example.com"}, pems)
     press(app, "Check connection")
-    (connection,) = checked
+    (connection,) = tested
     assert connection.ari_password == connection.ami_password == SecretStr(PASSWORD)
 
 
-def test_a_password_that_is_entered_goes_where_it_is_entered_for(
-    engine: Engine, pems: Path, checked: list[Any]
-) -> None:
-    app = opened(engine, pems)
-    enter(app, {"ARI port": 8443, "ARI password": "new-one"}, pems)
+def test_an_entered_password_is_used_for_its_interface_only(engine: Engine, pems: Path, tested: list[Any]) -> None:
+    app = open_settings(engine, pems)
+    fill_form(app, {"ARI port": 8443, "ARI password": "new-one"}, pems)
     press(app, "Check connection")
-    (connection,) = checked
+    (connection,) = tested
     assert (connection.ari_port, connection.ari_password, connection.ami_password) == (
         8443,
         SecretStr("new-one"),
@@ -92,27 +90,27 @@ def test_a_password_that_is_entered_goes_where_it_is_entered_for(
     )
 
 
-def test_the_environments_password_stays_with_the_environments_place(
-    engine: Engine, pems: Path, checked: list[Any], monkeypatch: pytest.MonkeyPatch
+def test_the_password_from_the_environment_is_sent_only_to_the_server_from_the_environment(
+    engine: Engine, pems: Path, tested: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    given = {"HOST": "pbx.example.com", "ARI_PASSWORD": PASSWORD, "AMI_PASSWORD": PASSWORD}
-    for name, value in given.items():
+    environment = {"HOST": "pbx.example.com", "ARI_PASSWORD": PASSWORD, "AMI_PASSWORD": PASSWORD}
+    for name, value in environment.items():
         monkeypatch.setenv(f"FREEPBX_{name}", value)
     app = without_errors(open_page(SETTINGS))
-    enter(app, {"ARI port": 8443}, pems)
+    fill_form(app, {"ARI port": 8443}, pems)
     assert "Enter the ARI password again" in page_text(press(app, "Check connection"))
-    assert checked == []
+    assert tested == []
 
 
-def test_without_tls_the_ca_file_does_not_matter(engine: Engine, pems: Path, checked: list[Any]) -> None:
+def test_without_tls_another_ca_file_needs_no_password(engine: Engine, pems: Path, tested: list[Any]) -> None:
     save_pbx(engine)
     app = without_errors(open_page(SETTINGS))
-    enter(app, {CA_FILE: "own.pem"}, pems)
+    fill_form(app, {CA_FILE: "own.pem"}, pems)
     press(app, "Check connection")
-    assert len(checked) == 1
+    assert len(tested) == 1
 
 
-def test_saved_passwords_are_kept_and_never_sent_back(engine: Engine) -> None:
+def test_saved_passwords_are_kept_and_never_sent_to_the_browser(engine: Engine) -> None:
     save_pbx(engine)
     app = without_errors(open_page(SETTINGS))
     fields = {field.label: field for field in app.text_input}
@@ -127,12 +125,12 @@ def test_saved_passwords_are_kept_and_never_sent_back(engine: Engine) -> None:
     assert active.connection.ami_password.get_secret_value() == PASSWORD
 
 
-def test_settings_that_cannot_be_used_are_refused_in_words() -> None:
+def test_invalid_settings_are_refused_with_a_reason() -> None:
     app = without_errors(open_page(SETTINGS))
     assert "The host is missing" in page_text(press(app, "Save settings"))
 
 
-def test_forgetting_the_saved_settings_asks_first(engine: Engine) -> None:
+def test_deleting_the_saved_settings_needs_confirmation(engine: Engine) -> None:
     save_pbx(engine)
     app = press(without_errors(open_page(SETTINGS)), "Delete saved settings")
     assert "Delete" in [button.label for button in app.button]

@@ -1,4 +1,4 @@
-"""The page Queues over a period, and the wallboard: figures worked by hand, selections, lists, empty states."""
+"""The page Queues for a period, and the wallboard: figures calculated by hand, selections, lists, empty states."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -24,7 +24,7 @@ BERLIN = ZoneInfo("Europe/Berlin")
 WALLBOARD = "pages/live/wallboard.py"
 NOW = datetime.now(UTC).replace(microsecond=0)
 YESTERDAY = start_of_day(start_of_day(NOW, BERLIN) - timedelta(hours=12), BERLIN)
-TEN = YESTERDAY + timedelta(hours=10)  # unless summer time ends or begins, ten o'clock
+TEN = YESTERDAY + timedelta(hours=10)  # ten o'clock, unless the clocks change on that day
 
 
 @pytest.fixture
@@ -33,9 +33,10 @@ def pbx(engine: Engine) -> int:
 
 
 def visit(number: int, outcome: Any, wait_s: float, talk_s: float | None = None, **changes: Any) -> Visit:
+    """A visit that joined queue 600 `number` minutes after ten o'clock."""
     at = changes.pop("joined_at", TEN + timedelta(minutes=number))
     answered = outcome in ("answered", "transferred")
-    known: dict[str, Any] = {
+    defaults: dict[str, Any] = {
         "uniqueid": f"{int(at.timestamp())}.{number}",
         "queue": "600",
         "joined_at": at,
@@ -46,11 +47,11 @@ def visit(number: int, outcome: Any, wait_s: float, talk_s: float | None = None,
         "ring_s": None,
         "did": "4930555",
     }
-    return Visit(outcome=outcome, wait_s=wait_s, talk_s=talk_s, **(known | changes))
+    return Visit(outcome=outcome, wait_s=wait_s, talk_s=talk_s, **(defaults | changes))
 
 
-# T is 20 s: two answered within it, one after it, one passed on within it; one gave up within T, one after it, one at
-# once; one waited to the end.
+# The target is 20 s. Two visits were answered within it, one after it, and one was answered within it and transferred.
+# One caller abandoned within the target, one after it, one after 3 s. One waited until the time-out.
 DAY = [
     visit(1, "answered", 10, 60),
     visit(2, "answered", 20, 120),
@@ -70,23 +71,23 @@ def day(engine: Engine, pbx: int) -> int:
     return pbx
 
 
-def look(**query: str) -> AppTest:
-    """The page on that day, which may not be yesterday any more when midnight passes meanwhile."""
+def open_day(**query: str) -> AppTest:
+    """Open the page for that day. Its date stays right when midnight passes during the tests."""
     that_day = str(TEN.astimezone(BERLIN).date())
     return without_errors(open_page(QUEUES, **({"period": "Custom range", "days": [that_day, that_day]} | query)))
 
 
-def shown(app: AppTest) -> dict[str, str]:
+def metric_values(app: AppTest) -> dict[str, str]:
     return {metric.label.replace("\\", ""): metric.value for metric in app.metric}
 
 
-def listed(app: AppTest) -> list[str]:
-    """The outcomes of the calls listed."""
+def listed_outcomes(app: AppTest) -> list[str]:
+    """The outcomes of the listed calls."""
     return [row[3].split(" | ")[0] for row in tables(app).get("Calls", [])]
 
 
 def test_headline_figures_match_figures_calculated_by_hand(day: int) -> None:
-    found = shown(look())
+    found = metric_values(open_day())
     assert found["Offered"] == "8"
     assert found["Answered"] == "4"
     assert found["Abandoned"] == "3"
@@ -98,7 +99,7 @@ def test_headline_figures_match_figures_calculated_by_hand(day: int) -> None:
 
 
 def test_a_tooltip_shows_the_definition_and_the_parts_of_a_figure(day: int) -> None:
-    help_texts = {metric.label.replace("\\", ""): metric.proto.help for metric in look().metric}
+    help_texts = {metric.label.replace("\\", ""): metric.proto.help for metric in open_day().metric}
     assert "Answered within target ÷ all answered calls" in help_texts["Service level (answered calls)"].replace(
         "\\", ""
     )
@@ -115,54 +116,54 @@ def test_each_figure_is_compared_with_the_previous_period(engine: Engine, day: i
         store_visits(session, day, before, "queue_log")
     listen(engine, day, YESTERDAY - timedelta(days=1), YESTERDAY)
     changes = {
-        metric.label.replace("\\", ""): (metric.delta, metric.proto.delta_description) for metric in look().metric
+        metric.label.replace("\\", ""): (metric.delta, metric.proto.delta_description) for metric in open_day().metric
     }
     assert changes["Offered"] == ("+100%", "from 4")
     assert changes["Service level (answered calls)"] == ("+75.0 pp", "from 0.0%")
     assert changes["Speed of answer"] == ("-11 s", "from 30 s")
 
 
-def test_there_is_no_comparison_with_a_day_that_has_partial_data(engine: Engine, day: int) -> None:
+def test_no_comparison_with_a_day_that_has_partial_data(engine: Engine, day: int) -> None:
     with writing(engine) as session:
         store_visits(session, day, [visit(9, "abandoned", 9, joined_at=TEN - timedelta(days=1))], "queue_log")
-    app = look()
+    app = open_day()
     assert {metric.delta for metric in app.metric} == {""}
     began = (TEN - timedelta(days=1)).astimezone(BERLIN)
     assert f"the data begins on {began.day} {began:%b} at {began:%H:%M}" in page_text(app)
 
 
-def test_there_is_no_comparison_before_the_data_begins(day: int) -> None:
-    app = look()
+def test_no_comparison_with_a_time_before_the_data_begins(day: int) -> None:
+    app = open_day()
     assert {metric.delta for metric in app.metric} == {""}
     assert "The data begins" in page_text(app)
 
 
 def test_the_queue_in_the_url_filters_the_page(day: int) -> None:
-    app = look(queue="601")
-    assert shown(app)["Offered"] == "1"
-    assert shown(app)["Service level (answered calls)"] == "n/a"
-    assert listed(app) == ["Timed out"]
+    app = open_day(queue="601")
+    assert metric_values(app)["Offered"] == "1"
+    assert metric_values(app)["Service level (answered calls)"] == "n/a"
+    assert listed_outcomes(app) == ["Timed out"]
     assert app.selectbox(key="queue").value == "601"
 
 
 def test_without_queue_calls_the_page_shows_how_to_import_them(pbx: int, engine: Engine) -> None:
     with writing(engine) as session:
         record_snapshot(session, pbx, snapshot_of_queues("600"))
-    app = look()
+    app = open_day()
     assert "No queue calls yet" in page_text(app)
     assert "import queue-log" in page_text(app)
     assert not app.metric
 
 
-def test_a_period_without_calls_has_a_note(day: int) -> None:
-    app = look(period="Today")
+def test_a_period_without_calls_says_so(day: int) -> None:
+    app = open_day(period="Today")
     assert "No call joined a queue in this period" in page_text(app)
 
 
 def test_reports_are_shown_without_live_status(day: int) -> None:
-    app = look()
+    app = open_day()
     assert "No live status yet" in page_text(app)
-    assert shown(app)["Offered"] == "8"
+    assert metric_values(app)["Offered"] == "8"
 
 
 @pytest.mark.parametrize(
@@ -186,55 +187,57 @@ def test_reports_are_shown_without_live_status(day: int) -> None:
     ],
 )
 def test_a_selection_lists_its_calls(day: int, selection: str, outcomes: list[str] | None) -> None:
-    app = look(selection=selection)
-    assert listed(app) == (outcomes if outcomes is not None else listed(look()))
-    assert listed(look())[0] == "Timed out"
+    app = open_day(selection=selection)
+    assert listed_outcomes(app) == (outcomes if outcomes is not None else listed_outcomes(open_day()))
+    assert listed_outcomes(open_day())[0] == "Timed out"
 
 
 def test_the_points_of_a_chart_add_up_to_all_calls(engine: Engine, day: int) -> None:
-    app = look()
+    app = open_day()
     for key in ("queue_volume", "queue_outcomes", "queue_waits"):
         queries = {query for query in points(app, key) if query}
-        assert sum(len(listed(look(selection=query))) for query in queries) == len(DAY), key
+        assert sum(len(listed_outcomes(open_day(selection=query))) for query in queries) == len(DAY), key
 
 
 def test_a_click_lists_the_calls_and_show_all_clears_it(day: int) -> None:
-    app = look(list="Agents")
+    app = open_day(list="Agents")
     app.session_state["queue_outcomes"] = {"selection": {"points": [{"customdata": ["outcome=timeout"]}]}}
     app.query_params["selection"] = "outcome=timeout"
     app.session_state["drilldown_clicked"] = True
     app = without_errors(app.run())
-    assert listed(app) == ["Timed out"]
+    assert listed_outcomes(app) == ["Timed out"]
     next(button for button in app.button if button.label == "Show all").click()
     app = without_errors(app.run())
-    assert len(listed(app)) == 8
+    assert len(listed_outcomes(app)) == 8
     assert "selection" not in app.query_params
 
 
 def test_a_queue_call_with_a_recording_shows_its_state(engine: Engine, day: int) -> None:
     add_call(engine, day, "+493012345", TEN, linkedid=DAY[0].uniqueid, state="downloaded", transcription="completed")
-    row = tables(look(selection="over=5&upto=10"))["Calls"][-1]
+    row = tables(open_day(selection="over=5&upto=10"))["Calls"][-1]
     assert row[-1].startswith("Recorded")
     assert row[-1].endswith("Transcribed")
 
 
-def test_callbacks_owed_and_made(engine: Engine, day: int) -> None:
+def test_abandoned_calls_show_whether_a_callback_was_made_or_is_owed(engine: Engine, day: int) -> None:
     again = visit(9, "answered", 5, 10, caller="+49301234505", joined_at=TEN + timedelta(minutes=35))
     with writing(engine) as session:
         store_visits(session, day, [again], "queue_log")
-    app = look(list="Abandoned")
+    app = open_day(list="Abandoned")
     found = {row[1]: row[4] for row in tables(app)["Abandoned calls"]}
     assert found["+49301234505"].startswith("Called back after 29 min 45 s")
     assert found["+49301234506"].startswith("Owed")
     assert found["No caller ID"] == "No number to call"
-    assert shown(app)["Callbacks owed"] == "1"
-    app = look(list="Abandoned", owed="true")
+    assert metric_values(app)["Callbacks owed"] == "1"
+    app = open_day(list="Abandoned", owed="true")
     assert [row[1] for row in tables(app)["Abandoned calls"]] == ["+49301234506"]
 
 
 @pytest.mark.parametrize("name", ["Abandoned", "By queue", "By number called", "Agents", "Repeat callers", "Transfers"])
 def test_every_list_shows_the_selection_and_a_button_that_clears_it(day: int, name: str) -> None:
-    app = look(list=name, selection=f"from={int(TEN.timestamp())}&until={int(TEN.timestamp()) + 3600}&kind=abandoned")
+    app = open_day(
+        list=name, selection=f"from={int(TEN.timestamp())}&until={int(TEN.timestamp()) + 3600}&kind=abandoned"
+    )
     assert f"{TEN.astimezone(BERLIN):%H:%M}" in page_text(app)
     assert ", abandoned" in page_text(app)
     assert "Show all" in [button.label for button in app.button]
@@ -243,21 +246,21 @@ def test_every_list_shows_the_selection_and_a_button_that_clears_it(day: int, na
         assert len(rows) == (3 if label == "Abandoned calls" else 1), label
 
 
-def test_by_queue_number_agent_and_target(day: int) -> None:
-    rows = tables(look(list="By queue"))["By queue"]
+def test_visits_are_grouped_by_queue_number_agent_and_target(day: int) -> None:
+    rows = tables(open_day(list="By queue"))["By queue"]
     assert [row[:4] for row in rows] == [
         ["600 | target 20 s", "7", "4 | 57.1%", "3 | 42.9%"],
         ["601 | target 20 s", "1", "0 | 0.0%", "0 | 0.0%"],
     ]
     assert rows[0][4:7] == ["75.0% | 3 of 4", "71.4% | 5 of 7", "50.0% | 3 of 6"]
     assert rows[1][4] == "n/a"
-    assert [row[0] for row in tables(look(list="By number called"))["By number called"]] == ["4930555", "Unknown"]
-    assert [row[:2] for row in tables(look(list="Agents"))["Agents"]] == [["Ada", "3"], ["Bob", "1"]]
-    assert tables(look(list="Transfers"))["Transfers"] == [["700", "1", "100.0%"]]
-    assert "No caller called more than once in this period" in page_text(look(list="Repeat callers"))
+    assert [row[0] for row in tables(open_day(list="By number called"))["By number called"]] == ["4930555", "Unknown"]
+    assert [row[:2] for row in tables(open_day(list="Agents"))["Agents"]] == [["Ada", "3"], ["Bob", "1"]]
+    assert tables(open_day(list="Transfers"))["Transfers"] == [["700", "1", "100.0%"]]
+    assert "No caller called more than once in this period" in page_text(open_day(list="Repeat callers"))
 
 
-def test_names_from_the_pbx_are_shown_as_text(engine: Engine, pbx: int) -> None:
+def test_names_with_markup_are_shown_as_text(engine: Engine, pbx: int) -> None:
     hostile = [
         visit(n, "answered", 1, 1, queue=name, agent=name, caller=name, caller_name=name, did=name, target=name)
         for n, name in enumerate(HOSTILE)
@@ -266,7 +269,7 @@ def test_names_from_the_pbx_are_shown_as_text(engine: Engine, pbx: int) -> None:
         store_visits(session, pbx, hostile, "queue_log")
         record_snapshot(session, pbx, snapshot_of_queues(*HOSTILE))
     for name in ("Calls", "Abandoned", "By queue", "Agents"):
-        app = look(list=name)
+        app = open_day(list=name)
         assert "<script>alert" not in page_text(app)
     assert "<script>alert" not in page_text(without_errors(open_page(WALLBOARD)))
 
@@ -283,9 +286,9 @@ def test_the_wallboard_shows_now_and_today(engine: Engine, pbx: int) -> None:
     board = wallboard_html(without_errors(open_page(WALLBOARD)))
     first, second = board.split("</section>")[:2]
     assert ">600<" in first
-    for said in (">2<", ">0:45<", "33%", "1 of 3"):  # waiting, longest wait, within T today
-        assert said in first
-    assert first.count('<span class="mid ">1</span>') == 4  # free, on a call, paused, given up
+    for text in (">2<", ">0:45<", "33%", "1 of 3"):  # waiting, longest wait, within target today
+        assert text in first
+    assert first.count('<span class="mid ">1</span>') == 4  # free, on a call, paused, abandoned
     assert "n/a" in second
 
 
@@ -298,7 +301,7 @@ def test_the_wallboards_colour_limits_are_set_in_the_url(
     assert f'<section class="{tone}">' in wallboard_html(without_errors(open_page(WALLBOARD, **query)))
 
 
-def test_the_wallboard_has_a_way_back_and_shows_one_queue(engine: Engine, pbx: int) -> None:
+def test_the_wallboard_shows_the_selected_queue_and_a_link_to_queues(engine: Engine, pbx: int) -> None:
     with writing(engine) as session:
         record_snapshot(session, pbx, snapshot_of_queues("600", "601"))
     app = without_errors(open_page(WALLBOARD, queue="601"))

@@ -1,4 +1,4 @@
-"""One truth about a queue: all pages, lists and exports count the same calls, as the demo's history has them."""
+"""All pages, lists and exports count the same calls of a queue: those that the demo's history contains."""
 
 import csv
 import io
@@ -34,15 +34,16 @@ from tests.unit.sample_history import leg
 
 pytestmark = pytest.mark.usefixtures("no_worker")
 
-HERE = ZoneInfo(ZONE)
-SINCE, UNTIL = (datetime(2026, 11, day, tzinfo=HERE).astimezone(UTC) for day in (16, 19))
+COMPANY_ZONE = ZoneInfo(ZONE)
+SINCE, UNTIL = (datetime(2026, 11, day, tzinfo=COMPANY_ZONE).astimezone(UTC) for day in (16, 19))
 DAYS: dict[str, Any] = {"period": "Custom range", "days": ["2026-11-16", "2026-11-18"]}
 Exports = dict[tuple[str, str], Callable[[], bytes]]
 
 
 @pytest.fixture(scope="module")
-def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("truth")
+def demo_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data directory with three days of the demo's history."""
+    folder = tmp_path_factory.mktemp("demo")
     settings = Settings(_env_file=None, pbx_data_dir=folder)  # type: ignore[call-arg]
     engine = open_engine(settings)
     save_connection(engine, settings, Connection(host="127.0.0.1", ami_port=1, ari_port=1, timezone=ZONE))
@@ -52,8 +53,8 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def engine(written: Path, no_real_data: Path, settings: Settings) -> Iterator[Engine]:
-    shutil.copytree(written, no_real_data)
+def engine(demo_cache: Path, no_real_data: Path, settings: Settings) -> Iterator[Engine]:
+    shutil.copytree(demo_cache, no_real_data)
     engine = open_engine(settings)
     yield engine
     engine.dispose()
@@ -61,7 +62,7 @@ def engine(written: Path, no_real_data: Path, settings: Settings) -> Iterator[En
 
 @pytest.fixture
 def exports(monkeypatch: pytest.MonkeyPatch) -> Exports:
-    """What the pages offer as files: by the button's key."""
+    """The files that the pages offer, by the key and label of the download button."""
     found: Exports = {}
 
     def offer(label: str, data: Callable[[], bytes], **more: Any) -> None:
@@ -71,25 +72,30 @@ def exports(monkeypatch: pytest.MonkeyPatch) -> Exports:
     return found
 
 
-def planned() -> dict[str, Counter[str]]:
-    """By queue: how many callers joined it in the simulated history, and how their visits ended."""
+def planned_outcomes() -> dict[str, Counter[str]]:
+    """By queue: how many visits of the simulated history have each outcome."""
     calls = [call for call in calls_between(SINCE, UNTIL) if call.joined_at and SINCE <= call.joined_at < UNTIL]
     assert all(SINCE <= call.started_at < UNTIL for call in calls)
     return {queue.number: Counter(call.outcome for call in calls if call.queue == queue.number) for queue in QUEUES}
 
 
-def test_all_that_counts_a_queue_s_calls_says_what_the_history_has(engine: Engine) -> None:
+def test_all_queries_count_the_calls_of_the_simulated_history(engine: Engine) -> None:
     expected = {}
-    for queue, ended in planned().items():
-        answered = ended["answered"] + ended["transferred"]
-        expected[queue] = (ended.total(), answered, ended.total(), answered)  # in the simulation nobody comes back
-        assert ended["abandoned"] > 0
+    for queue, outcomes in planned_outcomes().items():
+        answered = outcomes["answered"] + outcomes["transferred"]
+        expected[queue] = (
+            outcomes.total(),
+            answered,
+            outcomes.total(),
+            answered,
+        )  # no simulated call joins a queue twice
+        assert outcomes["abandoned"] > 0
     with reading(engine) as session:
-        assert assert_all_agree(session, 1, SINCE, UNTIL, HERE) == expected
+        assert assert_all_agree(session, 1, SINCE, UNTIL, COMPANY_ZONE) == expected
     with writing(engine) as session:
         assert pack_days(session, 1) > 0
     with reading(engine) as session:
-        assert assert_all_agree(session, 1, SINCE, UNTIL, HERE) == expected
+        assert assert_all_agree(session, 1, SINCE, UNTIL, COMPANY_ZONE) == expected
 
 
 def metrics(app: AppTest) -> dict[str, str]:
@@ -98,38 +104,39 @@ def metrics(app: AppTest) -> dict[str, str]:
 
 @pytest.mark.parametrize("queue", [queue.number for queue in QUEUES])
 def test_every_page_shows_the_same_counts(engine: Engine, exports: Exports, queue: str) -> None:
-    ended = planned()[queue]
-    offered, answered = f"{ended.total():,}", f"{ended['answered'] + ended['transferred']:,}"
-    where = DAYS | {"queue": queue}
-    found = metrics(without_errors(open_page("pages/live/queues.py", **where)))
+    outcomes = planned_outcomes()[queue]
+    offered, answered = f"{outcomes.total():,}", f"{outcomes['answered'] + outcomes['transferred']:,}"
+    query = DAYS | {"queue": queue}
+    found = metrics(without_errors(open_page("pages/live/queues.py", **query)))
     assert (found["Offered"], found["Answered"]) == (offered, answered)
-    assert (found["Abandoned"]) == f"{ended['abandoned']:,}"
-    figures = without_errors(open_page("pages/calls/explore.py", **where, by="Queue"))
-    assert metrics(figures)["Calls"] == offered
-    (row,) = tables(figures)["Calls by Queue"]
+    assert (found["Abandoned"]) == f"{outcomes['abandoned']:,}"
+    explore = without_errors(open_page("pages/calls/explore.py", **query, by="Queue"))
+    assert metrics(explore)["Calls"] == offered
+    (row,) = tables(explore)["Calls by Queue"]
     assert row[:2] == [queue, offered]
     assert f"{answered} of {offered}" in " ".join(row)
-    assert metrics(without_errors(open_page("pages/live/agents.py", **where)))["Calls taken"] == answered
-    assert f">{offered} calls, times in" in page_text(without_errors(open_page("pages/calls/interactions.py", **where)))
+    assert metrics(without_errors(open_page("pages/live/agents.py", **query)))["Calls taken"] == answered
+    assert f">{offered} calls, times in" in page_text(without_errors(open_page("pages/calls/interactions.py", **query)))
     for name in ("visits", "selected_calls"):
-        assert len(read(exports, name)) == ended.total()
-    without_errors(open_page("pages/live/queues.py", **where, list="Abandoned"))
-    assert len(read(exports, "abandoned")) == ended["abandoned"]
+        assert len(read_export(exports, name)) == outcomes.total()
+    without_errors(open_page("pages/live/queues.py", **query, list="Abandoned"))
+    assert len(read_export(exports, "abandoned")) == outcomes["abandoned"]
 
 
-def read(exports: Exports, name: str) -> list[dict[str, str]]:
+def read_export(exports: Exports, name: str) -> list[dict[str, str]]:
     text = exports[f"{name}_csv", "CSV"]().decode("utf-8-sig")
     return list(csv.DictReader(io.StringIO(text, newline="")))
 
 
 def test_exports_by_queue_hold_the_same_counts(engine: Engine, exports: Exports) -> None:
     without_errors(open_page("pages/calls/explore.py", **DAYS, by="Queue"))
-    rows = read(exports, "all")
+    rows = read_export(exports, "all")
     found = {row["Queue"]: (int(row["Calls"]), int(row["Answered"])) for row in rows if row["Queue"] != "No queue"}
     without_errors(open_page("pages/live/queues.py", **DAYS, list="By queue"))
-    assert found == {row["Queue"]: (int(row["Offered"]), int(row["Answered"])) for row in read(exports, "by")}
+    assert found == {row["Queue"]: (int(row["Offered"]), int(row["Answered"])) for row in read_export(exports, "by")}
     assert found == {
-        queue: (ended.total(), ended["answered"] + ended["transferred"]) for queue, ended in planned().items()
+        queue: (outcomes.total(), outcomes["answered"] + outcomes["transferred"])
+        for queue, outcomes in planned_outcomes().items()
     }
 
 
@@ -139,8 +146,8 @@ def test_no_page_offers_a_number_as_a_queue(engine: Engine) -> None:
         assert {one for one in box.options if re.search(r"\d", one)} == {queue.number for queue in QUEUES}, page
 
 
-def test_wallboard_and_today_count_what_queues_and_figures_count(settings: Settings) -> None:
-    """Of today, by the clock: three callers of a queue in the last minutes, of whom one was answered, one gave up."""
+def test_wallboard_and_today_count_the_same_calls_as_queues_and_explore(settings: Settings) -> None:
+    """Three callers joined a queue in the last minutes: one was answered, one abandoned, one timed out."""
     engine = open_engine(settings)
     pbx = save_pbx(engine, timezone="UTC")
     now = datetime.now(UTC)
@@ -163,6 +170,6 @@ def test_wallboard_and_today_count_what_queues_and_figures_count(settings: Setti
     assert (figures["Calls"], figures["Answer rate"]) == ("3", "33.3%")
     assert metrics(without_errors(open_page()))["Calls today"] == "3"
     board = wallboard_html(without_errors(open_page("pages/live/wallboard.py", queue="601")))
-    assert "1 of 3" in board  # answered within T, of those offered
+    assert "1 of 3" in board  # answered within target, of those offered
     assert re.search(r'<span class="mid ">1</span><span class="label">[a-z ]+ today<', board)  # abandoned
     assert ">3 calls, times in" in page_text(without_errors(open_page("pages/calls/interactions.py", **today)))

@@ -1,4 +1,4 @@
-"""The page Transcription: the queue as it stands, what can be done about it, failures, rules."""
+"""The page Transcription: the queue's state, its buttons, failures and rules."""
 
 from datetime import timedelta
 from pathlib import Path
@@ -19,7 +19,7 @@ from tests.unit.transcription.scripted_engine import add_recording, ask, states
 pytestmark = pytest.mark.usefixtures("no_worker")
 
 PAGE = "pages/settings/transcription.py"
-ME = "transcriber-0"
+WORKER = "transcriber-0"
 
 
 @pytest.fixture
@@ -41,44 +41,44 @@ def pbx(engine: Engine, settings: Settings) -> int:
     return active.id
 
 
-def half_way(engine: Engine, settings: Settings) -> list[int]:
-    """Six recordings of 20 s: the last completed, the fifth failed, the fourth at 5 s, two queued, the first new."""
+def fill_queue(engine: Engine, settings: Settings) -> list[int]:
+    """Add six recordings of 20 s: one new, two queued, one transcribed up to 5 s, one failed, one completed."""
     numbers = [add_recording(engine, settings) for _ in range(6)]
     ask(engine, settings, *numbers[1:])
     with writing(engine) as session:
-        claims.claim_recordings(session, pbx(engine, settings), ME, "", 3)
-        claims.report_progress(session, ME, 6, 20.0, 2.0)
-        claims.complete(session, ME, 6, 20.0)
-        claims.fail(session, ME, 5, "It holds a header and no sound. There is nothing to hear.")
-        claims.report_progress(session, ME, 4, 5.0, 1.0)
+        claims.claim_recordings(session, pbx(engine, settings), WORKER, "", 3)
+        claims.report_progress(session, WORKER, 6, 20.0, 2.0)
+        claims.complete(session, WORKER, 6, 20.0)
+        claims.fail(session, WORKER, 5, "It holds a header and no sound. There is nothing to hear.")
+        claims.report_progress(session, WORKER, 4, 5.0, 1.0)
     return numbers
 
 
-def figures(app: AppTest) -> dict[str, str]:
+def metric_values(app: AppTest) -> dict[str, str]:
     return {metric.label: metric.value for metric in app.metric}
 
 
-def test_it_shows_how_far_everything_is(engine: Engine, settings: Settings) -> None:
-    half_way(engine, settings)
+def test_the_page_shows_the_progress_of_all_recordings(engine: Engine, settings: Settings) -> None:
+    fill_queue(engine, settings)
     app = without_errors(open_page(PAGE))
-    assert figures(app) == {"Transcribing": "1", "Queued": "2", "Completed": "1", "Failed": "1", "New": "1"}
+    assert metric_values(app) == {"Transcribing": "1", "Queued": "2", "Completed": "1", "Failed": "1", "New": "1"}
     bars = [bar.proto for bar in app.get("progress")]
-    assert [bar.value for bar in bars] == [45, 25]  # 40 s ended and 5 s done of 100 s; 5 s of 20 s
-    told = bars[0].text.replace("\\", "")
-    assert told == "3 recordings left, 55 s of audio, done in about 6 s at 10.0 times real time"
+    assert [bar.value for bar in bars] == [45, 25]  # 45 s of 100 s in all, 5 s of 20 s of the current recording
+    progress = bars[0].text.replace("\\", "")
+    assert progress == "3 recordings left, 55 s of audio, done in about 6 s at 10.0 times real time"
     assert [row[:2] for row in tables(app)["Next"]] == [["r3", "20 s"], ["r2", "20 s"]]
     assert "It holds a header and no sound" in page_text(app)
     assert "Downloaded when the first recording is transcribed" in page_text(app)
 
 
-def test_it_is_empty_before_the_first_sync(engine: Engine) -> None:
+def test_the_queue_is_empty_before_the_first_sync(engine: Engine) -> None:
     app = without_errors(open_page(PAGE))
-    assert set(figures(app).values()) == {"0"}
+    assert set(metric_values(app).values()) == {"0"}
     assert [button.label for button in app.main.button if "Retry" in button.label or "Cancel" in button.label] == []
 
 
-def test_pause_and_resume(engine: Engine, settings: Settings) -> None:
-    half_way(engine, settings)
+def test_transcription_is_paused_and_resumed(engine: Engine, settings: Settings) -> None:
+    fill_queue(engine, settings)
     app = press(without_errors(open_page(PAGE)), "Pause")
     assert "Transcription is paused" in page_text(app)
     with reading(engine) as session:
@@ -87,28 +87,28 @@ def test_pause_and_resume(engine: Engine, settings: Settings) -> None:
     assert "Transcription is paused" not in page_text(app)
 
 
-def test_one_is_cancelled_and_then_all(engine: Engine, settings: Settings) -> None:
-    half_way(engine, settings)
+def test_one_recording_is_cancelled_and_then_all(engine: Engine, settings: Settings) -> None:
+    fill_queue(engine, settings)
     app = press(without_errors(open_page(PAGE)), "Cancel")
     assert states(engine) == {2: "queued", 3: "queued", 4: "new", 5: "failed", 6: "completed"}
     press(app, "Cancel all")
     assert states(engine) == {2: "new", 3: "new", 4: "new", 5: "failed", 6: "completed"}
 
 
-def test_failed_ones_are_retried(engine: Engine, settings: Settings) -> None:
-    half_way(engine, settings)
+def test_failed_recordings_are_retried(engine: Engine, settings: Settings) -> None:
+    fill_queue(engine, settings)
     app = press(without_errors(open_page(PAGE)), "Retry")
     assert states(engine)[5] == "queued"
-    assert figures(app)["Failed"] == "0"
+    assert metric_values(app)["Failed"] == "0"
     with writing(engine) as session:
-        claims.claim_recordings(session, pbx(engine, settings), ME, "", 1)
-        claims.fail(session, ME, 5, "Broken.")
+        claims.claim_recordings(session, pbx(engine, settings), WORKER, "", 1)
+        claims.fail(session, WORKER, 5, "Broken.")
     press(without_errors(open_page(PAGE)), "Retry all")
     assert states(engine)[5] == "queued"
 
 
-def test_new_ones_are_queued_all_at_once(engine: Engine, settings: Settings) -> None:
-    half_way(engine, settings)
+def test_all_new_recordings_are_queued_with_one_click(engine: Engine, settings: Settings) -> None:
+    fill_queue(engine, settings)
     app = press(without_errors(open_page(PAGE)), "Transcribe 1 new recording")
     assert states(engine)[1] == "queued"
     assert [toast.value for toast in app.toast] == ["1 recording queued."]
@@ -125,7 +125,7 @@ def test_a_blocked_reason_is_shown_and_retried_on_request(engine: Engine, settin
     assert "could not be downloaded" not in page_text(app)
 
 
-def test_rules_are_saved_and_stand_in_the_form(engine: Engine, settings: Settings) -> None:
+def test_rules_are_saved_and_shown_in_the_form(engine: Engine, settings: Settings) -> None:
     add_recording(engine, settings)
     app = without_errors(open_page(PAGE))
     app.toggle[0].set_value(False)
@@ -152,8 +152,8 @@ def test_rules_are_saved_and_stand_in_the_form(engine: Engine, settings: Setting
 
 
 @pytest.mark.parametrize("name", ["<script>alert(1)</script>", "**r** [a](http://x.example) :red[c]"])
-def test_hostile_names_and_reasons_are_text(engine: Engine, settings: Settings, name: str) -> None:
-    half_way(engine, settings)
+def test_names_and_reasons_with_markup_are_shown_as_text(engine: Engine, settings: Settings, name: str) -> None:
+    fill_queue(engine, settings)
     with writing(engine) as session:
         for number in (4, 5):
             session.add(session.get_one(RecordingRow, number).sqlmodel_update({"name": f"{number}{name}"}))

@@ -1,4 +1,4 @@
-"""Trunks over a period, on a day calculated by hand: call success, load and registration."""
+"""The page Trunks, on a day calculated by hand: call success, load and registration."""
 
 from dataclasses import replace
 
@@ -20,7 +20,7 @@ TRUNKS = "pages/live/trunks.py"
 
 @pytest.fixture
 def trunk_calls(engine: Engine) -> int:
-    """Save a PBX with calls over its trunk and two days of snapshots of the trunk. Returns the PBX's ID."""
+    """Save a PBX with calls and five snapshots of its trunk. Returns the PBX's ID."""
     pbx = save_pbx(engine)
     add_calls(engine, pbx)
     look_at_trunk(engine, pbx)
@@ -35,20 +35,20 @@ def test_headline_figures_match_figures_calculated_by_hand(engine: Engine, trunk
         "Answer-seizure ratio (ASR)": ("40.0%", "-60.0 pp"),  # 2 of 5
         "Network effectiveness ratio (NER)": ("80.0%", "-20.0 pp"),  # answered 2, no answer 1, busy 1
         "Average call duration (ACD)": ("1 min 30 s", "+1 min"),
-        "Post-dial delay (PDD)": ("2.0 s", ""),  # (1.5 + 2.5) / 2, of the outbound ones
+        "Post-dial delay (PDD)": ("2.0 s", ""),  # (1.5 + 2.5) / 2, outbound calls only
         "Peak concurrent calls": ("1", ""),
-        "Busy hour traffic (erlangs)": ("0.04", "+220%"),  # 128 s in the hour from two, and 40 s before
-        "Lines needed (1% blocking)": ("2", ""),  # 0.036 E: one line loses 3.4 %; 0.011 E: 1.1 %
+        "Busy hour traffic (erlangs)": ("0.04", "+220%"),  # 128 s in the hour from 14:00; the day before 40 s
+        "Lines needed (1% blocking)": ("2", ""),  # 0.036 E: one line blocks 3.4%; 0.011 E: 1.1%
     }
 
 
-def test_there_is_no_comparison_with_a_day_that_has_partial_data(trunk_calls: int) -> None:
+def test_no_comparison_with_a_day_that_has_partial_data(trunk_calls: int) -> None:
     app = without_errors(open_page(TRUNKS, **DAY))
     assert {metric.delta for metric in app.metric} == {""}
     assert "No comparison with the previous period: the data begins on 1 Mar at 12:00." in page_text(app)
 
 
-def test_there_is_no_comparison_with_a_period_without_data(trunk_calls: int) -> None:
+def test_no_comparison_with_a_period_without_data(trunk_calls: int) -> None:
     app = without_errors(open_page(TRUNKS, period="Custom range", days=["2026-03-01", "2026-03-02"]))
     metrics = {metric.label.replace("\\", ""): metric for metric in app.metric}
     found = {label: (one.value, one.delta, one.proto.delta_description) for label, one in metrics.items()}
@@ -56,7 +56,7 @@ def test_there_is_no_comparison_with_a_period_without_data(trunk_calls: int) -> 
     assert found["Answer-seizure ratio (ASR)"] == ("50.0%", "", "")
 
 
-def test_registration_is_of_the_time_observed(trunk_calls: int) -> None:
+def test_registration_is_a_share_of_the_observed_time(trunk_calls: int) -> None:
     app = without_errors(open_page(TRUNKS, **DAY))
     assert tables(app)["Registration"] == [
         ["carrier", "75.00% | 15 min of 20 min", "n/a | 0.0% observed", "1", "1.4% | 20 min of 24 h"],
@@ -98,19 +98,19 @@ def test_ner_shows_calls_that_may_have_been_rejected(engine: Engine, trunk_calls
 
 
 def test_the_busy_hour_shows_the_lines_needed(trunk_calls: int) -> None:
-    said = page_text(without_errors(open_page(TRUNKS, **DAY, trunk_view="Load")))
-    assert "Busy hour: Mon 2 Mar 14:00 with 0.04 erlangs (128 s ÷ 3,600 s), peak 1 concurrent call." in said
-    assert "2 lines would block at most 1% of its calls" in said
-    assert "Set the trunk capacity above" in said
+    text = page_text(without_errors(open_page(TRUNKS, **DAY, trunk_view="Load")))
+    assert "Busy hour: Mon 2 Mar 14:00 with 0.04 erlangs (128 s ÷ 3,600 s), peak 1 concurrent call." in text
+    assert "2 lines would block at most 1% of its calls" in text
+    assert "Set the trunk capacity above" in text
 
 
 def test_the_capacity_of_a_trunk_is_set_once_and_compared(trunk_calls: int) -> None:
     app = without_errors(open_page(TRUNKS, **DAY, trunk_view="Load"))
     app = without_errors(app.number_input(key="lines of carrier").set_value(1).run())
-    for seen in (app, without_errors(open_page(TRUNKS, **DAY, trunk_view="Load", trunk="carrier"))):
-        assert "Peak use: 1 of 1 line (100%)" in page_text(seen)
-        assert "With 1 line, 3.43% of the busy hour’s" in page_text(seen)  # A / (1 + A)
-        assert [shape["y0"] for shape in charts(seen)["trunk_load"]["layout"]["shapes"]] == [1]
+    for page in (app, without_errors(open_page(TRUNKS, **DAY, trunk_view="Load", trunk="carrier"))):
+        assert "Peak use: 1 of 1 line (100%)" in page_text(page)
+        assert "With 1 line, 3.43% of the busy hour’s" in page_text(page)  # A / (1 + A)
+        assert [shape["y0"] for shape in charts(page)["trunk_load"]["layout"]["shapes"]] == [1]
 
 
 def test_the_total_capacity_needs_the_capacity_of_every_trunk() -> None:
@@ -147,12 +147,12 @@ def test_the_bars_add_up_to_all_seizures(trunk_calls: int) -> None:
 
 def test_hours_without_data_have_no_concurrent_calls(trunk_calls: int) -> None:
     load = charts(without_errors(open_page(TRUNKS, **DAY, trunk_view="Load")))["trunk_load"]
-    peaks, traffic, unseen = load["data"]
-    # From the CDR's first row on the day before until its last at 14:40, but after it nothing.
+    peaks, traffic, no_data = load["data"]
+    # The CDR has data from the day before until 14:40, and none after that.
     assert [(point[0], value) for point, value in zip(peaks["customdata"], peaks["y"], strict=True)][-1][1] == 1
     assert len(peaks["y"]) == 15
     assert traffic["y"][15:] == [None] * 9
-    assert unseen["customdata"] == [["", "Mon 2 Mar 14:40 – Tue 3 Mar 00:00"]]
+    assert no_data["customdata"] == [["", "Mon 2 Mar 14:40 – Tue 3 Mar 00:00"]]
 
 
 def test_a_trunk_without_calls_shows_how_to_import_data(trunk_calls: int) -> None:
