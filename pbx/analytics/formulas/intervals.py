@@ -20,7 +20,7 @@ DAYS, HOURS = 7, 24
 Figures = TypeVar("Figures")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Interval(Generic[Figures]):
     """Figures of what began from `start_at` up to `end_at` (UTC), an hour or day of the PBX's zone."""
 
