@@ -1,4 +1,4 @@
-"""The app's own client, snapshot and watch against the demo PBX's AMI; and bytes that no good client sends."""
+"""The demo PBX's AMI: used by the app's client, snapshots and listener, and by clients that misbehave."""
 
 import hashlib
 import logging
@@ -18,7 +18,7 @@ from pbx.demo import ami_server
 from pbx.demo.company import AGENTS, QUEUES, TRUNKS
 from pbx.demo.simulated_asterisk import registrations_at
 from pbx.errors import AmiActionError, AmiLoginError, DataError, Deadline, Unreachable
-from pbx.live import snapshot_poller as looks
+from pbx.live import snapshot_poller
 from pbx.settings import load_settings
 from pbx.store.engine import open_engine, reading
 from pbx.store.models import LegRow, RingRow, VisitRow
@@ -49,7 +49,7 @@ def pbx() -> Iterator[SimulatedPbx]:
         yield pbx
 
 
-def test_a_snapshot_shows_the_story(demo: tuple[SimulatedPbx, Clock]) -> None:
+def test_a_snapshot_shows_the_simulated_state(demo: tuple[SimulatedPbx, Clock]) -> None:
     pbx, clock = demo
     state = state_at(clock.at, pbx.asterisk.booted_at)
     with AmiClient.connect(pbx.connection()) as client:
@@ -102,7 +102,7 @@ def test_a_trunk_that_is_away_is_seen_so(pbx: SimulatedPbx) -> None:
 
 def test_watch_stores_what_was_planned(demo: tuple[SimulatedPbx, Clock], monkeypatch: pytest.MonkeyPatch) -> None:
     pbx, clock = demo
-    monkeypatch.setattr(looks, "QUIET_INTERVAL_S", 60.0)
+    monkeypatch.setattr(snapshot_poller, "QUIET_INTERVAL_S", 60.0)
     for name, value in (("HOST", "127.0.0.1"), ("AMI_PORT", pbx.ami_port), ("AMI_USERNAME", pbx.username)):
         monkeypatch.setenv(f"FREEPBX_{name}", str(value))
     monkeypatch.setenv("FREEPBX_AMI_PASSWORD", pbx.password)

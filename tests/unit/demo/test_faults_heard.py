@@ -8,7 +8,7 @@ from sqlmodel import col, select
 
 from pbx.demo import simulated_history
 from pbx.live import listener as watch
-from pbx.live import snapshot_poller as looks
+from pbx.live import snapshot_poller
 from pbx.live.listener import Listener
 from pbx.store.engine import reading
 from pbx.store.models import ListeningSpan, VisitRow
@@ -32,8 +32,8 @@ def demo() -> Iterator[tuple[SimulatedPbx, Clock]]:
 @pytest.fixture
 def app(demo: tuple[SimulatedPbx, Clock], monkeypatch: pytest.MonkeyPatch) -> Iterator[AppOnPbx]:
     monkeypatch.setattr(watch, "HAND_OVER_S", 0.02)
-    monkeypatch.setattr(looks, "QUIET_INTERVAL_S", 0.2)
-    monkeypatch.setattr(looks, "MIN_INTERVAL_S", 0.1)
+    monkeypatch.setattr(snapshot_poller, "QUIET_INTERVAL_S", 0.2)
+    monkeypatch.setattr(snapshot_poller, "MIN_INTERVAL_S", 0.1)
     with app_on(demo[0], monkeypatch) as made:
         yield made
 
@@ -140,7 +140,7 @@ def test_callers_names_that_are_not_utf_8_are_heard_as_cp1252(
 
 def test_a_pbx_that_falls_silent_is_a_gap_from_its_last_word(app: AppOnPbx, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watch, "KEEPALIVE_S", 0.3)
-    monkeypatch.setattr(looks, "QUIET_INTERVAL_S", 60.0)
+    monkeypatch.setattr(snapshot_poller, "QUIET_INTERVAL_S", 60.0)
     with listening(app.engine, app.settings) as at:
         app.pbx.faults.arm(Fault("mute", "ami/Ping"))
         listens_again(app, at)
@@ -172,7 +172,7 @@ def test_a_restart_leaves_a_mark_and_whoever_was_in_a_queue_is_unknown(
 def test_a_clock_that_is_set_leaves_a_mark_and_counts_from_then_on(
     app: AppOnPbx, demo: tuple[SimulatedPbx, Clock], monkeypatch: pytest.MonkeyPatch, by: timedelta
 ) -> None:
-    monkeypatch.setattr(looks, "CLOCK_INTERVAL_S", 0.0)
+    monkeypatch.setattr(snapshot_poller, "CLOCK_INTERVAL_S", 0.0)
     pbx, _ = demo
 
     def pbx_clock() -> datetime:

@@ -1,4 +1,4 @@
-"""The replayed past: what the story planned, as the code that listens to any PBX records it."""
+"""The history made from the demo's events: the planned calls, as the app's listener records them."""
 
 from datetime import UTC, date, datetime, timedelta
 

@@ -187,7 +187,7 @@ def test_a_second_process_is_refused(real: Settings) -> None:
         process.run_demo(real, threading.Event())
 
 
-def test_a_folder_of_another_story_is_replaced(real: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_with_another_history_is_replaced(real: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     """What another version wrote may not fit."""
     monkeypatch.setattr(process, "FIRST_HISTORY_LENGTH", timedelta(hours=2))
     monkeypatch.setattr(process, "HISTORY_LENGTH", timedelta(hours=3))

@@ -1,4 +1,4 @@
-"""Scripts into sounds: what surrounds the synthesiser, and the synthesiser where it is installed."""
+"""The tool that makes recordings from scripts: with a stand-in for espeak-ng, and with espeak-ng if it is installed."""
 
 import ctypes.util
 import dataclasses

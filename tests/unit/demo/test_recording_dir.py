@@ -22,7 +22,7 @@ def listed(recordings: SimulatedRecordings) -> list[tuple[str, str]]:
     return [(item["name"], item["format"]) for item in json.loads(body)]
 
 
-def test_the_storys_recordings_lie_there_under_freepbx_names() -> None:
+def test_recordings_of_ended_calls_have_the_names_that_freepbx_gives() -> None:
     recordings = recordings_of_ended_calls(NOW)
     calls = {recording_name(call): call for call in recorded_calls(NOW)}
     assert len(recordings) == len(SAMPLE_RECORDINGS) == 12

@@ -1,4 +1,4 @@
-"""The demo's recordings hold what their scripts say, where they say it; measured, since nobody listens here."""
+"""The demo's recordings contain what their scripts say, at the times of their transcripts."""
 
 from functools import cache
 from itertools import pairwise

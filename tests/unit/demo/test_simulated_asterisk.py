@@ -297,7 +297,7 @@ def test_names_of_a_recording_are_reported_before_the_caller_joins(events: tuple
         assert reported.endswith(f"-{call.uniqueid}.wav")
 
 
-def test_only_asterisk_22_tells_the_sip_cause() -> None:
+def test_only_asterisk_22_reports_the_sip_status_of_a_refused_call() -> None:
     busy = next(call for call in CALLS if call.cause == 17)
     for asterisk, reported in ((ASTERISK, None), (SimulatedAsterisk22(BOOT), "486")):
         events = asterisk.events_between(busy.started_at - timedelta(seconds=1), busy.ended_at)
@@ -305,7 +305,7 @@ def test_only_asterisk_22_tells_the_sip_cause() -> None:
         assert {one.get("TechCause") for one in ended if one["Linkedid"] == busy.linkedid} == {reported}
 
 
-def test_the_usual_boot_is_on_sundays() -> None:
+def test_the_regular_restart_is_on_sundays() -> None:
     at = datetime(2026, 11, 18, 10, tzinfo=UTC)
     assert last_regular_boot(at) == datetime(2026, 11, 15, 4, tzinfo=UTC)
     assert last_regular_boot(datetime(2026, 11, 15, 3, 59, tzinfo=UTC)) == datetime(2026, 11, 8, 4, tzinfo=UTC)

@@ -1,4 +1,4 @@
-"""The demo company's days: believable, and always the same."""
+"""The demo company's days: plausible, and always the same."""
 
 import subprocess
 import sys
@@ -46,7 +46,7 @@ def busy_spans(calls: list[PlannedCall]) -> dict[str, list[Span]]:
     return spans
 
 
-def test_another_process_tells_the_same_day() -> None:
+def test_another_process_simulates_the_same_day() -> None:
     code = "import datetime, pbx.demo.simulated_history as h; print(h.calls_of_day(datetime.date(2026, 11, 18)))"
     other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert other.rstrip("\n") == str(calls_of_day(date(2026, 11, 18)))

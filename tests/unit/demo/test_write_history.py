@@ -1,4 +1,4 @@
-"""Thirty days of the demo: written once, whole, the same as the story says; written again nothing changes."""
+"""The demo's history in the cache: complete, like the simulated calls, and unchanged when it is written again."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -66,7 +66,7 @@ def counted(session: Session) -> list[int]:
     return [session.scalar(text(f"SELECT count(*) FROM {name}")) for name in tables]
 
 
-def test_a_queue_s_day_is_what_the_story_says(engine: Engine) -> None:
+def test_figures_of_a_queue_are_those_of_the_simulated_calls(engine: Engine) -> None:
     with reading(engine) as session:
         figures = figures_by(session, WANTED, "queue", queue_targets(session, 1))
     assert set(figures) == {queue.number for queue in QUEUES}
@@ -86,7 +86,7 @@ def test_a_queue_s_day_is_what_the_story_says(engine: Engine) -> None:
         assert served
 
 
-def test_the_trunks_day_is_what_the_story_says(engine: Engine) -> None:
+def test_figures_of_trunks_are_those_of_the_simulated_calls(engine: Engine) -> None:
     with reading(engine) as session:
         figures = by_trunk(session, 1, DAY, DAY + timedelta(days=1))
         flapping = trunk_registration(session, 1, "harbour-sip", DAY, DAY + timedelta(days=1), 300)

@@ -1,4 +1,4 @@
-"""The looks written of the past are what the demo PBX shows of itself at those moments."""
+"""The snapshots written for the past show what the demo PBX reports at those moments."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -28,7 +28,7 @@ TABLES = Table.metadata.tables
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
 
-    settings = Settings(_env_file=None, pbx_data_dir=tmp_path_factory.mktemp("looks"))  # type: ignore[call-arg]
+    settings = Settings(_env_file=None, pbx_data_dir=tmp_path_factory.mktemp("snapshots"))  # type: ignore[call-arg]
     opened = open_engine(settings)
     pbx = save_connection(opened, settings, Connection(host="127.0.0.1", ami_port=1, ari_port=1))
     with writing(opened) as session:
@@ -38,7 +38,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
 
 
 @pytest.mark.parametrize("minutes", range(0, 360, 25))
-def test_a_look_shows_what_the_pbx_shows(engine: Engine, minutes: int) -> None:
+def test_a_snapshot_shows_what_the_pbx_reports(engine: Engine, minutes: int) -> None:
     at = SINCE + timedelta(minutes=minutes)
     state = state_at(at, BOOTED_AT)
     with reading(engine) as session:
@@ -112,7 +112,7 @@ def rows(session: Session, table: str, kind: str, name: str, parent: str, at: da
     return [dict(row) for row in session.connection().execute(query.order_by(of.c.taken_at)).mappings()]
 
 
-def test_nobody_looked_away(engine: Engine) -> None:
+def test_there_is_no_gap_between_snapshots(engine: Engine) -> None:
     with reading(engine) as session:
         assert snapshot_gaps(session, 1, SINCE, UNTIL, int(SNAPSHOT_EVERY.total_seconds())) == []
 
