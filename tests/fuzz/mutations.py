@@ -1,4 +1,4 @@
-"""Real bytes, spoilt: what parsers are given to choke on. `FUZZ_EXAMPLES` asks for more of them than a test run has."""
+"""Hypothesis strategies that mutate real bytes, to test parsers. `FUZZ_EXAMPLES` sets the examples per test."""
 
 import os
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "100"))
 fuzzed = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
-# Numbers and marks at which arithmetic and framing break.
+# Numbers and characters that can break arithmetic and framing.
 EDGE_CASES = (
     *(b"nan inf -inf 1e400 -1 0 00 0x10 1_0 99999999999999999999 4294967295 2147483648 -9223372036854775809".split()),
     *(text.encode() for text in ("²", "٣٣", "１２", "é", "日本", "\u202e", "\u2028", "\ufeff")),
@@ -51,21 +51,21 @@ EDGE_CASES = (
 
 @st.composite
 def mutated(draw: st.DrawFn, seeds: Sequence[bytes], changes: int = 8) -> bytes:
-    """One of the seeds with a few changes: bytes put in, taken out, turned over, twice, or those of another seed."""
+    """One of the seeds with a few changes: bytes inserted, replaced, deleted, repeated, flipped or spliced in."""
     data = bytearray(draw(st.sampled_from(seeds)))
     for _ in range(draw(st.integers(0, changes))):
         at = draw(st.integers(0, len(data)))
         end = at + draw(st.integers(0, 40))
-        match draw(st.sampled_from(("put", "replace", "drop", "twice", "turn", "splice", "cut"))):
-            case "put":
+        match draw(st.sampled_from(("insert", "replace", "delete", "repeat", "flip", "splice", "cut"))):
+            case "insert":
                 data[at:at] = draw(st.sampled_from(EDGE_CASES) | st.binary(max_size=8))
             case "replace":
                 data[at:end] = draw(st.sampled_from(EDGE_CASES) | st.binary(max_size=8))
-            case "drop":
+            case "delete":
                 del data[at:end]
-            case "twice":
+            case "repeat":
                 data[at:at] = data[at:end]
-            case "turn" if at < len(data):
+            case "flip" if at < len(data):
                 data[at] ^= 1 << draw(st.integers(0, 7))
             case "splice":
                 other = draw(st.sampled_from(seeds))
@@ -77,7 +77,7 @@ def mutated(draw: st.DrawFn, seeds: Sequence[bytes], changes: int = 8) -> bytes:
 
 
 def mutated_fields(fields: Sequence[bytes], separator: bytes) -> st.SearchStrategy[bytes]:
-    """A line whose fields are each as they were, spoilt, or nasty."""
+    """A line in which each field is the original, an edge case or random bytes."""
     return st.tuples(*(st.just(field) | st.sampled_from(EDGE_CASES) | st.binary(max_size=12) for field in fields)).map(
         separator.join
     )

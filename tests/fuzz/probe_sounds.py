@@ -1,7 +1,8 @@
-"""Reads every file of a folder as sound, in a process of its own that may die of it: what became of each, as JSON.
+"""Reads all files of a folder as sound, in a separate process that may crash.
 
-`python -m tests.fuzz.probe_sounds FOLDER` prints a line before and behind each file, so that the last line names the
-one at which it died; last of all the memory that it took beyond that of the first file, a good one, in kB.
+`python -m tests.fuzz.probe_sounds FOLDER` prints a line of JSON before and after each file, so
+after a crash the last line names the file. The line after a file has the result. The final line is the peak memory in
+kB beyond that of the first file, which is a good one.
 """
 
 import json
@@ -14,30 +15,31 @@ from pbx.errors import DataError
 from pbx.recordings.playable import render_playable, waveform
 from pbx.speech.audio import probe_audio, read_sound
 
-LONGEST_S = 20  # for a file of a few kB; then the kernel ends this
-MOST_BYTES = 6 * 2**30  # of address space, of which libraries reserve much
+LONGEST_S = 20  # for a file of a few kB; then SIGALRM ends this process
+MOST_BYTES = 6 * 2**30  # of address space, of which libraries reserve a large part
 
 
 def read(path: Path) -> str:
+    """Read a file in every way the app does. Return what was read, or why it was refused."""
     try:
-        facts = probe_audio(path)
+        audio = probe_audio(path)
         samples = sum(block.shape[1] for block in read_sound(path))
         waveform(path, path.parent / "waves")
         render_playable(path, path.parent / "waves")
     except DataError as error:
         return f"refused: {error.advice}"
-    return f"read: {facts.duration_s:.3f} s, {facts.channels} channels, {samples} samples"
+    return f"read: {audio.duration_s:.3f} s, {audio.channels} channels, {samples} samples"
 
 
 def main(folder: Path) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (MOST_BYTES, MOST_BYTES))
-    usual_kb = 0
+    baseline_kb = 0
     for path in sorted(folder.glob("*.*")):
         print(json.dumps([path.name]), flush=True)
         signal.alarm(LONGEST_S)
         print(json.dumps([path.name, read(path)]), flush=True)
-        usual_kb = usual_kb or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - usual_kb)
+        baseline_kb = baseline_kb or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - baseline_kb)
 
 
 main(Path(sys.argv[1]))

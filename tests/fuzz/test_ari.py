@@ -1,4 +1,4 @@
-"""What ARI may answer, spoilt: recordings and channels, or an error with what to do about it; never another."""
+"""The ARI client with mutated replies: it returns recordings and channels, or raises an AriError with a fix."""
 
 import json
 from collections.abc import Iterator
@@ -34,26 +34,26 @@ JSON = st.recursive(
 
 @fuzzed
 @given(mutated(BODIES) | JSON | st.binary(max_size=60))
-def test_spoilt_answers_are_read_or_refused(pbx: ReplayPbx, body: bytes) -> None:
+def test_mutated_replies_are_read_or_refused(pbx: ReplayPbx, body: bytes) -> None:
     pbx.answers = dict.fromkeys((STORED, "/ari/channels", "/ari/asterisk/info"), reply("list", body))
     with AriClient(pbx.connection, backoff_s=0.001) as ari:
-        for ask in (ari.list_recordings, ari.channels, ari.info):
+        for request in (ari.list_recordings, ari.channels, ari.info):
             try:
-                told = ask()
+                items = request()
             except AriError as error:
-                refused = error
+                refusal = error
             else:
-                refused = None
-                for item in told:
+                refusal = None
+                for item in items:
                     assert item is not None
-            assert refused is None or refused.fix
+            assert refusal is None or refusal.fix
 
 
 @pytest.mark.parametrize(
     "body", [b'[{"name":null,"format":"wav"}]', b'[{"name":"\\ud800","format":"wav"}]', b'[{"name":"a","format":1}]',
              b'[{"name":"a\\u0000b","format":"wav"}]', b"[1]", b"{}1", b"\xff", b'"text"', b"null"]
 )  # fmt: skip
-def test_a_listing_that_names_no_files_is_not_asterisks(pbx: ReplayPbx, body: bytes) -> None:
+def test_a_list_without_file_names_is_refused(pbx: ReplayPbx, body: bytes) -> None:
     pbx.answers = {STORED: reply("list", body)}
     with AriClient(pbx.connection, backoff_s=0.001) as ari, pytest.raises(AriError, match="not with JSON as ARI does"):
         ari.list_recordings()

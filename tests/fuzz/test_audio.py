@@ -1,4 +1,4 @@
-"""Sound files, spoilt: facts or a reason, never a crash, a hang, or more memory than a small file may take."""
+"""Mutated sound files are read or refused with a reason, without a crash, a hang or much memory."""
 
 import json
 import random
@@ -19,8 +19,8 @@ SEEDS = sorted((FIXTURES / "audio").glob("tone.*"))
 FIELDS = (b"\0\0\0\0", b"\xff\xff\xff\xff", b"\xff\xff\xff\x7f", b"\0\0\0\x80", b"\x01\0", b"\xff\xff", b"\0\0")
 
 
-def spoil(data: bytearray, chance: random.Random) -> None:
-    """Most of it in the head, where formats, rates and lengths stand."""
+def mutate(data: bytearray, chance: random.Random) -> None:
+    """Change a file in place, mostly in the header with the format, rates and lengths."""
     for _ in range(chance.randint(1, 6)):
         most = min(len(data), 64 if chance.random() < 0.7 else 10**6)
         at = chance.randrange(most + 1)
@@ -37,38 +37,38 @@ def spoil(data: bytearray, chance: random.Random) -> None:
                 data[at:at] = data[chance.randrange(most + 1) :][: chance.choice((2, 8, 400))]
 
 
-def spoilt_files(folder: Path, count: int, seed: int) -> Iterator[Path]:
-    """Files of every format, spoilt alike for the same seed; one good file before them."""
+def mutated_files(folder: Path, count: int, seed: int) -> Iterator[Path]:
+    """Write one good file, then yield mutated files of all formats. The same seed gives the same files."""
     chance = random.Random(seed)
     (folder / "000000-good.wav").write_bytes((FIXTURES / "audio" / "tone.wav").read_bytes())
     for number in range(1, count + 1):
         seed_file = chance.choice(SEEDS)
         data = bytearray(seed_file.read_bytes())
-        spoil(data, chance)
+        mutate(data, chance)
         suffix = seed_file.suffix if chance.random() < 0.8 else chance.choice(SEEDS).suffix
         path = folder / f"{number:06}{suffix}"
         path.write_bytes(data)
         yield path
 
 
-def test_spoilt_sounds_are_read_or_refused(tmp_path: Path) -> None:
-    files = list(spoilt_files(tmp_path, 3 * EXAMPLES, seed=1))
+def test_mutated_sounds_are_read_or_refused(tmp_path: Path) -> None:
+    files = list(mutated_files(tmp_path, 3 * EXAMPLES, seed=1))
     run = subprocess.run(
         [sys.executable, "-m", "tests.fuzz.probe_sounds", str(tmp_path)], capture_output=True, text=True, check=False
     )
     *lines, last = run.stdout.splitlines()
     assert run.returncode == 0, f"{last} {run.stderr[-2000:]}"
-    told = dict(pair for line in lines if len(pair := json.loads(line)) == 2)
-    assert len(told) == len(files) + 1
-    kinds = {text.partition(":")[0] for text in told.values()}
+    results = dict(pair for line in lines if len(pair := json.loads(line)) == 2)
+    assert len(results) == len(files) + 1
+    kinds = {text.partition(":")[0] for text in results.values()}
     assert kinds == {"read", "refused"}
-    assert all(text.endswith(".") for text in told.values() if text.startswith("refused"))
-    assert int(last) < 200_000, "kB beyond those of a good file"
+    assert all(text.endswith(".") for text in results.values() if text.startswith("refused"))
+    assert int(last) < 200_000, "kB more than for a good file"
 
 
-def test_bytes_that_are_no_sound_are_read_or_refused(tmp_path: Path) -> None:
+def test_random_bytes_are_read_or_refused(tmp_path: Path) -> None:
     chance = random.Random(2)
-    heads = (
+    headers = (
         b"",
         b"RIFF",
         b"RIFF\xff\xff\xff\xffWAVEfmt ",
@@ -83,7 +83,7 @@ def test_bytes_that_are_no_sound_are_read_or_refused(tmp_path: Path) -> None:
     for number in range(EXAMPLES):
         suffix = chance.choice([seed.suffix for seed in SEEDS])
         (tmp_path / f"1{number:05}{suffix}").write_bytes(
-            chance.choice(heads) + chance.randbytes(chance.choice((0, 20, 3000)))
+            chance.choice(headers) + chance.randbytes(chance.choice((0, 20, 3000)))
         )
     run = subprocess.run(
         [sys.executable, "-m", "tests.fuzz.probe_sounds", str(tmp_path)], capture_output=True, text=True, check=False
@@ -93,19 +93,19 @@ def test_bytes_that_are_no_sound_are_read_or_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("offset", "value", "why"),
+    ("offset", "value", "reason"),
     [
         (20, b"\x99\x99", "no sound format that this app knows"),
-        (22, b"\x1b\0", "16,000 Hz, 27 channels"),  # PyAV reads planes that aren't there, and the process is gone
-        (24, b"\0\0\0\x37", "922,746,880 Hz"),  # half a gigabyte for a resampler
+        (22, b"\x1b\0", "16,000 Hz, 27 channels"),  # PyAV would read planes that don't exist, and crash the process
+        (24, b"\0\0\0\x37", "922,746,880 Hz"),  # a resampler would need half a gigabyte
         (24, b"\x01\0\0\0", "1 Hz"),
     ],
 )
-def test_what_a_damaged_header_asks_for_is_refused(offset: int, value: bytes, why: str, tmp_path: Path) -> None:
+def test_impossible_values_in_a_header_are_refused(offset: int, value: bytes, reason: str, tmp_path: Path) -> None:
     data = bytearray((FIXTURES / "audio" / "tone.wav16").read_bytes())
     data[offset : offset + len(value)] = value
     (tmp_path / "x.wav").write_bytes(data)
     for read in (probe_audio, load_sound, lambda path: render_playable(path, tmp_path)):
-        with pytest.raises(DataError, match=why) as told:
+        with pytest.raises(DataError, match=reason) as caught:
             read(tmp_path / "x.wav")
-        assert told.value.fix
+        assert caught.value.fix

@@ -1,4 +1,4 @@
-"""Files of a PBX's history, spoilt: each line is an event, a row, or a reason, and nothing takes the import down."""
+"""Importers with mutated queue_log and CDR data: each line is parsed or refused, and no other error is raised."""
 
 from datetime import UTC, datetime
 from itertools import pairwise
@@ -41,7 +41,7 @@ def check_visit(visit: Visit) -> None:
 
 @fuzzed
 @given(st.lists(mutated(LOG, changes=3) | mutated_fields(LOG[0].split(b"|"), b"|"), max_size=30))
-def test_spoilt_lines_of_queue_log_are_events_or_reasons(lines: list[bytes]) -> None:
+def test_mutated_lines_of_queue_log_are_parsed_or_refused(lines: list[bytes]) -> None:
     fold = QueueLogFold()
     for line in lines:
         try:
@@ -57,34 +57,35 @@ def test_spoilt_lines_of_queue_log_are_events_or_reasons(lines: list[bytes]) -> 
 
 @fuzzed
 @given(st.binary(max_size=400) | mutated([b"\n".join(LOG[:20])]), st.lists(st.integers(0, 300), max_size=8))
-def test_lines_are_the_same_however_a_file_is_read(data: bytes, cuts: list[int]) -> None:
-    places = [0, *sorted(cuts), len(data)]
-    found, rest = [], b""
-    for start, end in pairwise(places):
+def test_lines_are_the_same_however_the_file_is_split(data: bytes, cuts: list[int]) -> None:
+    offsets = [0, *sorted(cuts), len(data)]
+    all_lines, rest = [], b""
+    for start, end in pairwise(offsets):
         lines, rest = queue_log.split_lines(rest, data[start:end])
-        found += lines
-    assert [*found, rest] == data.split(b"\n")
+        all_lines += lines
+    assert [*all_lines, rest] == data.split(b"\n")
 
 
-ROW = st.none() | st.integers() | st.floats() | st.datetimes() | st.text(max_size=20) | st.sampled_from(EDGE_CASES)
+VALUE = st.none() | st.integers() | st.floats() | st.datetimes() | st.text(max_size=20) | st.sampled_from(EDGE_CASES)
 
 
 @fuzzed
-@given(ROW, ROW, ROW, st.lists(ROW, max_size=5), st.sampled_from(ZONES))
-def test_rows_of_any_types_are_events_or_reasons(
+@given(VALUE, VALUE, VALUE, st.lists(VALUE, max_size=5), st.sampled_from(ZONES))
+def test_rows_of_any_types_are_parsed_or_refused(
     time: object, callid: object, event: object, data: list[object], zone: ZoneInfo
 ) -> None:
     try:
-        told = queue_log.parse_queue_log_row(time, callid, "sales", "Ann", event, data, zone)
+        parsed = queue_log.parse_queue_log_row(time, callid, "sales", "Ann", event, data, zone)
     except queue_log.UnreadableLine:
         return
     fold = QueueLogFold()
-    fold.add(told)
+    fold.add(parsed)
     for visit in fold.take(at_end=True).visits:
         check_visit(visit)
 
 
-def told_by(row: dict[str, object], clock: Clock) -> None:
+def check_row(row: dict[str, object], clock: Clock) -> None:
+    """Check the values of a row that can be parsed."""
     try:
         leg = parse_cdr_row(row, clock)
     except UnreadableRow:
@@ -99,28 +100,28 @@ def told_by(row: dict[str, object], clock: Clock) -> None:
 
 @fuzzed
 @given(mutated(CSV, changes=4) | mutated_fields(CSV[0].split(b","), b","), st.sampled_from(ZONES), st.booleans())
-def test_spoilt_lines_of_master_csv_are_rows_or_reasons(line: bytes, zone: ZoneInfo, certain: bool) -> None:
+def test_mutated_lines_of_master_csv_are_parsed_or_refused(line: bytes, zone: ZoneInfo, certain: bool) -> None:
     try:
         row = master_csv.parse_master_csv_line(line)
     except UnreadableRow:
         return
     if row is not None:
-        told_by(row, Clock(zone, certain))
-        told_by(row, learn_clock([row], zone, certain=certain))
+        check_row(row, Clock(zone, certain))
+        check_row(row, learn_clock([row], zone, certain=certain))
 
 
 @pytest.mark.parametrize("column", ["start", "answer", "end", "duration", "billsec", "uniqueid", "sequence", "clid"])
 @pytest.mark.parametrize("value", EDGE_CASES, ids=lambda value: repr(value[:20]))
-def test_a_nasty_value_in_a_row_does_no_harm(column: str, value: bytes) -> None:
+def test_edge_cases_in_a_row_are_parsed_or_refused(column: str, value: bytes) -> None:
     row = master_csv.parse_master_csv_line(CSV[0])
     assert row is not None
     for zone in ZONES:
         for certain in (True, False):
-            told_by(row | {column: value}, Clock(zone, certain))
-            told_by(row | {column: value}, learn_clock([row | {column: value}], None, certain=certain))
+            check_row(row | {column: value}, Clock(zone, certain))
+            check_row(row | {column: value}, learn_clock([row | {column: value}], None, certain=certain))
 
 
-@given(ROW)
-def test_any_value_is_a_local_time_or_none(value: object) -> None:
+@given(VALUE)
+def test_any_value_is_parsed_to_a_local_time_or_none(value: object) -> None:
     local = local_moment(value)
     assert local is None or (local.tzinfo is None and local.year >= 1990)

@@ -1,4 +1,4 @@
-"""Searches, spoilt: a search that the database understands, or an explanation."""
+"""Mutated searches give a query that the database accepts, or an error with a fix."""
 
 import sqlite3
 
@@ -17,23 +17,23 @@ SEARCHES = [
     "text:a ^b -c +d 1,000 don't 京都 a&b — 😀",
 ]
 TEXT = mutated([text.encode() for text in SEARCHES]).map(lambda data: data.decode("utf-8", "replace"))
-HEARD = "refund of the last invoice: don't cancel my contract, Zoë, 1,000 京都"
+TRANSCRIPT = "refund of the last invoice: don't cancel my contract, Zoë, 1,000 京都"
 
 
 @fuzzed
 @given(TEXT | st.text(max_size=60) | st.text(st.characters(categories=["Cs", "Cc", "Cf", "Mn", "Zs"]), max_size=20))
-def test_a_spoilt_search_is_understood_by_the_database_or_explained(text: str) -> None:
+def test_a_mutated_search_is_accepted_by_the_database_or_explained(text: str) -> None:
     try:
         tree = parse_query(text)
     except QueryError as error:
-        told = error
+        refusal = error
     else:
-        told = None
+        refusal = None
         index = sqlite3.connect(":memory:")
         index.execute("CREATE VIRTUAL TABLE t USING fts5(words, tokenize='unicode61')")
-        index.execute("INSERT INTO t VALUES (?)", [" ".join(token.text for token in tokens_of(HEARD))])
+        index.execute("INSERT INTO t VALUES (?)", [" ".join(token.text for token in tokens_of(TRANSCRIPT))])
         index.execute("SELECT count(*) FROM t WHERE t MATCH ?", [to_fts5(tree)]).fetchone()
         index.close()
         assert to_tsquery(tree)
-        assert all(0 <= start < end <= len(HEARD) for start, end in spans_in(tree, HEARD))
-    assert told is None or told.fix
+        assert all(0 <= start < end <= len(TRANSCRIPT) for start, end in spans_in(tree, TRANSCRIPT))
+    assert refusal is None or refusal.fix

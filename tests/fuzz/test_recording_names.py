@@ -1,4 +1,4 @@
-"""Names of recordings, spoilt: facts or nothing, and a place below the cache that is never another's or elsewhere."""
+"""Mutated recording names and files: names are parsed, and each has its own path within the cache."""
 
 import os
 from datetime import UTC, timedelta
@@ -23,47 +23,49 @@ NAMES = [
     b"meetings/2026-07-31 weekly",
 ]
 ZONES = st.sampled_from([None, *map(ZoneInfo, ("UTC", "Europe/Berlin", "America/Los_Angeles", "Pacific/Kiritimati"))])
-SPOILT = (mutated(NAMES) | mutated_fields(NAMES[3].split(b"-"), b"-")).map(lambda data: data.decode("utf-8", "replace"))
-NAME = SPOILT | st.text(max_size=80)
+MUTATED = (mutated(NAMES) | mutated_fields(NAMES[3].split(b"-"), b"-")).map(
+    lambda data: data.decode("utf-8", "replace")
+)
+NAME = MUTATED | st.text(max_size=80)
 REPLIES = [path.read_bytes().partition(b"\r\n\r\n")[2] for path in FIXTURES.glob("asterisk-*/ari-file*.bin")]
 SOUNDS = [path.read_bytes()[:4000] for path in (FIXTURES / "audio").glob("tone.*")] + [body for body in REPLIES if body]
 
 
 @fuzzed
 @given(NAME, ZONES)
-def test_a_spoilt_name_tells_facts_or_nothing(name: str, zone: ZoneInfo | None) -> None:
-    facts = parse_name(name, zone)
-    assert facts.started_at is None or facts.started_at.tzinfo is UTC
-    assert facts.local_time is None or facts.local_time.tzinfo is None
-    assert facts.utc_offset_s is None or abs(facts.utc_offset_s) <= timedelta(hours=14).total_seconds()
+def test_mutated_names_are_parsed_to_consistent_values(name: str, zone: ZoneInfo | None) -> None:
+    parsed = parse_name(name, zone)
+    assert parsed.started_at is None or parsed.started_at.tzinfo is UTC
+    assert parsed.local_time is None or parsed.local_time.tzinfo is None
+    assert parsed.utc_offset_s is None or abs(parsed.utc_offset_s) <= timedelta(hours=14).total_seconds()
     assert leg_of(name) in ("r", "t", "")
 
 
 @pytest.mark.parametrize("zone", ["Europe/Berlin", "America/Los_Angeles", "Pacific/Kiritimati"])
 @pytest.mark.parametrize("written", ["00010101-000000", "99991231-235959", "٠٠٠١٠١٠١-٠٠٠٠٠٠"])
-def test_a_time_at_the_calendars_edge_is_no_start(written: str, zone: str) -> None:
+def test_a_time_at_the_limits_of_the_calendar_is_ignored(written: str, zone: str) -> None:
     assert parse_name(f"exten-1001-1002-{written}-x", ZoneInfo(zone)).started_at is None
 
 
 @fuzzed
 @given(NAME, NAME, st.integers(1, 99))
-def test_a_spoilt_name_has_a_place_of_its_own_below_the_cache(one: str, two: str, connection_id: int) -> None:
-    places = [stored_path(connection_id, name, "wav") for name in (one, two)]
-    for place in places:
-        path = PurePosixPath(place)
+def test_each_name_has_its_own_path_within_the_cache(one: str, two: str, connection_id: int) -> None:
+    paths = [stored_path(connection_id, name, "wav") for name in (one, two)]
+    for text in paths:
+        path = PurePosixPath(text)
         assert path.parts[0] == str(connection_id)
-        assert os.path.normpath(place) == place
+        assert os.path.normpath(text) == text
         assert ".." not in path.parts
         assert all(0 < len(os.fsencode(part)) <= 255 for part in path.parts)
-        assert place.isprintable()
+        assert text.isprintable()
         assert not any(part.startswith(".") for part in path.parts)
-    assert (places[0].casefold() == places[1].casefold()) == (one == two)
+    assert (paths[0].casefold() == paths[1].casefold()) == (one == two)
 
 
 @fuzzed
 @given(NAME)
-def test_a_place_can_be_written(tmp_path_factory: pytest.TempPathFactory, name: str) -> None:
-    path = tmp_path_factory.getbasetemp() / "places" / stored_path(1, name, "wav")
+def test_the_path_of_any_name_can_be_written(tmp_path_factory: pytest.TempPathFactory, name: str) -> None:
+    path = tmp_path_factory.getbasetemp() / "paths" / stored_path(1, name, "wav")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(b"x")
     assert path.resolve().is_relative_to(tmp_path_factory.getbasetemp().resolve())
@@ -72,26 +74,28 @@ def test_a_place_can_be_written(tmp_path_factory: pytest.TempPathFactory, name: 
 
 @fuzzed
 @given(mutated(SOUNDS) | st.binary(max_size=200), st.sampled_from(["wav", "WAV", "wav16", "gsm", "ulaw", "sln16", "?"]))
-def test_a_spoilt_file_gets_a_verdict(tmp_path_factory: pytest.TempPathFactory, data: bytes, fmt: str) -> None:
-    path: Path = tmp_path_factory.getbasetemp() / "spoilt.wav"
+def test_any_file_is_downloaded_or_has_a_reason(
+    tmp_path_factory: pytest.TempPathFactory, data: bytes, fmt: str
+) -> None:
+    path: Path = tmp_path_factory.getbasetemp() / "mutated.wav"
     path.write_bytes(data)
     with path.open("rb") as file:
-        found = check_recording(file, len(data), fmt)
-    assert found.reason or found.state == "downloaded"
-    assert found.duration_s is None or 0 <= found.duration_s < 2**32
+        result = check_recording(file, len(data), fmt)
+    assert result.reason or result.state == "downloaded"
+    assert result.duration_s is None or 0 <= result.duration_s < 2**32
 
 
-def test_a_file_of_zeros_behind_a_header_is_judged_without_walking_through_it(tmp_path: Path) -> None:
+def test_a_huge_file_of_zeros_after_a_header_is_refused_without_reading_it(tmp_path: Path) -> None:
     with (tmp_path / "zeros.wav").open("w+b") as file:
         file.write(b"RIFF\x40\0\0\0WAVE")
-        file.truncate(2**40)  # a hole: it takes no disk
+        file.truncate(2**40)  # a sparse file, which takes no disk space
         file.seek(0)
         assert check_recording(file, 2**40, "wav").state == "unreadable"
 
 
 @pytest.mark.parametrize("name", EDGE_CASES, ids=lambda value: repr(value[:20]))
-def test_a_nasty_name_is_only_a_name(name: bytes) -> None:
+def test_edge_cases_in_names_are_accepted(name: bytes) -> None:
     text = name.decode("utf-8", "replace")
-    for told in (text, f"q-{text}-{text}-20260731-143012-{text}", f"{text}/{text}"):
-        parse_name(told, ZoneInfo("Asia/Tokyo"))
-        assert all(len(os.fsencode(part)) <= 255 for part in PurePosixPath(stored_path(1, told, "wav")).parts)
+    for recording in (text, f"q-{text}-{text}-20260731-143012-{text}", f"{text}/{text}"):
+        parse_name(recording, ZoneInfo("Asia/Tokyo"))
+        assert all(len(os.fsencode(part)) <= 255 for part in PurePosixPath(stored_path(1, recording, "wav")).parts)

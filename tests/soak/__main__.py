@@ -1,7 +1,7 @@
-"""The soak: app, worker and listener as real processes on a demo PBX that misbehaves, while they are killed.
+"""The soak test: runs app, worker and listener on a faulty demo PBX while it kills them.
 
-`make soak`, or `SOAK_S=30 python -m tests.soak`; `SOAK_SEED` repeats the choices of another run. Ends with status 1 and
-the reasons when anything was lost, invented, left half-done, stuck, or leaking.
+`make soak`, or `SOAK_S=30 python -m tests.soak` for half a minute. `SOAK_SEED` repeats the random choices of another
+run. The exit status is 1, with the reasons, if anything was lost, invented, left incomplete, stuck or leaking.
 """
 
 import json
@@ -43,25 +43,25 @@ from tests.soak.app_processes import AppProcess, MemorySampler, end_processes_us
 from tests.soak.random_faults import RandomFaults, wait_for
 from tests.soak.recorder import LARGEST_MB, Recorder
 
-SHORT_S = 300.0  # a shorter soak doesn't judge memory, and leaves out what takes a minute to get over
-KILLING_SHARE = 0.5  # of the time: then all keep running, so that their memory can be judged
-JUDGED_SHARE = 0.3  # of the time, its end, in which memory must be flat
+SHORT_S = 300.0  # a shorter run doesn't check memory, and omits faults that take a minute to recover from
+KILLING_SHARE = 0.5  # of the time; afterwards the processes keep running, so that their memory can be measured
+MEASURED_SHARE = 0.3  # of the time: at the end, when memory must not grow
 LEAK_MB_PER_MIN = 2.0
 SYNC_EVERY_S = 4.0
 QUIET_S = 360.0  # no simulated call begins so long before midnight
-GRACE_S = 150.0  # a listener that was refused by its password asks again after a minute
+GRACE_S = 150.0  # a listener whose password was refused tries again after a minute
 
 
 @dataclass
 class Soak:
-    """One soak: what it runs, what it saw."""
+    """The options and results of one run. `errors` has one text per failure."""
 
     lasts_s: float
     seed: int
     data_dir: Path
     boots: list[datetime] = field(default_factory=list)
     syncs: Counter[str] = field(default_factory=Counter)
-    wrong: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
 
     @property
     def gentle(self) -> bool:
@@ -69,7 +69,7 @@ class Soak:
 
 
 class SoakPbx(SimulatedPbx):
-    """A simulated PBX that remembers when it restarted."""
+    """A simulated PBX that stores the times of its restarts in `boots`."""
 
     boots: list[datetime]
 
@@ -78,8 +78,8 @@ class SoakPbx(SimulatedPbx):
         self.boots.append(self.asterisk.booted_at)
 
 
-def crowd_the_hours() -> None:
-    """Ten short calls a minute now and in the next hours, so that a few minutes have many calls."""
+def simulate_many_calls() -> None:
+    """Simulate ten short calls a minute now and in the next two hours."""
     hour = datetime.now(ZoneInfo(ZONE)).hour
     pbx.demo.simulated_day._CALLS_BY_HOUR = tuple(600 if (at - hour) % 24 in (0, 1, 2) else 3 for at in range(24))
     pbx.demo.simulated_day._WEEKEND_SHARE = 1.0
@@ -87,7 +87,7 @@ def crowd_the_hours() -> None:
 
 
 def environment_of(demo: SimulatedPbx, data_dir: Path) -> dict[str, str]:
-    """The app's settings. The listener is a process of its own here, so the worker doesn't listen."""
+    """The app's settings. The worker doesn't listen, because the listener is a separate process here."""
     return {
         "PBX_ENV_FILE": "",
         "PBX_DATA_DIR": str(data_dir),
@@ -105,36 +105,36 @@ def environment_of(demo: SimulatedPbx, data_dir: Path) -> dict[str, str]:
 
 
 @contextmanager
-def visiting(address: str, seen: Path) -> Iterator[None]:
-    """Somebody looks at the pages meanwhile."""
-    with seen.open("wb") as output:
+def opening_pages(address: str, log: Path) -> Iterator[None]:
+    """Open the app's pages in turn for the duration of the block, and log their states."""
+    with log.open("wb") as output:
         command = [sys.executable, "-m", "tests.soak.open_pages", address]
-        visitor = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=output, start_new_session=True)
+        opener = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=output, start_new_session=True)
         try:
             yield
         finally:
-            visitor.terminate()  # its browser ends with it
-            visitor.wait()
+            opener.terminate()  # its browser ends with it
+            opener.wait()
 
 
-def keep_asking(soak: Soak, engine: Engine, settings: Settings, until: float) -> None:
-    """Ask for a sync every few seconds, as somebody at a page would, until a moment on the monotonic clock."""
+def keep_requesting_syncs(soak: Soak, engine: Engine, settings: Settings, until: float) -> None:
+    """Request a sync every few seconds, as a user would, until `until` on the monotonic clock."""
     requested: str | None = None
     while (left_s := until - time.monotonic()) > 0:
         time.sleep(min(SYNC_EVERY_S, left_s))
         if requested:
-            note_end(soak, engine, requested)
+            count_end(soak, engine, requested)
         requested = request_job(engine, settings, "sync", requested_by="soak").id
 
 
-def note_end(soak: Soak, engine: Engine, job_id: str) -> None:
+def count_end(soak: Soak, engine: Engine, job_id: str) -> None:
     with reading(engine) as session:
         job = get_job(session, job_id)
     soak.syncs[job.state if job else "lost"] += 1
 
 
-def sync_quietly(engine: Engine, settings: Settings) -> str:
-    """A sync begun now that all is well, to its end: "" when it was well too, with nothing left to fetch."""
+def sync_without_faults(engine: Engine, settings: Settings) -> str:
+    """Run a sync without faults. Return "" if it succeeds with nothing left to download, otherwise the reason."""
     result: dict[str, object] = {}
 
     def is_done() -> bool:
@@ -144,13 +144,12 @@ def sync_quietly(engine: Engine, settings: Settings) -> str:
         with reading(engine) as session:
             found = get_job(session, job.id)
         result = (found.result or {}) if found else {}
-        why = found.error if found else "it is gone"
-        result |= {"error": why}
+        result |= {"error": found.error if found else "the job is gone"}
         return bool(ended and found and found.state == "done" and not result["failed"] and not result["waiting"])
 
-    for _ in range(2):  # the first may have begun before all was well
-        well = wait_for(is_done, GRACE_S)
-    return "" if well else f"the last sync was not well: {json.dumps(result)[:800]}"
+    for _ in range(2):  # the first may have started before the faults ended
+        succeeded = wait_for(is_done, GRACE_S)
+    return "" if succeeded else f"the last sync failed: {json.dumps(result)[:800]}"
 
 
 def state_of(engine: Engine, job_id: str) -> str:
@@ -160,7 +159,7 @@ def state_of(engine: Engine, job_id: str) -> str:
 
 
 def simulated_visits(boots: list[datetime], until: datetime) -> list[Visit]:
-    """The visits as planned. A restart ended those in progress without an event."""
+    """The simulated visits. A restart ends those in progress without an event."""
     found: list[Visit] = []
     calls = list(calls_between(boots[0], until))
     for call in calls:
@@ -172,8 +171,8 @@ def simulated_visits(boots: list[datetime], until: datetime) -> list[Visit]:
     return found
 
 
-def judge_memory(soak: Soak, runs: dict[str, list[tuple[float, int]]], since: float) -> list[str]:
-    """One line for each process. A leak counts as wrong."""
+def check_memory(soak: Soak, runs: dict[str, list[tuple[float, int]]], since: float) -> list[str]:
+    """Return one line for each process. A leak is added to `soak.errors`."""
     lines = []
     for name, samples in runs.items():
         late = [sample for sample in samples if sample[0] >= since]
@@ -183,31 +182,31 @@ def judge_memory(soak: Soak, runs: dict[str, list[tuple[float, int]]], since: fl
         if soak.gentle:
             continue
         if slope is None:
-            soak.wrong.append(f"the memory of {name} could not be judged: {len(late)} samples")
+            soak.errors.append(f"the memory of {name} could not be checked: {len(late)} samples")
         elif slope > LEAK_MB_PER_MIN:
-            soak.wrong.append(f"{name} grows by {slope:.1f} MB a minute")
+            soak.errors.append(f"{name} grows by {slope:.1f} MB a minute")
     return lines
 
 
-def judge_pages(soak: Soak, seen: Path, calm_from: int) -> Counter[str]:
-    """The states of the pages. From the line `calm_from` on every page must have been reachable."""
+def check_pages(soak: Soak, log: Path, first_line: int) -> Counter[str]:
+    """Count the states of the pages. From line `first_line` of the log on, every page must have been reachable."""
     states: Counter[str] = Counter()
-    for number, line in enumerate(seen.read_text().splitlines()):
+    for number, line in enumerate(log.read_text().splitlines()):
         if not line.startswith("{"):
             continue
-        visit = json.loads(line)
-        states[visit["state"]] += 1
-        if visit["state"] == "broken" or (visit["state"] != "well" and number > calm_from):
-            soak.wrong.append(f"the page /{visit['path']} was {visit['state']}: {visit['seen']}")
-    if not states["well"]:
-        soak.wrong.append(f"no page was seen: {seen.read_text()[-500:]}")
+        opened = json.loads(line)
+        states[opened["state"]] += 1
+        if opened["state"] == "error" or (opened["state"] != "ok" and number > first_line):
+            soak.errors.append(f"the page /{opened['path']} was {opened['state']}: {opened['text']}")
+    if not states["ok"]:
+        soak.errors.append(f"no page was opened: {log.read_text()[-500:]}")
     return states
 
 
 def run(soak: Soak) -> None:
     logs = soak.data_dir.parent / "logs"
     logs.mkdir()
-    crowd_the_hours()
+    simulate_many_calls()
     with ExitStack() as stack:
         demo = stack.enter_context(SoakPbx(recordings=recordings_of_ended_calls(datetime.now(UTC))))
         demo.boots = soak.boots
@@ -226,74 +225,76 @@ def run(soak: Soak) -> None:
         address = f"http://127.0.0.1:{port}"
         if not wait_for(lambda: is_app_up(address), 90):
             raise SystemExit(f"The app did not start: {(logs / 'app.log').read_text()[-2000:]}")
-        misbehave(soak, demo, children, engine, settings, logs, address)
+        run_with_faults(soak, demo, children, engine, settings, logs, address)
 
 
-def misbehave(
+def run_with_faults(
     soak: Soak, demo: SoakPbx, children: list[AppProcess], engine: Engine, settings: Settings, logs: Path, address: str
 ) -> None:
-    begun = time.monotonic()
-    ends, calm = begun + soak.lasts_s, begun + soak.lasts_s * KILLING_SHARE
+    started = time.monotonic()
+    ends, kills_end = started + soak.lasts_s, started + soak.lasts_s * KILLING_SHARE
     every_s = 2.0 if soak.gentle else 3.0
-    late_s = random_faults.stall_s(soak.gentle) + checks.REPORTED.total_seconds()
+    late_s = random_faults.stall_s(soak.gentle) + checks.EVENT_DELAY.total_seconds()
     spool = soak.data_dir.parent / "spool"
     spool.mkdir()
     recorder = Recorder(demo.recordings, spool, soak.seed, every_s=1.0 if soak.gentle else 2.0)
-    measuring = MemorySampler(children)
-    with visiting(address, logs / "visitor.log"):
-        harm = RandomFaults(demo, children, soak.data_dir, soak.seed, every_s, gentle=soak.gentle)
-        keep_asking(soak, engine, settings, calm)
-        harm.killing = False
+    sampler = MemorySampler(children)
+    with opening_pages(address, logs / "pages.log"):
+        faults = RandomFaults(demo, children, soak.data_dir, soak.seed, every_s, gentle=soak.gentle)
+        keep_requesting_syncs(soak, engine, settings, kills_end)
+        faults.killing = False
         wait_for(lambda: is_app_up(address), 60)
-        calm_from = len((logs / "visitor.log").read_text().splitlines()) + 1
-        keep_asking(soak, engine, settings, ends)
-        measured = {child.name: list(child.samples) for child in children} | {"demo": list(measuring.here)}
-        harm.close()
+        first_line_without_kills = len((logs / "pages.log").read_text().splitlines()) + 1
+        keep_requesting_syncs(soak, engine, settings, ends)
+        measured = {child.name: list(child.samples) for child in children} | {"demo": list(sampler.own_samples)}
+        faults.close()
         recorder.close()
-        soak.wrong += [text for text in (sync_quietly(engine, settings),) if text]
-        hears = wait_for(lambda: listens(engine, demo.pbx_now()), GRACE_S)
-        soak.wrong += [] if hears else ["nobody listens any more"]
-        wait_for(lambda: heard_whole(soak, demo, engine, late_s) > 0, QUIET_S + GRACE_S)
-    measuring.close()
+        soak.errors += [text for text in (sync_without_faults(engine, settings),) if text]
+        is_listening = wait_for(lambda: listens(engine, demo.pbx_now()), GRACE_S)
+        soak.errors += [] if is_listening else ["no listener is running any more"]
+        wait_for(lambda: visits_compared(soak, demo, engine, late_s) > 0, QUIET_S + GRACE_S)
+    sampler.close()
     all_done_at = now()
     if not wait_for(lambda: not unfinished(engine), GRACE_S):
-        soak.wrong.append(f"{unfinished(engine)} is still unfinished after {GRACE_S:.0f} s")
+        soak.errors.append(f"{unfinished(engine)} is still unfinished after {GRACE_S:.0f} s")
     statuses = {child.name: child.end() for child in children}
-    orderly = {"app": (0, -signal.SIGTERM)}  # its server, uvicorn, closes and then lets the signal end it
-    soak.wrong += [
+    expected_statuses = {"app": (0, -signal.SIGTERM)}  # uvicorn shuts down and then lets the signal end the process
+    soak.errors += [
         f"{name} ended with status {status}"
         for name, status in statuses.items()
-        if status not in orderly.get(name, (0,))
+        if status not in expected_statuses.get(name, (0,))
     ]
     end_processes_using(soak.data_dir)
     until = demo.pbx_now()
     expected = recorder.recorded, recorder.deleted, recorder.too_large
-    soak.wrong += checks.check_cache(engine, settings.audio_dir, *expected)
-    soak.wrong += checks.check_files(soak.data_dir)
-    soak.wrong += checks.check_logs([*logs.glob("*.log"), *soak.data_dir.glob("*.log")])
-    soak.wrong += checks.check_jobs(engine, all_done_at)
-    soak.wrong += [] if soak.gentle or "completed" in transcribed(engine) else ["nothing was transcribed"]
-    wrong, judged, gaps = checks.check_visits(engine, simulated_visits(soak.boots, until), until, late_s)
-    soak.wrong += wrong + ([] if judged else ["no visit was heard from join to end"])
-    pages = judge_pages(soak, logs / "visitor.log", calm_from)
-    memory = judge_memory(soak, measured, ends - soak.lasts_s * JUDGED_SHARE)
-    kept = len(recorder.recorded.keys() - recorder.deleted)
-    print(f"Recordings: {len(recorder.recorded)}, of which {len(recorder.deleted)} were deleted and {kept} are there.")
+    soak.errors += checks.check_cache(engine, settings.audio_dir, *expected)
+    soak.errors += checks.check_files(soak.data_dir)
+    soak.errors += checks.check_logs([*logs.glob("*.log"), *soak.data_dir.glob("*.log")])
+    soak.errors += checks.check_jobs(engine, all_done_at)
+    soak.errors += [] if soak.gentle or "completed" in transcribed(engine) else ["nothing was transcribed"]
+    errors, compared, gaps = checks.check_visits(engine, simulated_visits(soak.boots, until), until, late_s)
+    soak.errors += errors + ([] if compared else ["no visit was received from join to end"])
+    pages = check_pages(soak, logs / "pages.log", first_line_without_kills)
+    memory = check_memory(soak, measured, ends - soak.lasts_s * MEASURED_SHARE)
+    remaining = len(recorder.recorded.keys() - recorder.deleted)
+    print(
+        f"Recordings: {len(recorder.recorded)}, of which {len(recorder.deleted)} were deleted and {remaining} remain."
+    )
     print(f"Syncs: {counts_text(soak.syncs)}; jobs in all: {jobs_in_all(engine)}.")
     print(f"Transcriptions: {transcribed(engine)}.")
-    print(f"Harm: {counts_text(harm.done)}. Faults that happened: {counts_text(Counter(demo.faults.taken))}.")
-    print(f"Visits: {judged} heard from join to end, in {gaps + 1} spans of listening. Pages: {counts_text(pages)}.")
+    print(f"Faults: {counts_text(faults.done)}. Faults that took effect: {counts_text(Counter(demo.faults.taken))}.")
+    print(f"Visits: {compared} received from join to end, in {gaps + 1} listening spans. Pages: {counts_text(pages)}.")
     print(f"Memory: {'; '.join(memory)}.")
 
 
-def heard_whole(soak: Soak, demo: SoakPbx, engine: Engine, late_s: float) -> int:
-    """How many visits lie within a span of listening so far."""
+def visits_compared(soak: Soak, demo: SoakPbx, engine: Engine, late_s: float) -> int:
+    """How many simulated visits are within a listening span so far."""
     now = demo.pbx_now()
     return checks.check_visits(engine, simulated_visits(soak.boots, now), now, late_s)[1]
 
 
 def unfinished(engine: Engine) -> str:
-    """The jobs that are not done with; "" for none. What waits to be transcribed may wait: that is slow, not stuck."""
+    """The unfinished jobs, or "". Recordings may still wait for transcription: it is slow, not stuck."""
     with reading(engine) as session:
         jobs = session.exec(select(Job.kind).where(col(Job.state).in_(("queued", "running")))).all()
     return counts_text(Counter(jobs)) if jobs else ""
@@ -306,7 +307,7 @@ def transcribed(engine: Engine) -> str:
 
 
 def listens(engine: Engine, pbx_now: datetime) -> bool:
-    """Whether the newest span of listening goes on."""
+    """Whether the newest listening span is open and recent."""
     with reading(engine) as session:
         span = session.exec(select(ListeningSpan).order_by(col(ListeningSpan.id).desc())).first()
     return span is not None and not span.end_reason and span.listened_until > pbx_now - timedelta(seconds=15)
@@ -330,14 +331,14 @@ def main() -> int:
     soak.data_dir.mkdir()
     print(f"Soaking for {lasts_s:.0f} s, seed {seed}, from {datetime.now(UTC):%H:%M:%S} UTC.", flush=True)
     run(soak)
-    for text in soak.wrong[:40]:
+    for text in soak.errors[:40]:
         print(f"✗ {text}")
-    if soak.wrong:
-        print(f"{len(soak.wrong)} things are wrong; the data and the logs are kept in {folder}.")
+    if soak.errors:
+        print(f"{len(soak.errors)} errors; the data and the logs are in {folder}.")
     else:
-        print("All is well: nothing lost, nothing invented, nothing left half-done.")
-        shutil.rmtree(folder) if "SOAK_KEEP" not in os.environ else print(f"Kept in {folder}.")
-    return 1 if soak.wrong else 0
+        print("No errors: nothing was lost, invented or left incomplete.")
+        shutil.rmtree(folder) if "SOAK_KEEP" not in os.environ else print(f"The data and the logs are in {folder}.")
+    return 1 if soak.errors else 0
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The app's processes: started for real, killed without a word, started again, and their memory measured."""
+"""Starts, kills and restarts the app's processes, and measures their memory."""
 
 import contextlib
 import os
@@ -27,7 +27,7 @@ def free_port() -> int:
 
 @dataclass
 class AppProcess:
-    """One program that is kept running. `samples`: (seconds on the monotonic clock, bytes) of its present run."""
+    """A program that is restarted after kills. `samples` has (monotonic seconds, bytes) of the current process."""
 
     name: str
     command: list[str]
@@ -56,14 +56,14 @@ class AppProcess:
         return self.process is not None and self.process.poll() is None
 
     def kill(self) -> None:
-        """As the kernel does when memory runs out: no time for a last word."""
+        """Send SIGKILL, as the kernel does when memory runs out."""
         if self.process is not None and self.alive:
             self.process.kill()
             self.process.wait()
             self.kills += 1
 
     def end(self) -> int:
-        """Ask it to end, and return its exit status."""
+        """Send SIGTERM, or SIGKILL after 30 s, and return the exit status."""
         assert self.process is not None
         self.process.send_signal(signal.SIGTERM)
         try:
@@ -74,25 +74,26 @@ class AppProcess:
             return -signal.SIGKILL
 
     def measure(self) -> None:
+        """Add a sample of the process's memory."""
         with contextlib.suppress(psutil.Error):
             if self.process is not None and self.alive:
                 self.samples.append((time.monotonic(), psutil.Process(self.process.pid).memory_info().rss))
 
 
 class MemorySampler:
-    """Measures children, and this process, every `SAMPLE_S` seconds until it is closed."""
+    """Measures the app's processes and this one every `SAMPLE_S` seconds until it is closed."""
 
     def __init__(self, children: list[AppProcess]) -> None:
-        self.here: list[tuple[float, int]] = []
+        self.own_samples: list[tuple[float, int]] = []
         self._children = children
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="memory", daemon=True)
         self._thread.start()
 
     def _run(self) -> None:
-        mine = psutil.Process()
+        this_process = psutil.Process()
         while not self._stop.wait(SAMPLE_S):
-            self.here.append((time.monotonic(), mine.memory_info().rss))
+            self.own_samples.append((time.monotonic(), this_process.memory_info().rss))
             for child in self._children:
                 child.measure()
 
@@ -102,7 +103,7 @@ class MemorySampler:
 
 
 def processes_using(data_dir: Path) -> list[psutil.Process]:
-    """The processes at work on a data directory, whoever started them: workers and transcribers among them."""
+    """All processes with this data directory, including transcribers that a worker started."""
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
@@ -112,7 +113,7 @@ def processes_using(data_dir: Path) -> list[psutil.Process]:
 
 
 def end_processes_using(data_dir: Path) -> None:
-    """End them as they wish, or by force when they don't."""
+    """Terminate all processes with this data directory, and kill those that remain after 30 s."""
     for end in (psutil.Process.terminate, psutil.Process.kill):
         found = processes_using(data_dir)
         for process in found:
@@ -122,7 +123,7 @@ def end_processes_using(data_dir: Path) -> None:
 
 
 def is_app_up(address: str) -> bool:
-    """Whether the app is up."""
+    """Whether the app answers its health check."""
     try:
         with urllib.request.urlopen(f"{address}/_stcore/health", timeout=10) as reply:
             return bool(reply.status == 200)

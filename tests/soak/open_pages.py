@@ -1,7 +1,7 @@
 """Opens the app's pages in turn in a real browser until killed: `python -m tests.soak.open_pages ADDRESS`.
 
-It prints one line of JSON for each page: the path, the state and the text seen. The states are "well", "broken" (the
-page shows an error), "unseen" (the app is up but the page didn't load) and "away" (the app is down).
+It prints one line of JSON for each page: the path, the state and the text seen. The states are "ok", "error" (the
+page shows one), "not loaded" (though the app is up) and "app down".
 """
 
 import itertools
@@ -18,23 +18,24 @@ PATHS = (
     *("", "interactions", "transcripts", "explore", "queues", "wallboard", "trunks", "agents", "extensions"),
     *("freepbx", "transcription", "alerts"),
 )
-LONGEST_MS = 30_000
+TIMEOUT_MS = 30_000
 DRAWN = '[data-testid="stApp"][data-test-script-state="notRunning"]'
-LOOKS_S = 2.0  # long enough for a page to refresh itself once
+STAY_S = 2.0  # long enough for a page to refresh once
 
 
-def look(page: Page, address: str, path: str) -> tuple[str, str]:
+def open_page(page: Page, address: str, path: str) -> tuple[str, str]:
+    """Open one page, and return its state and the text of an error."""
     try:
-        page.goto(f"{address}/{path}", timeout=LONGEST_MS, wait_until="domcontentloaded")
-        page.locator(DRAWN).wait_for(timeout=LONGEST_MS)
-        time.sleep(LOOKS_S)
-        shown = page.get_by_test_id("stException")
-        if shown.count():
-            return "broken", shown.first.inner_text(timeout=2000)[:2000]
+        page.goto(f"{address}/{path}", timeout=TIMEOUT_MS, wait_until="domcontentloaded")
+        page.locator(DRAWN).wait_for(timeout=TIMEOUT_MS)
+        time.sleep(STAY_S)
+        exception = page.get_by_test_id("stException")
+        if exception.count():
+            return "error", exception.first.inner_text(timeout=2000)[:2000]
         text = page.locator("body").inner_text(timeout=5000)
-        return ("broken", text[:2000]) if "Traceback" in text else ("well", "")
+        return ("error", text[:2000]) if "Traceback" in text else ("ok", "")
     except Error as error:
-        return ("unseen" if is_app_up(address) else "away"), str(error)[:500]
+        return ("not loaded" if is_app_up(address) else "app down"), str(error)[:500]
 
 
 def main(address: str) -> None:
@@ -42,11 +43,11 @@ def main(address: str) -> None:
         chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         page = chromium.new_page(viewport={"width": 1200, "height": 800})
         for path in itertools.cycle(PATHS):
-            begun = time.monotonic()
-            state, seen = look(page, address, path)
-            took_s = round(time.monotonic() - begun, 1)
-            print(json.dumps({"path": path, "state": state, "seen": seen, "took_s": took_s}), flush=True)
-            if state == "away":
+            started = time.monotonic()
+            state, text = open_page(page, address, path)
+            took_s = round(time.monotonic() - started, 1)
+            print(json.dumps({"path": path, "state": state, "text": text, "took_s": took_s}), flush=True)
+            if state == "app down":
                 time.sleep(1)
 
 

@@ -1,4 +1,4 @@
-"""What goes wrong while the soak runs: faults on the wire, a PBX that restarts, processes that are killed."""
+"""Causes random faults during the soak test: on the network, restarts of the PBX, and killed processes."""
 
 import random
 import sqlite3
@@ -15,23 +15,23 @@ from tests.soak.app_processes import AppProcess, processes_using
 
 FILES = "ari/recordings/stored/*/file"
 LIST = "ari/recordings/stored"
-STARTS_AGAIN_S = 4.0
+MAX_RESTART_DELAY_S = 4.0
 
 
 def stall_s(gentle: bool) -> float:
-    """The longest stall of AMI, by which events may be late."""
+    """The longest stall of AMI, which delays events."""
     return 1.5 if gentle else 6.0
 
 
 class RandomFaults:
-    """Causes random faults on a thread of its own until it is closed. `done` counts them; the seed decides which."""
+    """Causes random faults in a thread until it is closed. `done` counts them. The seed decides which ones occur."""
 
     def __init__(
         self, pbx: SimulatedPbx, children: list[AppProcess], data_dir: Path, seed: int, every_s: float, *, gentle: bool
     ) -> None:
         self.done: Counter[str] = Counter()
         self.killing = True
-        self._begun = time.monotonic()
+        self._started = time.monotonic()
         self._period_s = 30.0 if gentle else 90.0
         self._pbx, self._children, self._data_dir, self._every_s = pbx, children, data_dir, every_s
         self._chance = random.Random(seed)
@@ -41,9 +41,14 @@ class RandomFaults:
         self._slow_faults = () if gentle else ((Fault("trickle", FILES, seconds=0.05), 1),)
         self._stop = threading.Event()
         more = () if gentle else ((self._restart_pbx, 1), (self._change_password, 1), (self._mute, 2))
-        self._ways: list[tuple[Callable[[], str], int]] = [(self._fault, 14), (self._drop, 2), (self._kill, 4), *more]
-        self._ways.append((self._kill_transcriber, 2))
-        self._thread = threading.Thread(target=self._run, name="mischief", daemon=True)
+        self._actions: list[tuple[Callable[[], str], int]] = [
+            (self._fault, 14),
+            (self._drop, 2),
+            (self._kill, 4),
+            *more,
+        ]
+        self._actions.append((self._kill_transcriber, 2))
+        self._thread = threading.Thread(target=self._run, name="random-faults", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
@@ -57,18 +62,18 @@ class RandomFaults:
                 child.start()
 
     def _run(self) -> None:
-        ways, weights = zip(*self._ways, strict=True)
+        actions, weights = zip(*self._actions, strict=True)
         if not self._stop.wait(self._every_s):
             self.done[self._kill()] += 1  # even a short soak kills one process
         while not self._stop.wait(self._chance.uniform(0.3, 1.7) * self._every_s):
-            way = self._chance.choices(ways, weights)[0]
-            if (way != self._kill or self.killing) and (done := way()):
+            action = self._chance.choices(actions, weights)[0]
+            if (action != self._kill or self.killing) and (done := action()):
                 self.done[done] += 1
 
     @property
-    def _spares_ami(self) -> bool:
-        """AMI has faults a third of the time only; otherwise no call would be heard from start to end."""
-        return (time.monotonic() - self._begun) % self._period_s > self._period_s / 3
+    def _ami_is_exempt(self) -> bool:
+        """Whether AMI has no faults now. It has them a third of the time, so some calls are received completely."""
+        return (time.monotonic() - self._started) % self._period_s > self._period_s / 3
 
     def _fault(self) -> str:
         chance = self._chance
@@ -101,50 +106,50 @@ class RandomFaults:
                 (Fault("flood", chance.choice(("ami/Challenge", "ami/Login"))), 1),
             )
         )
-        if fault.where.startswith("ami") and self._spares_ami:
+        if fault.where.startswith("ami") and self._ami_is_exempt:
             return ""
         self._pbx.faults.arm(fault, times)
         return f"{fault.kind} armed"
 
     def _drop(self) -> str:
-        if self._spares_ami:
+        if self._ami_is_exempt:
             return ""
         self._pbx.drop_connections()
         return "all connections dropped"
 
     def _restart_pbx(self) -> str:
-        if self._spares_ami:
+        if self._ami_is_exempt:
             return ""
         self._pbx.restart()
         return "PBX restarted"
 
     def _mute(self) -> str:
         where = self._chance.choice(("ami/Ping", "ami/QueueStatus", "ari/channels"))
-        if where.startswith("ami") and self._spares_ami:
+        if where.startswith("ami") and self._ami_is_exempt:
             return ""
         self._pbx.faults.arm(Fault("mute", where))
         return "mute armed"
 
     def _change_password(self) -> str:
-        if self._spares_ami:
+        if self._ami_is_exempt:
             return ""
         self._pbx.change_password()
         self._pbx.drop_connections()
         self._stop.wait(self._chance.uniform(1, 6))
         self._pbx.change_password(self._password)
-        return "password changed for a while"
+        return "password changed temporarily"
 
     def _kill_transcriber(self) -> str:
         # A transcriber that is killed while it loads its model pauses for minutes, as if out of memory.
-        harms = self.killing and is_transcribing(self._data_dir) and kill_transcribers(self._data_dir)
-        return "transcriber killed" if harms else ""
+        killed = self.killing and is_transcribing(self._data_dir) and kill_transcribers(self._data_dir)
+        return "transcriber killed" if killed else ""
 
     def _kill(self) -> str:
         child = self._chance.choice(
-            [child for child in self._children if child.name != "watch" or not self._spares_ami]
+            [child for child in self._children if child.name != "watch" or not self._ami_is_exempt]
         )
         child.kill()
-        self._stop.wait(self._chance.uniform(0, STARTS_AGAIN_S))
+        self._stop.wait(self._chance.uniform(0, MAX_RESTART_DELAY_S))
         if not child.alive:
             child.start()
         return f"{child.name} killed"
@@ -164,9 +169,9 @@ def kill_transcribers(data_dir: Path) -> int:
     return len(found)
 
 
-def wait_for(holds: Callable[[], bool], most_s: float) -> bool:
-    """Whether a condition becomes true within `most_s`."""
-    end = time.monotonic() + most_s
-    while not (held := holds()) and time.monotonic() < end:
+def wait_for(condition: Callable[[], bool], timeout_s: float) -> bool:
+    """Wait until a condition is true. Return whether it became true within `timeout_s`."""
+    end = time.monotonic() + timeout_s
+    while not (is_true := condition()) and time.monotonic() < end:
         time.sleep(0.5)
-    return held
+    return is_true

@@ -11,12 +11,12 @@ from pathlib import Path
 from tests.simulator.recordings import SimulatedRecordings
 
 RATE_BYTES = 16_000  # a second of 8 kHz, 16 bit, mono
-LARGEST_MB = 6  # that the app downloads
-_GROWS_S = 1.0
+LARGEST_MB = 6  # the app's limit for downloads
+_GROW_EVERY_S = 1.0
 
 
 def wav(sound: bytes, *, finished: bool = True) -> bytes:
-    """A file as Asterisk writes it: both lengths are 0 until the call has ended."""
+    """A WAV file as Asterisk writes it: both lengths are 0 until the call ends."""
     size = len(sound) if finished else 0
     riff = 36 + size if finished else 0
     return (
@@ -25,11 +25,11 @@ def wav(sound: bytes, *, finished: bool = True) -> bytes:
 
 
 class Recorder:
-    """Adds, grows, finishes and deletes recordings on a thread of its own until it is closed.
+    """Adds, grows, finishes and deletes recordings in a thread until it is closed.
 
-    `recorded` has each recording that was ever complete: name → sha256. `deleted` names the deleted ones,
-    `too_large` those that are larger than LARGEST_MB.
-    Complete ones are stored in `folder`, so that the memory of the simulated PBX doesn't grow.
+    `recorded` has the SHA-256 of each recording that was ever complete, by name. `deleted` has the names of deleted
+    ones, `too_large` of those larger than LARGEST_MB. Complete ones are stored in `folder`, so that the memory of the
+    simulated PBX doesn't grow.
     """
 
     def __init__(self, recordings: SimulatedRecordings, folder: Path, seed: int, every_s: float) -> None:
@@ -38,7 +38,7 @@ class Recorder:
         self.too_large: set[str] = set()
         self._recordings, self._folder, self._every_s = recordings, folder, every_s
         self._chance = random.Random(seed)
-        self._growing: dict[str, tuple[bytes, float]] = {}  # name → its sound so far, and when its call ends
+        self._growing: dict[str, tuple[bytes, float]] = {}  # by name: the sound so far, and when the call ends
         self._serial = 0
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
@@ -52,9 +52,9 @@ class Recorder:
 
     def _run(self) -> None:
         due = 0.0
-        while not self._stop.wait(_GROWS_S):
+        while not self._stop.wait(_GROW_EVERY_S):
             for name, (sound, ends_at) in list(self._growing.items()):
-                self._growing[name] = (sound + self._more(), ends_at)
+                self._growing[name] = (sound + self._new_sound(), ends_at)
                 self._recordings.finish(name, wav(self._growing[name][0], finished=False))
                 if time.monotonic() >= ends_at:
                     self._finish(name)
@@ -64,24 +64,24 @@ class Recorder:
 
     def _do_something(self) -> None:
         name = self._new_name()
-        whole = sorted(self.recorded.keys() - self.deleted)
-        match self._chance.choices(("whole", "growing", "delete", "long", "huge"), (12, 6, 2, 2, 1))[0]:
+        complete = sorted(self.recorded.keys() - self.deleted)
+        match self._chance.choices(("complete", "growing", "delete", "long", "huge"), (12, 6, 2, 2, 1))[0]:
             case "growing":
                 self._growing[name] = (b"", time.monotonic() + self._chance.uniform(3, 20))
                 self._recordings.add(name, wav(b"", finished=False))
-            case "delete" if len(whole) > 5:
-                gone = self._chance.choice(whole[-5:])  # the newest may be on their way to the cache
-                self.deleted.add(gone)
-                self._recordings.delete(gone)
+            case "delete" if len(complete) > 5:
+                deleted = self._chance.choice(complete[-5:])  # the app may be downloading the newest
+                self.deleted.add(deleted)
+                self._recordings.delete(deleted)
             case "long":
-                self._keep(name, wav(self._chance.randbytes(RATE_BYTES) * 120))
+                self._add_complete(name, wav(self._chance.randbytes(RATE_BYTES) * 120))
             case "huge":
                 self.too_large.add(name)
-                self._keep(name, wav(bytes(LARGEST_MB * 1_000_000)))
+                self._add_complete(name, wav(bytes(LARGEST_MB * 1_000_000)))
             case _:
-                self._keep(name, wav(self._chance.randbytes(self._chance.randint(1, 20) * RATE_BYTES // 2)))
+                self._add_complete(name, wav(self._chance.randbytes(self._chance.randint(1, 20) * RATE_BYTES // 2)))
 
-    def _keep(self, name: str, content: bytes) -> None:
+    def _add_complete(self, name: str, content: bytes) -> None:
         self.recorded[name] = hashlib.sha256(content).hexdigest()
         file = self._folder / f"{len(self.recorded)}.wav"
         file.write_bytes(content)
@@ -90,10 +90,10 @@ class Recorder:
     def _finish(self, name: str) -> None:
         sound, _ = self._growing.pop(name)
         content = wav(sound or b"\1\2")
-        self._recordings.finish(name, content)  # for a download in progress
-        self._keep(name, content)
+        self._recordings.finish(name, content)  # for downloads in progress
+        self._add_complete(name, content)
 
-    def _more(self) -> bytes:
+    def _new_sound(self) -> bytes:
         return self._chance.randbytes(RATE_BYTES // 4)
 
     def _new_name(self) -> str:
