@@ -1,4 +1,4 @@
-"""Every way to count the calls of a queue, beside the visits as they are stored: all must say the same."""
+"""Checks that all queries count the same calls of a queue as its stored visits."""
 
 from collections import Counter, defaultdict
 from datetime import datetime, tzinfo
@@ -19,8 +19,8 @@ ALL = 1_000_000
 Counted = tuple[int, int, int, int]  # visits, answered visits, calls, answered calls
 
 
-def visited(session: Session, connection_id: int, since: datetime, until: datetime) -> dict[str, Counted]:
-    """By queue, counted one by one from the rows of the visits that joined in a period."""
+def counts_from_visits(session: Session, connection_id: int, since: datetime, until: datetime) -> dict[str, Counted]:
+    """By queue, the counts of the stored visits that joined in a period, calculated without the app's queries."""
     pbx = {"pbx": connection_id, "since": int(since.timestamp()), "until": int(until.timestamp())}
     connection = session.connection()
     call_of: dict[str, int] = {}
@@ -37,20 +37,23 @@ def visited(session: Session, connection_id: int, since: datetime, until: dateti
         pbx,
     ).all()
     calls, answered = defaultdict(set), defaultdict(set)
-    visits, taken = Counter(row.queue for row in rows), Counter[str]()
+    visits, answered_visits = Counter(row.queue for row in rows), Counter[str]()
     for row in rows:
-        calls[row.queue].add(call_of[row.uniqueid])  # every visit is of a call that is known
+        calls[row.queue].add(call_of[row.uniqueid])  # the call of every visit is stored
         if row.outcome in ("answered", "transferred") or row.connected_at is not None:
-            taken[row.queue] += 1
+            answered_visits[row.queue] += 1
             answered[row.queue].add(call_of[row.uniqueid])
-    return {queue: (visits[queue], taken[queue], len(calls[queue]), len(answered[queue])) for queue in visits}
+    return {queue: (visits[queue], answered_visits[queue], len(calls[queue]), len(answered[queue])) for queue in visits}
 
 
 def assert_all_agree(
     session: Session, connection_id: int, since: datetime, until: datetime, zone: tzinfo
 ) -> dict[str, Counted]:
-    """Queues, Wallboard, Agents, Explore, Interactions and lists, of each queue; no call may straddle the period."""
-    expected = visited(session, connection_id, since, until)
+    """Assert that the queries of all pages and lists count the same calls of each queue, and return these counts.
+
+    No call may begin before the period or end after it.
+    """
+    expected = counts_from_visits(session, connection_id, since, until)
     period = FigureFilter(connection_id, since, until)
     board = figures_by(session, period, "queue")
     assert board.keys() == expected.keys()
@@ -60,31 +63,31 @@ def assert_all_agree(
     total = call_totals(session, everything).calls
     assert total == count_calls(session, CallFilter(connection_id, since, until))
     for queue, counted in expected.items():
-        assert _counted(session, connection_id, since, until, zone, queue) == dict.fromkeys(WAYS, counted)
+        assert _counts_by_query(session, connection_id, since, until, zone, queue) == dict.fromkeys(QUERIES, counted)
         assert (board[queue].offered, board[queue].answered, *by_queue[queue]) == counted
     none, _ = by_queue.get("", (0, 0))
     assert none == count_calls(session, CallFilter(connection_id, since, until, queue=""))
     assert none == call_totals(session, CallQuestion(connection_id, since, until, queue="")).calls
     for agent in agent_figures(session, period):
-        mine = FigureFilter(connection_id, since, until, agent=agent.agent)
-        assert agent.calls == count_visits(session, mine, Selection(answered=True), zone)
+        of_agent = FigureFilter(connection_id, since, until, agent=agent.agent)
+        assert agent.calls == count_visits(session, of_agent, Selection(answered=True), zone)
     return expected
 
 
-WAYS = (
+QUERIES = (
     *("Queues", "Queues by day", "Queues by agent", "Agents"),
     *("Explore", "Explore by day", "Explore by hour", "Explore by direction", "Explore by outcome", "Explore by agent"),
     *("Explore by weekday", "Calls below Explore", "Interactions"),
 )
 
 
-def _counted(
+def _counts_by_query(
     session: Session, connection_id: int, since: datetime, until: datetime, zone: tzinfo, queue: str
 ) -> dict[str, Counted]:
-    """What each way says; what it doesn't count is taken from Queues or Explore."""
+    """The counts by each query. A number that it doesn't count is taken from Queues or Explore."""
     wanted = FigureFilter(connection_id, since, until, queue)
-    asked = CallQuestion(connection_id, since, until, queue=queue)
-    offered, figures = queue_totals(session, wanted), call_totals(session, asked)
+    question = CallQuestion(connection_id, since, until, queue=queue)
+    offered, figures = queue_totals(session, wanted), call_totals(session, question)
     found = {"Queues": (offered.offered, offered.answered, figures.calls, figures.answered)}
     days = [one.figures for one in queue_intervals(session, wanted, zone, "day")]
     found["Queues by day"] = (sum(day.offered for day in days), sum(day.answered for day in days), *found["Queues"][2:])
@@ -94,32 +97,33 @@ def _counted(
     taken = {one.agent: one.calls for one in agent_figures(session, wanted) if one.calls}
     found["Agents"] = (offered.offered, sum(taken.values()), *found["Queues"][2:])
 
-    def beside(calls: int, answered: int) -> Counted:
+    def with_visits(calls: int, answered: int) -> Counted:
         return offered.offered, offered.answered, calls, answered
 
-    found["Explore"] = beside(figures.calls, figures.answered)
-    ways: tuple[CallDimension, ...] = ("day", "hour", "direction")
-    for by in ways:
-        counts = call_counts(session, asked, zone, by)
-        found[f"Explore by {by}"] = beside(sum(one.calls for one in counts), sum(one.answered for one in counts))
-    ended = {one.label: one.calls for one in call_counts(session, asked, zone, "disposition")}
-    found["Explore by outcome"] = beside(sum(ended.values()), ended.get("ANSWERED", 0))
+    found["Explore"] = with_visits(figures.calls, figures.answered)
+    dimensions: tuple[CallDimension, ...] = ("day", "hour", "direction")
+    for by in dimensions:
+        counts = call_counts(session, question, zone, by)
+        found[f"Explore by {by}"] = with_visits(sum(one.calls for one in counts), sum(one.answered for one in counts))
+    ended = {one.label: one.calls for one in call_counts(session, question, zone, "disposition")}
+    found["Explore by outcome"] = with_visits(sum(ended.values()), ended.get("ANSWERED", 0))
     names = extension_names(session, connection_id)
-    counts = call_counts(session, asked, zone, "agent")
-    found["Explore by agent"] = beside(sum(one.calls for one in counts), sum(one.answered for one in counts))
-    _, calls = selected_calls(session, asked, CallSelection(), zone, offset=0, limit=ALL)
-    if all(call.queue == queue for call in calls) and figures.answered == offered.answered:  # each has one agent
+    counts = call_counts(session, question, zone, "agent")
+    found["Explore by agent"] = with_visits(sum(one.calls for one in counts), sum(one.answered for one in counts))
+    _, calls = selected_calls(session, question, CallSelection(), zone, offset=0, limit=ALL)
+    # Only if no call has two queues or two visits does each have one agent.
+    if all(call.queue == queue for call in calls) and figures.answered == offered.answered:
         assert {names.get(one.label, one.label): one.answered for one in counts if one.answered} == taken
-    cells = call_heat_map(session, asked, zone)
-    found["Explore by weekday"] = beside(sum(n or 0 for day in cells for n in day), figures.answered)
-    listed, _ = selected_calls(session, asked, CallSelection(), zone, offset=0, limit=ALL)
-    answered, _ = selected_calls(session, asked, CallSelection(disposition="ANSWERED"), zone, offset=0, limit=1)
+    cells = call_heat_map(session, question, zone)
+    found["Explore by weekday"] = with_visits(sum(n or 0 for day in cells for n in day), figures.answered)
+    listed, _ = selected_calls(session, question, CallSelection(), zone, offset=0, limit=ALL)
+    answered, _ = selected_calls(session, question, CallSelection(disposition="ANSWERED"), zone, offset=0, limit=1)
     assert listed == len(calls)
-    found["Calls below Explore"] = beside(listed, answered)
+    found["Calls below Explore"] = with_visits(listed, answered)
     filters = CallFilter(connection_id, since, until, queue=queue)
-    shown = find_calls(session, filters, offset=0, limit=ALL)
-    assert _ids(shown) == _ids(calls)
-    found["Interactions"] = beside(count_calls(session, filters), figures.answered)
+    calls_of_list = find_calls(session, filters, offset=0, limit=ALL)
+    assert _ids(calls_of_list) == _ids(calls)
+    found["Interactions"] = with_visits(count_calls(session, filters), figures.answered)
     return found
 
 

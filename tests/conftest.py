@@ -1,4 +1,4 @@
-"""What every test stands on: no test can reach real data or a real PBX's settings."""
+"""Fixtures for all tests. No test can reach real data or the settings of a real PBX."""
 
 import os
 import shutil
@@ -14,7 +14,7 @@ from pbx.store.engine import open_engine
 
 @pytest.fixture(autouse=True)
 def no_real_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Point the data directory at a temporary one and forget every setting of the environment and of `.env`."""
+    """Use a temporary data directory, and ignore all settings of the environment and of `.env`."""
     for name in os.environ:
         if name.startswith(("FREEPBX_", "PBX_", "WHISPER_", "ANALYSIS_")) and not name.startswith("PBX_LAB"):
             monkeypatch.delenv(name)
@@ -26,7 +26,7 @@ def no_real_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(scope="session")
 def empty_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A file of SQLite as the app makes it, to be copied: to make one takes a tenth of a second."""
+    """An empty SQLite database of the app, for copying. Creating one takes 0.1 s."""
     settings = Settings(_env_file=None, pbx_data_dir=tmp_path_factory.mktemp("empty"))
     open_engine(settings).dispose()
     return Path(str(make_url(settings.database_url).database))
@@ -39,7 +39,7 @@ def settings(no_real_data: Path) -> Settings:
 
 @pytest.fixture
 def engine(settings: Settings, empty_cache: Path) -> Iterator[Engine]:
-    """An empty cache, where the app looks for it."""
+    """The engine of an empty cache in the app's data directory."""
     url = make_url(settings.database_url)
     if url.get_backend_name() == "sqlite":
         settings.pbx_data_dir.mkdir(exist_ok=True)
@@ -51,5 +51,5 @@ def engine(settings: Settings, empty_cache: Path) -> Iterator[Engine]:
 
 @pytest.fixture
 def no_worker(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A page under test starts no worker beside it."""
+    """Keep pages from starting a worker."""
     monkeypatch.setattr("pbx.ui.sidebar.ensure_worker", lambda settings: None)

@@ -1,4 +1,4 @@
-"""Where things are: the project's root, and the bytes real systems sent."""
+"""Paths of the project's root and of the fixtures, which contain the bytes that real systems sent."""
 
 from pathlib import Path
 

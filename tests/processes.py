@@ -1,4 +1,4 @@
-"""Processes that a test starts and that end with it."""
+"""Starts processes for a test and kills them at its end."""
 
 import subprocess
 from collections.abc import Callable, Iterator

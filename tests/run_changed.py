@@ -1,7 +1,7 @@
-"""Runs the tests of what changed since main: `python -m tests.run_changed [pytest's options]`, or `make quick`.
+"""Runs the tests of files that changed since main: `python -m tests.run_changed [pytest's options]`, or `make quick`.
 
-These are the test files that changed, and those that import or name a changed file. If they are too many for a minute,
-the ones in the changed files' own folders run, and a message says so.
+It runs the test files that changed, and those that import or name a changed file. If these are more than MOST_FILES, it
+runs only those in the folders of the changed files, and prints a message.
 """
 
 import os
@@ -12,18 +12,18 @@ from pathlib import Path
 
 from tests.paths import ROOT
 
-FAST = ("tests/unit", "tests/pages")  # the suites that need no PBX and no browser
+FAST = ("tests/unit", "tests/pages")  # these suites need no PBX and no browser
 MOST_FILES = 20
 
 
 def changed_files() -> list[str]:
-    """The files that differ from main, those not yet committed or added to git included."""
+    """The files that differ from main, including uncommitted and untracked files."""
     base = _git("merge-base", "HEAD", "main") or _git("merge-base", "HEAD", "origin/main") or ["HEAD"]
     return sorted({*_git("diff", "--name-only", base[0]), *_git("ls-files", "--others", "--exclude-standard")})
 
 
 def tests_of(changed: list[str]) -> list[str]:
-    """The test files to run for these changes, at most MOST_FILES beside those that changed themselves."""
+    """The test files to run for these changes: the changed ones, and at most MOST_FILES others."""
     tests = [file for folder in FAST for file in (ROOT / folder).rglob("test_*.py")]
     own = {name for name in changed if name.startswith(FAST) and Path(name).name.startswith("test_")}
     own = {name for name in own if (ROOT / name).exists()}
@@ -32,13 +32,13 @@ def tests_of(changed: list[str]) -> list[str]:
     if len(found) > MOST_FILES:
         folders = {str(Path("tests/unit", *Path(name).parts[1:-1])) for name in changed if name.startswith("pbx/")}
         near = [name for name in sorted(found) if str(Path(name).parent) in folders][:MOST_FILES]
-        print(f"{len(found)} test files use what changed: running {len(near)} of them. `make test` runs all.")
+        print(f"{len(found)} test files use the changed files: running {len(near)} of them. `make test` runs all.")
         found = set(near)
     return sorted(own | found)
 
 
 def _reference(name: str) -> re.Pattern[str]:
-    """How a test refers to a file: it imports the module, or names the path."""
+    """A pattern for how a test refers to a file: it imports the module, or names the path."""
     if not name.endswith(".py"):
         return re.compile(re.escape(Path(name).name))
     parts = Path(name).with_suffix("").parts

@@ -1,4 +1,4 @@
-"""Web servers on loopback that tests run in a thread."""
+"""Runs a web server in a thread during a test."""
 
 import socketserver
 import threading
@@ -11,7 +11,7 @@ Server = TypeVar("Server", bound=socketserver.BaseServer)
 
 @contextmanager
 def serve(server: Server) -> Iterator[Server]:
-    """Serve requests for the time of a block, then close the server and wait for its thread."""
+    """Serve requests until the end of the block, then close the server and wait for its thread."""
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     thread.start()
     try:

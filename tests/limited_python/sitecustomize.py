@@ -1,8 +1,8 @@
-"""Limits this Python to what Linux, macOS and Windows have in common, for the code of the app only.
+"""Limits the app's code to the parts of Python that Linux, macOS and Windows have in common.
 
 Python runs this file at its start when PYTHONPATH contains this folder, also in child processes. For pbx, pages and
-streamlit_app.py, modules and names of POSIX are missing. A file that this process has open can't be replaced or
-deleted, as on Windows. Other packages are not limited, because they have code for each system.
+streamlit_app.py, modules and names that only POSIX has are missing. A file that this process has open can't be replaced
+or deleted, as on Windows. Other packages are not limited, because they have code for each system.
 """
 
 import builtins
@@ -76,7 +76,7 @@ def start_portably(self: Any, *args: Any, **kwargs: Any) -> None:
 
 
 def refusing_open_files(change: Callable[..., None], *, target: bool) -> Callable[..., None]:
-    """A function of os that renames or deletes, refusing while this process has the file open."""
+    """Wrap a function of os that renames or deletes: it raises PermissionError if this process has the file open."""
 
     def changed(path: Any, *args: Any, **kwargs: Any) -> None:
         for one in (path, args[0]) if target and args else (path,):

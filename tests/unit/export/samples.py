@@ -1,4 +1,4 @@
-"""Calls to export, made without a cache."""
+"""Sample calls for exports, created without a cache."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 from pbx.export import CallTranscript, RecordingTranscript, TranscriptLine
 from pbx.model.segment import Word
 
-NINE = datetime(2026, 7, 1, 7, 14, 5, tzinfo=UTC)  # 09:14 in Berlin
+STARTED_AT = datetime(2026, 7, 1, 7, 14, 5, tzinfo=UTC)  # 09:14 in Berlin
 HOSTILE = [
     'He said "yes" & <b>left</b>',
     "<script>alert(1)</script>",
@@ -24,11 +24,11 @@ HOSTILE = [
 ]
 
 
-def line(start_s: float, text: str, speaker: str = "Agent", **more: Any) -> TranscriptLine:
+def sample_line(start_s: float, text: str, speaker: str = "Agent", **more: Any) -> TranscriptLine:
     return TranscriptLine(start_s=start_s, end_s=start_s + 2.5, text=text, speaker=speaker, **more)
 
 
-def call(
+def sample_call(
     *lines: TranscriptLine,
     call_id: int = 7,
     audio: Path | None = None,
@@ -39,20 +39,21 @@ def call(
     return CallTranscript(
         call_id=call_id,
         title="+4930123 → 600",
-        started_at=NINE,
+        started_at=STARTED_AT,
         zone=ZoneInfo("Europe/Berlin"),
-        recordings=(RecordingTranscript(name=name, audio=audio, started_at=NINE, lines=tuple(lines)),),
+        recordings=(RecordingTranscript(name=name, audio=audio, started_at=STARTED_AT, lines=tuple(lines)),),
         **more,
     )
 
 
-def talk(count: int = 2) -> CallTranscript:
-    said = [
-        line(2.5 * number, f"Sentence number {number}.", ("Agent", "Caller")[number % 2]) for number in range(count)
+def conversation(count: int = 2) -> CallTranscript:
+    lines = [
+        sample_line(2.5 * number, f"Sentence number {number}.", ("Agent", "Caller")[number % 2])
+        for number in range(count)
     ]
-    return call(*said)
+    return sample_call(*lines)
 
 
-def with_words() -> TranscriptLine:
+def line_with_words() -> TranscriptLine:
     words = (Word(1.0, 1.4, "Good", 0.9), Word(1.4, 1.9, "bye.", 0.4))
-    return line(1.0, "Good bye.", words=words, confidence=0.7, original_text="Good pie.")
+    return sample_line(1.0, "Good bye.", words=words, confidence=0.7, original_text="Good pie.")

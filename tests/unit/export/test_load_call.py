@@ -1,4 +1,4 @@
-"""A call is loaded from the cache with all that its files tell."""
+"""Loading a call from the cache for an export: facts, transcript, notes, recordings and offsets."""
 
 from collections.abc import Iterator
 from datetime import timedelta
@@ -18,7 +18,7 @@ from pbx.store import transcripts
 from pbx.store.engine import open_engine, writing
 from pbx.store.models import CallRow, PbxConnection, RecordingRow
 from pbx.store.notes import save_note, save_rating, set_tags
-from tests.unit.export.samples import NINE
+from tests.unit.export.samples import STARTED_AT
 
 BERLIN = ZoneInfo("Europe/Berlin")
 
@@ -35,7 +35,9 @@ def add_call(session: Session) -> int:
     pbx = PbxConnection(host="pbx.example.com")
     session.add(pbx)
     session.flush()
-    call = CallRow(connection_id=pbx.id or 0, linkedid="1.1", started_at=NINE, from_number="+4930123", to_number="600")
+    call = CallRow(
+        connection_id=pbx.id or 0, linkedid="1.1", started_at=STARTED_AT, from_number="+4930123", to_number="600"
+    )
     call.sqlmodel_update({"queue": "600", "direction": "inbound", "duration_s": 83.0})
     session.add(call)
     session.flush()
@@ -47,7 +49,7 @@ def add_recording(session: Session, call_id: int, *segments: Segment, file: str 
     recording = RecordingRow(
         connection_id=call.connection_id, call_id=call_id, name=f"in-600-{later_s}-{file}", file=file
     )
-    recording.started_at, recording.size_bytes = NINE + timedelta(seconds=later_s), 500
+    recording.started_at, recording.size_bytes = STARTED_AT + timedelta(seconds=later_s), 500
     session.add(recording)
     session.flush()
     transcript = transcripts.begin_transcript(session, recording.id or 0, "whisper", "base", "abc")
@@ -62,9 +64,7 @@ def segment(start_s: float, text: str, channel: int = 0, *flags) -> Segment:
     return Segment(start_s, start_s + 2, channel, text, (Word(start_s, start_s + 1, text, 0.8),), 0.8, flags)
 
 
-def test_a_call_has_its_facts_speakers_words_summary_and_what_the_analyst_added(
-    session: Session, tmp_path: Path
-) -> None:
+def test_a_call_has_its_facts_transcript_summary_note_tags_and_rating(session: Session, tmp_path: Path) -> None:
     call_id = add_call(session)
     (tmp_path / "a.wav").write_bytes(b"RIFF")
     transcript_id = add_recording(

@@ -1,4 +1,4 @@
-"""Tables as files, read back: what a caller calls himself is text, and numbers and times are what they were."""
+"""CSV and Excel exports, read back: text from callers never runs as a formula, and numbers and times stay exact."""
 
 import csv
 import io
@@ -19,7 +19,7 @@ BERLIN = ZoneInfo("Europe/Berlin")
 AT = datetime(2026, 7, 1, 22, 30, 5, tzinfo=UTC)
 FORMULAS = ["=1+1", "+4930123", "-2", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "  =1", "＝1", '=HYPERLINK("http://x","y")']
 FORMULAS += [
-    f"{unseen}=1+1" for unseen in "\ufeff\u200b\u200d\u2060\x00\x1b\x7f\xa0\xad\u202e\u3000\ufe0f\u2800\U000e0041"
+    f"{invisible}=1+1" for invisible in "\ufeff\u200b\u200d\u2060\x00\x1b\x7f\xa0\xad\u202e\u3000\ufe0f\u2800\U000e0041"
 ]
 INNER = [
     "x;=1+1",
@@ -33,7 +33,7 @@ INNER = [
     "x;＝1",
     "x;\x00+1",
 ]
-# Whatever separates cells for a spreadsheet: one thing of its country or of its dialog, or several at once.
+# The characters that a spreadsheet may use to separate cells: one of its country or its import dialog, or several.
 SEPARATORS = [",", ";", "\t", "|", ",;\t"]
 SIGNS = "=+-@\u2212"
 MAIN = "{http://schemas.openxmlformats.org/spreadsheetml/2006/main}"
@@ -44,7 +44,7 @@ def read_csv(data: bytes) -> list[list[str]]:
 
 
 def read_xlsx(data: bytes) -> tuple[list[list[tuple[str, str]]], bool]:
-    """The cells of the sheet (type and text), and whether there is a formula anywhere."""
+    """The cells of the sheet (type and text), and whether the sheet has a formula."""
     book = zipfile.ZipFile(io.BytesIO(data))
     shared = ElementTree.fromstring(book.read("xl/sharedStrings.xml"))
     texts = ["".join(part.text or "" for part in item.iter(f"{MAIN}t")) for item in shared.iter(f"{MAIN}si")]
@@ -57,36 +57,36 @@ def read_xlsx(data: bytes) -> tuple[list[list[tuple[str, str]]], bool]:
 
 
 def cells_of(text: str, separators: str) -> list[str]:
-    """The cells as a spreadsheet splits them: quotes count where a cell begins, and are letters within it."""
-    cells, place, text = [], 0, text.replace("\r\n", "\n").replace("\r", "\n")
-    while place < len(text):
+    """Split text into cells as a spreadsheet does: quotes at the start of a cell enclose it, others are plain text."""
+    cells, position, text = [], 0, text.replace("\r\n", "\n").replace("\r", "\n")
+    while position < len(text):
         cell = ""
-        if text[place] == '"':
-            place += 1
-            while place < len(text) and (text[place] != '"' or text[place : place + 2] == '""'):
-                cell += text[place]
-                place += 2 if text[place] == '"' else 1
-            place += 1
-        while place < len(text) and text[place] not in separators + "\n":
-            cell += text[place]
-            place += 1
+        if text[position] == '"':
+            position += 1
+            while position < len(text) and (text[position] != '"' or text[position : position + 2] == '""'):
+                cell += text[position]
+                position += 2 if text[position] == '"' else 1
+            position += 1
+        while position < len(text) and text[position] not in separators + "\n":
+            cell += text[position]
+            position += 1
         cells.append(cell)
-        place += 1
+        position += 1
     return cells
 
 
-def runs(cell: str) -> bool:
-    """Whether a spreadsheet may take a cell for a formula, once it has dropped what is not shown."""
+def is_formula(cell: str) -> bool:
+    """Whether a spreadsheet may run a cell as a formula after it removes invisible characters."""
     ignored = ("Cc", "Cf", "Zs", "Zl", "Zp", "Mn")
-    seen = "".join(char for char in cell if unicodedata.category(char) not in ignored).lstrip(
+    visible = "".join(char for char in cell if unicodedata.category(char) not in ignored).lstrip(
         "\u2800\u3164\uffa0\u115f\u1160"
     )
-    return bool(seen) and unicodedata.normalize("NFKC", seen[0])[:1] in tuple(SIGNS)
+    return bool(visible) and unicodedata.normalize("NFKC", visible[0])[:1] in tuple(SIGNS)
 
 
 def formulas_in(rows: list[list[str]]) -> list[str]:
     text = to_csv(["Caller"] * len(rows[0]), rows).decode("utf-8-sig")
-    return [cell for separators in SEPARATORS for cell in cells_of(text, separators) if runs(cell)]
+    return [cell for separators in SEPARATORS for cell in cells_of(text, separators) if is_formula(cell)]
 
 
 @pytest.mark.parametrize("text", FORMULAS + INNER)
