@@ -97,7 +97,7 @@ def progress_of(session: Session, worker: str) -> list[tuple[int, float | None, 
     return [(recording_id, done_s, attempts) for recording_id, done_s, attempts in rows]
 
 
-def report_progress(session: Session, worker: str, recording_id: int, done_s: float, took_s: float) -> bool:
+def report_transcribed(session: Session, worker: str, recording_id: int, done_s: float, took_s: float) -> bool:
     """Store how many seconds of a recording are transcribed, and add `took_s` to the time it has taken.
 
     Returns False if the recording is no longer claimed by this worker.

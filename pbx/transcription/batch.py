@@ -128,7 +128,7 @@ class _Run:
         with writing(self.engine) as session:
             transcript = begin_transcript(session, claim.recording_id, name, model, audio_sha256)
             done_s, language_so_far = transcript.done_s, transcript.language  # 0.0 and "" for a new one
-            claims.report_progress(session, self.worker, claim.recording_id, done_s, 0.0)
+            claims.report_transcribed(session, self.worker, claim.recording_id, done_s, 0.0)
         chosen = self.settings.whisper_language
         language = (language_so_far or None) if chosen == "auto" else chosen
         assert transcript.id is not None  # noqa: S101 - begin_transcript flushed it
@@ -158,7 +158,7 @@ class _Run:
         """Store a part and the progress in one commit. With the last part, also analyse the transcript."""
         recording_id = item.claim.recording_id
         with writing(self.engine) as session:
-            if not claims.report_progress(session, self.worker, recording_id, part.done_s, took_s):
+            if not claims.report_transcribed(session, self.worker, recording_id, part.done_s, took_s):
                 item.ended = True  # cancelled: the stored parts are kept for the next time
                 return
             add_part(session, item.transcript_id, part, item.claim.direction, leg_of(item.claim.name))

@@ -47,10 +47,10 @@ def fill_queue(engine: Engine, settings: Settings) -> list[int]:
     ask(engine, settings, *numbers[1:])
     with writing(engine) as session:
         claims.claim_recordings(session, pbx(engine, settings), WORKER, "", 3)
-        claims.report_progress(session, WORKER, 6, 20.0, 2.0)
+        claims.report_transcribed(session, WORKER, 6, 20.0, 2.0)
         claims.complete(session, WORKER, 6, 20.0)
         claims.fail(session, WORKER, 5, "It holds a header and no sound. There is nothing to hear.")
-        claims.report_progress(session, WORKER, 4, 5.0, 1.0)
+        claims.report_transcribed(session, WORKER, 4, 5.0, 1.0)
     return numbers
 
 
