@@ -14,7 +14,7 @@ from pbx.store.engine import open_engine, reading, writing
 from pbx.store.models import Job, PbxConnection, Table
 from tests.lab.postgres import PASSWORD, drop_tables, postgres
 from tests.paths import ROOT
-from tests.unit.store.test_migrations import MODELS_ONLY, upgrade_values_of_earlier_versions, upgrade_what_was_seen_live
+from tests.unit.store.test_migrations import MODELS_ONLY, upgrade_calls_stored_live, upgrade_stored_values
 
 __all__ = ["postgres"]
 pytestmark = pytest.mark.lab
@@ -33,11 +33,11 @@ def test_the_migrations_create_the_tables_of_the_models(engine: Engine) -> None:
 
 
 def test_an_upgrade_adds_queues_to_calls_that_were_stored_live(settings: Settings) -> None:
-    upgrade_what_was_seen_live(settings)
+    upgrade_calls_stored_live(settings)
 
 
 def test_an_upgrade_renames_stored_values_of_earlier_versions(settings: Settings) -> None:
-    upgrade_values_of_earlier_versions(settings)
+    upgrade_stored_values(settings)
 
 
 def test_processes_that_start_and_write_at_the_same_time_lose_nothing(settings: Settings) -> None:
