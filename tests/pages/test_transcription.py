@@ -14,7 +14,7 @@ from pbx.store.engine import reading, writing
 from pbx.store.models import RecordingRow, TranscriptionRules, now
 from pbx.store.pbx_connections import active_connection, save_connection
 from tests.pages.page_reader import open_page, page_text, press, tables, without_errors
-from tests.unit.transcription.scripted_engine import add_recording, ask, states
+from tests.unit.transcription.scripted_engine import add_recording, request_transcription, states
 
 pytestmark = pytest.mark.usefixtures("no_worker")
 
@@ -44,7 +44,7 @@ def pbx(engine: Engine, settings: Settings) -> int:
 def fill_queue(engine: Engine, settings: Settings) -> list[int]:
     """Add six recordings of 20 s: one new, two queued, one transcribed up to 5 s, one failed, one completed."""
     numbers = [add_recording(engine, settings) for _ in range(6)]
-    ask(engine, settings, *numbers[1:])
+    request_transcription(engine, settings, *numbers[1:])
     with writing(engine) as session:
         claims.claim_recordings(session, pbx(engine, settings), WORKER, "", 3)
         claims.report_transcribed(session, WORKER, 6, 20.0, 2.0)

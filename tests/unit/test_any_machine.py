@@ -20,7 +20,7 @@ SENSITIVE = [  # tests of what differs: locks, processes, files
     "tests/unit/test_operating_system.py",
     "tests/unit/jobs/test_worker.py::test_another_worker_continues_the_job_of_a_killed_worker",
     "tests/unit/jobs/test_worker.py::test_a_worker_is_started_only_if_none_is_running",
-    "tests/unit/transcription/test_transcriber_process.py::test_what_a_killed_transcriber_left_is_completed_by_another",
+    "tests/unit/transcription/test_transcriber_process.py::test_a_new_transcriber_completes_what_a_killed_one_left",
     "tests/unit/demo/test_lifecycle.py::test_it_is_left_while_it_is_being_prepared",
     "tests/unit/demo/test_lifecycle.py::test_its_database_is_closed_before_its_folder_is_deleted",
     "tests/unit/store/test_vault.py",

@@ -1,4 +1,4 @@
-"""The commands run in the process of pytest."""
+"""These tests run commands in pytest's own process."""
 
 import signal
 from collections.abc import Iterator
@@ -7,9 +7,9 @@ import pytest
 
 
 @pytest.fixture(autouse=True)
-def own_signals() -> Iterator[None]:
+def restore_signal_handlers() -> Iterator[None]:
     """Restore the signal handlers of pytest, which the commands `worker` and `demo` replace."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     yield
-    for number, handler in before.items():
+    for number, handler in handlers.items():
         signal.signal(number, handler)

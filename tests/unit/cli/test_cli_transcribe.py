@@ -1,4 +1,4 @@
-"""The command `transcribe`: which recordings, what it prints, and once with the real engine."""
+"""The command `transcribe`: which recordings it takes and what it prints. One test uses the real engine."""
 
 import json
 import os
@@ -23,10 +23,17 @@ from pbx.store.engine import reading, writing
 from pbx.store.models import RecordingRow
 from pbx.store.pbx_connections import active_connection
 from pbx.store.transcripts import current_transcript, segments_of
-from pbx.transcription import inline as here
+from pbx.transcription import inline
 from pbx.transcription import transcriber_process as transcriber
 from tests.paths import ROOT
-from tests.unit.transcription.scripted_engine import Scripted, add_recording, ask, row_of, said, states
+from tests.unit.transcription.scripted_engine import (
+    ScriptedEngine,
+    add_recording,
+    request_transcription,
+    row_of,
+    states,
+    transcript_parts,
+)
 
 FIXTURES = ROOT / "tests/fixtures"
 run = CliRunner().invoke
@@ -39,45 +46,47 @@ def settings(no_real_data: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
 
 
 @pytest.fixture
-def scripted(monkeypatch: pytest.MonkeyPatch) -> None:
+def scripted_engine(monkeypatch: pytest.MonkeyPatch) -> None:
     def load(settings: Settings, model: str, progress: object) -> Transcriber:
         if model == "huge":
             raise ModelError("The model huge is not there.", "Fetch it.")
-        return Scripted(settings.pbx_data_dir, model or "scripted")
+        return ScriptedEngine(settings.pbx_data_dir, model or "scripted")
 
     monkeypatch.setattr(transcriber, "load_model", load)
-    monkeypatch.setattr(here, "POLL_S", 0.05)
+    monkeypatch.setattr(inline, "POLL_S", 0.05)
 
 
-def test_without_a_pbx_it_says_what_to_do() -> None:
-    told = run(app, ["transcribe"])
-    assert (told.exit_code, told.stdout) == (2, "")
-    assert told.stderr.startswith("✗ No PBX is set up yet.")
+def test_without_a_pbx_the_error_says_what_to_do() -> None:
+    result = run(app, ["transcribe"])
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith("✗ No PBX is set up yet.")
 
 
-def test_recordings_are_transcribed_by_name(engine: Engine, settings: Settings, scripted: None) -> None:
+def test_named_recordings_are_transcribed(engine: Engine, settings: Settings, scripted_engine: None) -> None:
     for _ in range(3):
         add_recording(engine, settings)
-    told = run(app, ["transcribe", "r3", "r1", "--json"])
-    assert (told.exit_code, told.stderr) == (0, "")
-    result = json.loads(told.stdout)
-    assert (result["requested"], result["completed"], result["failed"], result["audio_s"]) == (2, 2, [], 40.0)
+    result = run(app, ["transcribe", "r3", "r1", "--json"])
+    assert (result.exit_code, result.stderr) == (0, "")
+    counts = json.loads(result.stdout)
+    assert (counts["requested"], counts["completed"], counts["failed"], counts["audio_s"]) == (2, 2, [], 40.0)
     assert states(engine) == {1: "completed", 3: "completed"}
     assert row_of(engine, 1).requested_by == "command line"
     assert "requested 1, completed 1, failed 0: 20 s of audio in" in run(app, ["transcribe", "r1"]).stdout
 
 
-def test_new_failed_and_queued_ones(engine: Engine, settings: Settings, scripted: None) -> None:
+def test_new_failed_and_queued_recordings_are_transcribed(
+    engine: Engine, settings: Settings, scripted_engine: None
+) -> None:
     first, broken, last = (add_recording(engine, settings, **fault) for fault in ({}, {"fault": "broken"}, {}))
     assert run(app, ["transcribe", "--all-new", "--limit", "1"]).exit_code == 0
     assert states(engine) == {last: "completed"}
-    told = run(app, ["transcribe", "--all-new"])
-    assert told.exit_code == 1
-    assert f"✗ r{broken}: It holds a header and no sound. There is nothing to hear.\n" in told.stderr
+    result = run(app, ["transcribe", "--all-new"])
+    assert result.exit_code == 1
+    assert f"✗ r{broken}: It holds a header and no sound. There is nothing to hear.\n" in result.stderr
     assert states(engine) == {first: "completed", broken: "failed", last: "completed"}
     (settings.audio_dir / f"r{broken}.wav").write_text('{"parts": 1}')
     assert run(app, ["transcribe", "--failed"]).exit_code == 0
-    ask(engine, settings, first)
+    request_transcription(engine, settings, first)
     assert json.loads(run(app, ["transcribe", "--json"]).stdout)["requested"] == 1
     assert set(states(engine).values()) == {"completed"}
     assert json.loads(run(app, ["transcribe", "--json"]).stdout)["requested"] == 0
@@ -86,58 +95,61 @@ def test_new_failed_and_queued_ones(engine: Engine, settings: Settings, scripted
     assert "0 new, 0 queued, 0 transcribing, 3 completed, 0 failed" in run(app, ["status"]).stdout
 
 
-def test_a_name_that_is_not_known_is_said(engine: Engine, settings: Settings, scripted: None) -> None:
-    told = run(app, ["transcribe", "2026/nothing"])
-    assert told.exit_code == 1
-    assert "There is no recording 2026/nothing in the cache." in told.stderr
+def test_an_unknown_name_is_reported(engine: Engine, settings: Settings, scripted_engine: None) -> None:
+    result = run(app, ["transcribe", "2026/nothing"])
+    assert result.exit_code == 1
+    assert "There is no recording 2026/nothing in the cache." in result.stderr
 
 
-def test_another_model(engine: Engine, settings: Settings, scripted: None) -> None:
+def test_the_model_option_selects_the_model(engine: Engine, settings: Settings, scripted_engine: None) -> None:
     number = add_recording(engine, settings)
     assert run(app, ["transcribe", "r1", "--model", "small"]).exit_code == 0
     with reading(engine) as session:
         transcript = current_transcript(session, number)
     assert transcript is not None
     assert transcript.model == "small"
-    told = run(app, ["transcribe", "r1", "--model", "huge"])
-    assert told.exit_code == 1
-    assert "✗ r1: The model huge is not there. Fetch it." in told.stderr
-    assert said(engine, number) == ["part 0", "part 1"]
+    result = run(app, ["transcribe", "r1", "--model", "huge"])
+    assert result.exit_code == 1
+    assert "✗ r1: The model huge is not there. Fetch it." in result.stderr
+    assert transcript_parts(engine, number) == ["part 0", "part 1"]
 
 
-def test_without_a_model_they_stay_queued(
+def test_without_a_model_recordings_stay_queued(
     engine: Engine, settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     add_recording(engine, settings)
-    monkeypatch.setenv("WHISPER_MODEL", str(tmp_path / "nothing.pt"))  # the real engine says so, torch or not
-    told = run(app, ["transcribe", "--all-new", "--json"])
-    assert told.exit_code == 1
-    assert json.loads(told.stdout)["error"]
+    # The real engine reports the missing file, with or without torch.
+    monkeypatch.setenv("WHISPER_MODEL", str(tmp_path / "nothing.pt"))
+    result = run(app, ["transcribe", "--all-new", "--json"])
+    assert result.exit_code == 1
+    assert json.loads(result.stdout)["error"]
     assert states(engine) == {1: "queued"}
 
 
-def test_what_another_process_is_at_is_waited_for(engine: Engine, settings: Settings, scripted: None) -> None:
+def test_the_command_waits_for_a_recording_of_another_process(
+    engine: Engine, settings: Settings, scripted_engine: None
+) -> None:
     number = add_recording(engine, settings)
-    ask(engine, settings, number)
+    request_transcription(engine, settings, number)
     active = active_connection(engine, settings)
     assert active is not None
-    with take_process_lock(settings.pbx_data_dir, "transcriber") as slot:
+    with take_process_lock(settings.pbx_data_dir, "transcriber") as lock:
         with writing(engine) as session:
-            claims.claim_recordings(session, active.id, slot.name, "", 1)
+            claims.claim_recordings(session, active.id, lock.name, "", 1)
             transcriptions.set_paused(session, active.id, True)
 
         def complete() -> None:
             with writing(engine) as session:
-                claims.complete(session, slot.name, number, 20.0)
+                claims.complete(session, lock.name, number, 20.0)
 
-        timer = threading.Timer(2.0, complete)  # by then the command waits for it
+        timer = threading.Timer(2.0, complete)  # by then the command is waiting
         timer.start()
         result = json.loads(run(app, ["transcribe", "r1", "--json"]).stdout)
         timer.join()
-    assert (result["completed"], said(engine, number)) == (1, [])
+    assert (result["completed"], transcript_parts(engine, number)) == (1, [])
 
 
-def test_the_real_engine_understands_a_phrase(engine: Engine, settings: Settings) -> None:
+def test_the_real_engine_transcribes_a_phrase(engine: Engine, settings: Settings) -> None:
     number = add_recording(engine, settings)
     shutil.copy(FIXTURES / "audio/phrase-1.ulaw", settings.audio_dir / f"r{number}.wav")
     with writing(engine) as session:
@@ -149,20 +161,22 @@ def test_the_real_engine_understands_a_phrase(engine: Engine, settings: Settings
         "OMP_NUM_THREADS": "1",
     }
     command = [sys.executable, "-m", "pbx", "transcribe", "r1", "--json"]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    process = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert process.returncode == 0, process.stderr
     with reading(engine) as session:
         transcript = current_transcript(session, number)
         assert transcript is not None
         assert transcript.id is not None
-        heard = [row.text for row in segments_of(session, transcript.id)]
-    assert heard == ["Thank you for calling support."]
+        texts = [row.text for row in segments_of(session, transcript.id)]
+    assert texts == ["Thank you for calling support."]
 
 
-def test_what_a_killed_command_left_is_done_by_the_next(engine: Engine, settings: Settings, scripted: None) -> None:
-    """The next one gets the killed one's name, and must not take its work for its own, or for somebody else's."""
-    ask(engine, settings, add_recording(engine, settings))
+def test_the_next_command_transcribes_what_a_killed_command_claimed(
+    engine: Engine, settings: Settings, scripted_engine: None
+) -> None:
+    """The next command has the killed one's name, but must not mistake the claim for its own or another process's."""
+    request_transcription(engine, settings, add_recording(engine, settings))
     with writing(engine) as session:
         assert claims.claim_recordings(session, 1, "here-0", "", 1)
-    told = run(app, ["transcribe", "r1", "--json"])
-    assert (told.exit_code, json.loads(told.stdout)["completed"]) == (0, 1)
+    result = run(app, ["transcribe", "r1", "--json"])
+    assert (result.exit_code, json.loads(result.stdout)["completed"]) == (0, 1)

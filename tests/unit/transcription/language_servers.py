@@ -1,4 +1,4 @@
-"""A language server on loopback with OpenAI's chat completions that can fail in every way."""
+"""A language server on loopback that answers OpenAI's chat completions, correctly or with any fault."""
 
 import json
 import time
@@ -16,76 +16,78 @@ ANSWER = {
     "follow_ups": ["Send a corrected invoice."],
     "sentiment": "neutral",
 }
-Behaviour = Callable[["_Line", dict[str, Any]], None]
+Behaviour = Callable[["_Handler", dict[str, Any]], None]
 
 
-def completion(content: Any, *, finish: str = "stop") -> bytes:
-    """A whole answer of the protocol around what the model wrote."""
-    written = content if isinstance(content, str) or content is None else json.dumps(content)
-    message = {"role": "assistant", "content": written}
-    choice = {"index": 0, "message": message, "finish_reason": finish}
+def completion(content: Any, *, finish_reason: str = "stop") -> bytes:
+    """The complete response body around a text that the model wrote."""
+    text = content if isinstance(content, str) or content is None else json.dumps(content)
+    message = {"role": "assistant", "content": text}
+    choice = {"index": 0, "message": message, "finish_reason": finish_reason}
     usage = {"prompt_tokens": 900, "completion_tokens": 80, "total_tokens": 980}
     document = {"id": "chatcmpl-1", "object": "chat.completion", "created": 1, "model": "m", "usage": usage}
     return json.dumps({**document, "choices": [choice]}).encode()
 
 
-def says(content: Any, *, finish: str = "stop") -> Behaviour:
-    """Answers that the model wrote this."""
-    return lambda line, _: line.answer(200, completion(content, finish=finish))
+def writes(content: Any, *, finish_reason: str = "stop") -> Behaviour:
+    """Responds with `content` as the text that the model wrote."""
+    return lambda handler, _: handler.answer(200, completion(content, finish_reason=finish_reason))
 
 
-def raw(status: int, body: bytes, kind: str = "application/json", **headers: str) -> Behaviour:
-    """Answers with these bytes."""
-    return lambda line, _: line.answer(status, body, kind, headers)
+def responds(status: int, body: bytes, kind: str = "application/json", **headers: str) -> Behaviour:
+    """Responds with a status and a body of these bytes."""
+    return lambda handler, _: handler.answer(status, body, kind, headers)
 
 
-def knows_only(*forms: str) -> Behaviour:
-    """Refuses by 400 the response formats that it doesn't know ("" stands for none), as OpenAI's servers do."""
+def supports_only(*formats: str) -> Behaviour:
+    """Rejects other response formats with 400, as OpenAI's servers do; "" means a request without one."""
 
-    def behave(line: "_Line", request: dict[str, Any]) -> None:
-        form = request.get("response_format", {}).get("type", "")
-        if form in forms:
-            line.answer(200, completion(ANSWER))
+    def behave(handler: "_Handler", request: dict[str, Any]) -> None:
+        requested = request.get("response_format", {}).get("type", "")
+        if requested in formats:
+            handler.answer(200, completion(ANSWER))
         else:
-            line.answer(400, json.dumps({"error": {"message": f"response_format {form} is not supported"}}).encode())
+            handler.answer(
+                400, json.dumps({"error": {"message": f"response_format {requested} is not supported"}}).encode()
+            )
 
     return behave
 
 
-def trickles_head(line: "_Line", request: dict[str, Any]) -> None:
-    """A header that never ends, a byte now and then: no timeout between bytes would notice."""
-    line.drip(b"HTTP/1.1 200 OK\r\nX-Padding: " + b"x" * 10_000)
+def trickles_head(handler: "_Handler", request: dict[str, Any]) -> None:
+    """Sends an endless header, byte by byte, so that no timeout between bytes expires."""
+    handler.drip(b"HTTP/1.1 200 OK\r\nX-Padding: " + b"x" * 10_000)
 
 
-def trickles_body(line: "_Line", request: dict[str, Any]) -> None:
-    """A body of no announced length, a byte now and then."""
-    line.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\n\r\n")
-    line.drip(b" " * 10_000)
+def trickles_body(handler: "_Handler", request: dict[str, Any]) -> None:
+    """Sends a body without Content-Length, byte by byte."""
+    handler.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\n\r\n")
+    handler.drip(b" " * 10_000)
 
 
-def hangs(line: "_Line", request: dict[str, Any]) -> None:
-    """Nothing, until the client gives up."""
-    line.rfile.read(1)
+def hangs(handler: "_Handler", request: dict[str, Any]) -> None:
+    """Sends nothing until the client closes the connection."""
+    handler.rfile.read(1)
 
 
-def breaks_off(line: "_Line", request: dict[str, Any]) -> None:
-    """Half of the announced answer, then the connection is gone."""
+def breaks_off(handler: "_Handler", request: dict[str, Any]) -> None:
+    """Closes the connection after half of the announced response."""
     body = completion(ANSWER)
     head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-    line.wfile.write(head.encode() + body[: len(body) // 2])
+    handler.wfile.write(head.encode() + body[: len(body) // 2])
 
 
-def hangs_up(line: "_Line", request: dict[str, Any]) -> None:
-    """The connection is closed without a word."""
+def hangs_up(handler: "_Handler", request: dict[str, Any]) -> None:
+    """Closes the connection without a response."""
 
 
 class LanguageServer(ThreadingHTTPServer):
-    """`behaviours` are used one after the other, the last for all that come then. `requests` are those it got."""
+    """Uses its `behaviours` one per request, and the last for all later requests. `requests` holds what it received."""
 
     daemon_threads = True
 
     def __init__(self, *behaviours: Behaviour) -> None:
-        super().__init__(("127.0.0.1", 0), _Line)
+        super().__init__(("127.0.0.1", 0), _Handler)
         self.behaviours = list(behaviours)
         self.requests: list[dict[str, Any]] = []
         self.heads: list[dict[str, str]] = []
@@ -96,10 +98,10 @@ class LanguageServer(ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_port}/v1"
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that gives up is what is tested; its broken pipe needs no traceback."""
+        """Prints no traceback: tests let clients close the connection early."""
 
 
-class _Line(BaseHTTPRequestHandler):
+class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server: LanguageServer
 
@@ -109,10 +111,10 @@ class _Line(BaseHTTPRequestHandler):
         server.requests.append(request)
         server.heads.append(dict(self.headers))
         server.paths.append(self.path)
-        behave = server.behaviours.pop(0) if len(server.behaviours) > 1 else server.behaviours[0]
+        behaviour = server.behaviours.pop(0) if len(server.behaviours) > 1 else server.behaviours[0]
         self.close_connection = True
         with suppress(OSError):
-            behave(self, request)
+            behaviour(self, request)
 
     def answer(self, status: int, body: bytes, kind: str = "application/json", headers: Any = ()) -> None:
         self.send_response(status)
@@ -127,11 +129,11 @@ class _Line(BaseHTTPRequestHandler):
             time.sleep(0.02)
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Quiet."""
+        """Logs nothing."""
 
 
 @contextmanager
 def language_server(*behaviours: Behaviour) -> Iterator[LanguageServer]:
-    """A server at work; without behaviours it gives a good answer."""
-    with serve(LanguageServer(*(behaviours or (says(ANSWER),)))) as server:
+    """Run a server; without behaviours it responds with `ANSWER`."""
+    with serve(LanguageServer(*(behaviours or (writes(ANSWER),)))) as server:
         yield server

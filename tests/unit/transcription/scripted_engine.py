@@ -1,4 +1,4 @@
-"""A speech engine that follows a script in the file it gets, for faults that no recording can cause.
+"""A speech engine that follows a script in each audio file, for faults that no recording can cause.
 
 A file is JSON: `parts` of 10 s each with one segment "part N of FILE"; `fault` in the part `at`. Its log is the file
 `log` of the data directory: "<pid> <file> from <start_s> in <language>".
@@ -30,8 +30,8 @@ PART_S = 10.0
 SECRET = "the card number is four two"
 
 
-class Scripted:
-    """Transcribes source after source, part after part."""
+class ScriptedEngine:
+    """Yields the scripted parts of each source in turn."""
 
     engine = "whisper"
     max_batch = 4
@@ -62,9 +62,9 @@ class Scripted:
         start_s = part * PART_S
         text = f"part {part} of {source.path.stem}: {SECRET}"
         segment = Segment(start_s, start_s + 5, 0, text, (Word(start_s, start_s + 1, "part", 0.9),), 0.9)
-        whole = part == parts - 1
+        is_last = part == parts - 1
         return TranscriptPart(
-            index, (segment,), start_s + PART_S, parts * PART_S, voiced_s=5.0, language="en", is_last=whole
+            index, (segment,), start_s + PART_S, parts * PART_S, voiced_s=5.0, language="en", is_last=is_last
         )
 
     def _fail(self, index: int, fault: str, stop: threading.Event) -> Iterator[TranscriptPart]:
@@ -82,7 +82,7 @@ class Scripted:
 
 
 def add_recording(engine: Engine, settings: Settings, parts: int = 2, **script: Any) -> int:
-    """A downloaded recording of a call of its own; each is later than the one before."""
+    """Add a call with a downloaded recording, a minute after the one before; return the recording's id."""
     active = active_connection(engine, settings)
     assert active is not None
     settings.audio_dir.mkdir(parents=True, exist_ok=True)
@@ -100,11 +100,11 @@ def add_recording(engine: Engine, settings: Settings, parts: int = 2, **script: 
     return number
 
 
-def ask(engine: Engine, settings: Settings, *recordings: int, model: str = "") -> None:
+def request_transcription(engine: Engine, settings: Settings, *recording_ids: int, model: str = "") -> None:
     active = active_connection(engine, settings)
     assert active is not None
     with writing(engine) as session:
-        queue_recordings(session, active.id, recordings, requested_by="page", model=model)
+        queue_recordings(session, active.id, recording_ids, requested_by="page", model=model)
 
 
 def row_of(engine: Engine, recording: int) -> Transcription:
@@ -117,9 +117,9 @@ def states(engine: Engine) -> dict[int, str]:
         return {row.recording_id: row.state for row in session.exec(select(Transcription)).all()}
 
 
-def said(engine: Engine, recording: int, *, current: bool = True) -> list[str]:
-    """The parts that a recording's transcript has, in order, as "part N"; of the partial one if not `current`."""
+def transcript_parts(engine: Engine, recording: int, *, current: bool = True) -> list[str]:
+    """The parts "part N" of a recording's current transcript, in order; of its partial one if not `current`."""
     with reading(engine) as session:
-        mine = select(SegmentRow).join(Transcript).where(Transcript.recording_id == recording)
-        rows = session.exec(mine.where(Transcript.current == current).order_by(col(SegmentRow.start_s))).all()
+        of_recording = select(SegmentRow).join(Transcript).where(Transcript.recording_id == recording)
+        rows = session.exec(of_recording.where(Transcript.current == current).order_by(col(SegmentRow.start_s))).all()
         return [row.text.partition(" of ")[0] for row in rows]

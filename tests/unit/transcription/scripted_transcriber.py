@@ -9,15 +9,15 @@ from pbx.settings import Settings
 from pbx.speech.transcriber import Transcriber
 from pbx.transcription import batch as transcribe
 from pbx.transcription import transcriber_process as transcriber
-from tests.unit.transcription.scripted_engine import Scripted
+from tests.unit.transcription.scripted_engine import ScriptedEngine
 
 
 def load(settings: Settings, model: str, progress: transcriber.ByteProgress | None) -> Transcriber:
     if (model or settings.whisper_model) == "heavy":
         psutil.Process().kill()
     if (model or settings.whisper_model) == "faulty":
-        raise RuntimeError("a fault of ours")
-    return Scripted(settings.pbx_data_dir, model or "scripted")
+        raise RuntimeError("a programming error")
+    return ScriptedEngine(settings.pbx_data_dir, model or "scripted")
 
 
 transcribe.STOP_CHECK_S = 0.1

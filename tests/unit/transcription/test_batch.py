@@ -1,4 +1,4 @@
-"""Transcribing in this process: what is stored when, what interrupts it, and what fails whom."""
+"""Transcription of a batch, in this process: what is stored, what interrupts it, and which errors fail a recording."""
 
 import logging
 import threading
@@ -24,21 +24,29 @@ from pbx.transcription import transcriber_process as transcriber
 from pbx.transcription.batch import transcribe_queued
 from pbx.transcription.transcriber_process import QueueWorker
 from tests.unit.jobs.job_checks import log_of, wait_for
-from tests.unit.transcription.scripted_engine import SECRET, Scripted, add_recording, ask, row_of, said, states
+from tests.unit.transcription.scripted_engine import (
+    SECRET,
+    ScriptedEngine,
+    add_recording,
+    request_transcription,
+    row_of,
+    states,
+    transcript_parts,
+)
 
 ME = "here-9"
 
 
 @pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+def short_intervals(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transcribe, "STOP_CHECK_S", 0.1)
     monkeypatch.setattr(transcriber, "POLL_S", 0.02)
     monkeypatch.setattr(transcriber, "WAIT_S", 0.02)
 
 
 @pytest.fixture
-def loads(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[Settings, str], Transcriber]], None]:
-    """Put a function in the place of what loads the engine."""
+def replace_load_model(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[Settings, str], Transcriber]], None]:
+    """Returns a function that replaces the loading of the engine."""
     return lambda load: monkeypatch.setattr(
         transcriber, "load_model", lambda settings, model, progress: load(settings, model)
     )
@@ -57,54 +65,54 @@ def run(
     pbx = connection_id(engine, settings)
     with writing(engine) as session:
         claimed = claims.claim_recordings(session, pbx, ME, "", limit)
-    engine_here = Scripted(settings.pbx_data_dir)
-    halt = stop or threading.Event()
-    return transcribe_queued(engine, settings, engine_here, claimed, connection_id=pbx, worker=ME, stop=halt)
+    scripted_engine = ScriptedEngine(settings.pbx_data_dir)
+    stop_event = stop or threading.Event()
+    return transcribe_queued(engine, settings, scripted_engine, claimed, connection_id=pbx, worker=ME, stop=stop_event)
 
 
-def work(engine: Engine, settings: Settings) -> QueueWorker:
-    """Work the queue off, like the transcriber's process."""
-    with take_process_lock(settings.pbx_data_dir, "here") as slot:
-        worker = QueueWorker(engine, settings, slot, threading.Event())
+def empty_queue(engine: Engine, settings: Settings) -> QueueWorker:
+    """Transcribe until the queue is empty, as the transcriber process does."""
+    with take_process_lock(settings.pbx_data_dir, "here") as lock:
+        worker = QueueWorker(engine, settings, lock, threading.Event())
         worker.work(idle_s=0.0)
     return worker
 
 
 def test_a_recording_becomes_a_transcript_with_its_analysis(engine: Engine, settings: Settings) -> None:
     number = add_recording(engine, settings, parts=3)
-    ask(engine, settings, number)
+    request_transcription(engine, settings, number)
     assert run(engine, settings).completed == [number]
     row = row_of(engine, number)
     assert (row.state, row.done_s, row.total_s, row.attempts) == ("completed", 30.0, 30.0, 0)
     assert row.took_s is not None
-    assert said(engine, number) == ["part 0", "part 1", "part 2"]
+    assert transcript_parts(engine, number) == ["part 0", "part 1", "part 2"]
     with reading(engine) as session:
         transcript = current_transcript(session, number)
         assert transcript is not None
         assert transcript.id is not None
         assert (transcript.engine, transcript.model, transcript.language) == ("whisper", "scripted", "en")
         assert len(transcript.audio_sha256) == 64
-        found = analysis_of(session, transcript.id)
-        assert found is not None
-        assert (found.engine, found.fallback_reason) == ("local", "")
+        overview = analysis_of(session, transcript.id)
+        assert overview is not None
+        assert (overview.engine, overview.fallback_reason) == ("local", "")
         assert session.get_one(CallRow, 1).transcription == "completed"
 
 
-def test_a_broken_recording_stops_no_other(engine: Engine, settings: Settings) -> None:
+def test_a_broken_recording_does_not_stop_the_others(engine: Engine, settings: Settings) -> None:
     first, broken, last = (add_recording(engine, settings, **fault) for fault in ({}, {"fault": "broken"}, {}))
-    lost = add_recording(engine, settings)
-    (settings.audio_dir / f"r{lost}.wav").unlink()
-    ask(engine, settings, first, broken, last, lost)
+    missing = add_recording(engine, settings)
+    (settings.audio_dir / f"r{missing}.wav").unlink()
+    request_transcription(engine, settings, first, broken, last, missing)
     batch = run(engine, settings)
     assert sorted(batch.completed) == [first, last]
-    assert states(engine) == {first: "completed", broken: "failed", last: "completed", lost: "failed"}
+    assert states(engine) == {first: "completed", broken: "failed", last: "completed", missing: "failed"}
     assert row_of(engine, broken).error == "It holds a header and no sound. There is nothing to hear."
-    assert "no longer in" in row_of(engine, lost).error
+    assert "no longer in" in row_of(engine, missing).error
 
 
-def test_what_is_stopped_goes_on_where_it_was(engine: Engine, settings: Settings) -> None:
+def test_a_stopped_recording_continues_where_it_stopped(engine: Engine, settings: Settings) -> None:
     number = add_recording(engine, settings, parts=4, fault="wait", at=2)
-    ask(engine, settings, number)
+    request_transcription(engine, settings, number)
     stop = threading.Event()
     thread = threading.Thread(target=lambda: run(engine, settings, stop=stop))
     thread.start()
@@ -114,115 +122,119 @@ def test_what_is_stopped_goes_on_where_it_was(engine: Engine, settings: Settings
     assert not thread.is_alive()
     row = row_of(engine, number)
     assert (row.state, row.attempts, row.done_s, row.worker) == ("queued", 0, 20.0, ME)
-    assert said(engine, number, current=False) == ["part 0", "part 1"]
+    assert transcript_parts(engine, number, current=False) == ["part 0", "part 1"]
     (settings.pbx_data_dir / "go").touch()
     run(engine, settings)
-    assert said(engine, number) == ["part 0", "part 1", "part 2", "part 3"]
+    assert transcript_parts(engine, number) == ["part 0", "part 1", "part 2", "part 3"]
     lines = [line.split(" ", 1)[1] for line in log_of(settings)]
-    assert lines == ["r1 from 0", "r1 from 20 in en"]  # the language heard before holds for the rest
+    assert lines == ["r1 from 0", "r1 from 20 in en"]  # the language detected before is kept
 
 
-@pytest.mark.parametrize("what", ["cancel", "pause"])
+@pytest.mark.parametrize("action", ["cancel", "pause"])
 def test_cancel_and_pause_interrupt_within_five_seconds(
-    engine: Engine, settings: Settings, what: str, monkeypatch: pytest.MonkeyPatch
+    engine: Engine, settings: Settings, action: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(transcribe, "STOP_CHECK_S", 1.0)  # as it is in use
+    monkeypatch.setattr(transcribe, "STOP_CHECK_S", 1.0)  # as in the product
     number, other = add_recording(engine, settings, fault="wait", at=1), add_recording(engine, settings)
-    ask(engine, settings, number, other)
+    request_transcription(engine, settings, number, other)
     pbx = connection_id(engine, settings)
     thread = threading.Thread(target=lambda: run(engine, settings))
     thread.start()
     wait_for(lambda: row_of(engine, number).done_s == 10.0, "a part stored")
     with writing(engine) as session:
-        if what == "cancel":
+        if action == "cancel":
             assert transcriptions.cancel(session, pbx, [number]) == 1
         else:
             transcriptions.set_paused(session, pbx, True)
     thread.join(5)
     assert not thread.is_alive()
-    assert states(engine) == {number: "new" if what == "cancel" else "queued", other: "completed"}
+    assert states(engine) == {number: "new" if action == "cancel" else "queued", other: "completed"}
 
 
-def test_pause_begins_nothing_and_resume_goes_on(
-    engine: Engine, settings: Settings, loads: Callable[..., None]
+def test_a_paused_queue_starts_nothing_until_it_is_resumed(
+    engine: Engine, settings: Settings, replace_load_model: Callable[..., None]
 ) -> None:
-    loads(lambda settings, model: Scripted(settings.pbx_data_dir))
+    replace_load_model(lambda settings, model: ScriptedEngine(settings.pbx_data_dir))
     number = add_recording(engine, settings)
-    ask(engine, settings, number)
+    request_transcription(engine, settings, number)
     for paused, state in ((True, "queued"), (False, "completed")):
         with writing(engine) as session:
             transcriptions.set_paused(session, connection_id(engine, settings), paused)
-        work(engine, settings)
+        empty_queue(engine, settings)
         assert states(engine) == {number: state}
 
 
-def test_a_fault_of_ours_fails_only_the_recording_it_is_about(
-    engine: Engine, settings: Settings, loads: Callable[..., None], caplog: pytest.LogCaptureFixture
+def test_a_programming_error_fails_only_its_recording(
+    engine: Engine, settings: Settings, replace_load_model: Callable[..., None], caplog: pytest.LogCaptureFixture
 ) -> None:
-    loads(lambda settings, model: Scripted(settings.pbx_data_dir))
+    replace_load_model(lambda settings, model: ScriptedEngine(settings.pbx_data_dir))
     good, bad = add_recording(engine, settings), add_recording(engine, settings, fault="raise")
-    ask(engine, settings, good, bad)
-    work(engine, settings)
+    request_transcription(engine, settings, good, bad)
+    empty_queue(engine, settings)
     assert states(engine) == {good: "completed", bad: "failed"}
     assert "ValueError" in row_of(engine, bad).error
 
 
-def test_the_log_never_tells_what_was_said(
-    engine: Engine, settings: Settings, loads: Callable[..., None], caplog: pytest.LogCaptureFixture
+def test_the_log_contains_no_transcript(
+    engine: Engine, settings: Settings, replace_load_model: Callable[..., None], caplog: pytest.LogCaptureFixture
 ) -> None:
-    loads(lambda settings, model: Scripted(settings.pbx_data_dir))
+    replace_load_model(lambda settings, model: ScriptedEngine(settings.pbx_data_dir))
     caplog.set_level(logging.DEBUG, "pbx")
-    ask(engine, settings, add_recording(engine, settings), add_recording(engine, settings, fault="broken"))
-    work(engine, settings)
+    request_transcription(
+        engine, settings, add_recording(engine, settings), add_recording(engine, settings, fault="broken")
+    )
+    empty_queue(engine, settings)
     assert "1 transcribed, 1 failed" in caplog.text
     assert SECRET not in caplog.text
 
 
-def test_a_model_that_fails_burns_no_recording(engine: Engine, settings: Settings, loads: Callable[..., None]) -> None:
-    loads(lambda settings, model: Scripted(settings.pbx_data_dir))
+def test_a_failing_model_fails_no_recording(
+    engine: Engine, settings: Settings, replace_load_model: Callable[..., None]
+) -> None:
+    replace_load_model(lambda settings, model: ScriptedEngine(settings.pbx_data_dir))
     number = add_recording(engine, settings, parts=2, fault="model", at=1)
-    ask(engine, settings, number)
-    worker = work(engine, settings)
+    request_transcription(engine, settings, number)
+    worker = empty_queue(engine, settings)
     assert isinstance(worker.model_error, ModelError)
     row = row_of(engine, number)
     assert (row.state, row.attempts, row.done_s) == ("queued", 0, 10.0)
     with reading(engine) as session:
-        found = transcriptions.overview(session, connection_id(engine, settings))
-    assert "not enough memory" in found.blocked_reason
-    assert found.retry_at is not None
-    assert found.retry_at > now()
+        overview = transcriptions.overview(session, connection_id(engine, settings))
+    assert "not enough memory" in overview.blocked_reason
+    assert overview.retry_at is not None
+    assert overview.retry_at > now()
 
 
-def test_a_model_that_is_not_there_keeps_the_queue_and_one_asked_for_fails_its_own(
-    engine: Engine, settings: Settings, loads: Callable[..., None]
+def test_a_missing_model_keeps_the_queue_but_fails_recordings_that_requested_it(
+    engine: Engine, settings: Settings, replace_load_model: Callable[..., None]
 ) -> None:
-    there = {"tiny"}
+    available = {"tiny"}
 
     def load(settings: Settings, model: str) -> Transcriber:
-        if model not in there:
+        if model not in available:
             raise ModelError(f"The model {model or 'base'} is not there.", "Fetch it.")
-        return Scripted(settings.pbx_data_dir, model)
+        return ScriptedEngine(settings.pbx_data_dir, model)
 
-    loads(load)
-    usual, tiny, huge = (add_recording(engine, settings) for _ in range(3))
-    ask(engine, settings, huge, model="huge")
-    ask(engine, settings, tiny, model="tiny")
-    ask(engine, settings, usual)
-    work(engine, settings)
-    assert states(engine) == {usual: "queued", tiny: "completed", huge: "failed"}
+    replace_load_model(load)
+    default, tiny, huge = (add_recording(engine, settings) for _ in range(3))
+    request_transcription(engine, settings, huge, model="huge")
+    request_transcription(engine, settings, tiny, model="tiny")
+    request_transcription(engine, settings, default)
+    empty_queue(engine, settings)
+    assert states(engine) == {default: "queued", tiny: "completed", huge: "failed"}
     assert row_of(engine, huge).error == "The model huge is not there. Fetch it."
     with reading(engine) as session:
         rules = transcriptions.rules_of(session, connection_id(engine, settings))
         assert rules.blocked_reason == "The model base is not there. Fetch it."
-    there.add("")
-    work(engine, settings)
-    assert states(engine)[usual] == "completed"
+    available.add("")
+    empty_queue(engine, settings)
+    assert states(engine)[default] == "completed"
     with reading(engine) as session:
         assert transcriptions.rules_of(session, connection_id(engine, settings)).blocked_reason == ""
 
 
 class SmallDisk:
-    """A second engine on the database whose file may not grow by more than a few pages, until `grow`."""
+    """A second engine for the database whose file can't grow by more than a few pages until `grow` is called."""
 
     def __init__(self, settings: Settings) -> None:
         self.engine = open_engine(settings)
@@ -241,9 +253,9 @@ class SmallDisk:
             connection.execute(f"PRAGMA max_page_count={self._pages}")
 
 
-def test_a_full_disk_loses_nothing(engine: Engine, settings: Settings) -> None:
+def test_a_full_disk_keeps_what_was_stored(engine: Engine, settings: Settings) -> None:
     number = add_recording(engine, settings, parts=400)
-    ask(engine, settings, number)
+    request_transcription(engine, settings, number)
     disk = SmallDisk(settings)
     with pytest.raises(StorageFull):
         run(disk.engine, settings)
@@ -254,44 +266,46 @@ def test_a_full_disk_loses_nothing(engine: Engine, settings: Settings) -> None:
     assert (row.state, row.attempts) == ("queued", 0)
     assert 0 < row.done_s < 4000
     run(engine, settings)
-    assert said(engine, number) == [f"part {part}" for part in range(400)]
+    assert transcript_parts(engine, number) == [f"part {part}" for part in range(400)]
 
 
-def test_the_queue_waits_for_room_on_the_disk(
-    engine: Engine, settings: Settings, loads: Callable[..., None], caplog: pytest.LogCaptureFixture
+def test_the_queue_waits_for_disk_space(
+    engine: Engine, settings: Settings, replace_load_model: Callable[..., None], caplog: pytest.LogCaptureFixture
 ) -> None:
-    loads(lambda settings, model: Scripted(settings.pbx_data_dir))
+    replace_load_model(lambda settings, model: ScriptedEngine(settings.pbx_data_dir))
     number = add_recording(engine, settings, parts=400)
-    ask(engine, settings, number)
+    request_transcription(engine, settings, number)
     disk, stop = SmallDisk(settings), threading.Event()
-    with take_process_lock(settings.pbx_data_dir, "here") as slot:
-        worker = QueueWorker(disk.engine, settings, slot, stop)
+    with take_process_lock(settings.pbx_data_dir, "here") as lock:
+        worker = QueueWorker(disk.engine, settings, lock, stop)
         with pytest.raises(StorageFull):
-            worker.work(idle_s=0.0)  # as on the command line: said, not waited for
+            worker.work(idle_s=0.0)  # as on the command line: raise, don't wait
         thread = threading.Thread(target=lambda: worker.work(idle_s=60.0))
         thread.start()
-        wait_for(lambda: "Not enough disk space" in caplog.text, "said")
+        wait_for(lambda: "Not enough disk space" in caplog.text, "logged")
         disk.grow()
         wait_for(lambda: states(engine) == {number: "completed"}, "completed")
         stop.set()
         thread.join()
     assert row_of(engine, number).attempts == 0
-    assert len(said(engine, number)) == 400
+    assert len(transcript_parts(engine, number)) == 400
 
 
-def test_the_old_transcript_stays_until_the_new_is_whole(
-    engine: Engine, settings: Settings, loads: Callable[..., None]
+def test_the_old_transcript_stays_until_the_new_one_is_complete(
+    engine: Engine, settings: Settings, replace_load_model: Callable[..., None]
 ) -> None:
-    loads(lambda settings, model: Scripted(settings.pbx_data_dir, model or "base"))
+    replace_load_model(lambda settings, model: ScriptedEngine(settings.pbx_data_dir, model or "base"))
     number = add_recording(engine, settings, parts=3, fault="wait", at=1)
     (settings.pbx_data_dir / "go").touch()
-    ask(engine, settings, number)
-    work(engine, settings)
+    request_transcription(engine, settings, number)
+    empty_queue(engine, settings)
     (settings.pbx_data_dir / "go").unlink()
-    ask(engine, settings, number, model="small")
-    thread = threading.Thread(target=lambda: work(engine, settings))
+    request_transcription(engine, settings, number, model="small")
+    thread = threading.Thread(target=lambda: empty_queue(engine, settings))
     thread.start()
-    wait_for(lambda: row_of(engine, number).done_s == 10.0 and said(engine, number, current=False), "begun")
+    wait_for(
+        lambda: row_of(engine, number).done_s == 10.0 and transcript_parts(engine, number, current=False), "started"
+    )
     with reading(engine) as session:
         before = current_transcript(session, number)
     (settings.pbx_data_dir / "go").touch()
@@ -301,15 +315,17 @@ def test_the_old_transcript_stays_until_the_new_is_whole(
     assert before is not None
     assert after is not None
     assert (before.model, after.model) == ("base", "small")
-    assert said(engine, number) == ["part 0", "part 1", "part 2"]
-    assert said(engine, number, current=False) == []
+    assert transcript_parts(engine, number) == ["part 0", "part 1", "part 2"]
+    assert transcript_parts(engine, number, current=False) == []
 
 
-def test_two_at_it_never_transcribe_the_same(engine: Engine, settings: Settings, loads: Callable[..., None]) -> None:
-    loads(lambda settings, model: Scripted(settings.pbx_data_dir))
+def test_two_workers_never_transcribe_the_same_recording(
+    engine: Engine, settings: Settings, replace_load_model: Callable[..., None]
+) -> None:
+    replace_load_model(lambda settings, model: ScriptedEngine(settings.pbx_data_dir))
     numbers = [add_recording(engine, settings) for _ in range(14)]
-    ask(engine, settings, *numbers)
-    threads = [threading.Thread(target=lambda: work(engine, settings)) for _ in range(2)]
+    request_transcription(engine, settings, *numbers)
+    threads = [threading.Thread(target=lambda: empty_queue(engine, settings)) for _ in range(2)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -318,74 +334,74 @@ def test_two_at_it_never_transcribe_the_same(engine: Engine, settings: Settings,
     assert set(states(engine).values()) == {"completed"}
 
 
-def test_what_a_dead_one_left_is_taken_up(engine: Engine, settings: Settings) -> None:
+def test_the_recording_of_a_dead_worker_is_requeued(engine: Engine, settings: Settings) -> None:
     number = add_recording(engine, settings)
-    ask(engine, settings, number)
+    request_transcription(engine, settings, number)
     pbx = connection_id(engine, settings)
-    with take_process_lock(settings.pbx_data_dir, "here") as slot:
+    with take_process_lock(settings.pbx_data_dir, "here") as lock:
         with writing(engine) as session:
-            claims.claim_recordings(session, pbx, slot.name, "", 1)
+            claims.claim_recordings(session, pbx, lock.name, "", 1)
         speech.requeue_orphaned_transcriptions(engine, settings)
         assert states(engine) == {number: "transcribing"}
     speech.requeue_orphaned_transcriptions(engine, settings)
     assert (states(engine), row_of(engine, number).attempts) == ({number: "queued"}, 1)
 
 
-def test_the_rules_queue_by_themselves_and_only_once_something_changed(engine: Engine, settings: Settings) -> None:
+def test_the_rules_queue_recordings_only_after_a_change(engine: Engine, settings: Settings) -> None:
     active = active_connection(engine, settings)
     assert active is not None
     short, long = add_recording(engine, settings, parts=1), add_recording(engine, settings, parts=9)
     with writing(engine) as session:
         transcriptions.save_rules(session, TranscriptionRules(connection_id=active.id, min_duration_s=30.0))
-    keeper = speech.TranscriberSupervisor(engine, settings)
-    assert keeper.queue_new(active) == 1
+    supervisor = speech.TranscriberSupervisor(engine, settings)
+    assert supervisor.queue_new(active) == 1
     assert states(engine) == {long: "queued"}
     late = add_recording(engine, settings, parts=9)
-    assert keeper.queue_new(active) == 0  # no sync was there that could have brought it
+    assert supervisor.queue_new(active) == 0  # no sync has run since, so none is looked for
     with writing(engine) as session:
         transcriptions.save_rules(session, TranscriptionRules(connection_id=active.id, automatic=False))
-    assert keeper.queue_new(active) == 0
+    assert supervisor.queue_new(active) == 0
     with writing(engine) as session:
         transcriptions.save_rules(session, TranscriptionRules(connection_id=active.id))
-    assert keeper.queue_new(active) == 2
+    assert supervisor.queue_new(active) == 2
     assert set(states(engine)) == {short, long, late}
     assert row_of(engine, late).requested_by == "rule"
 
 
-def test_a_summary_waits_for_its_server_and_is_asked_for_thrice(
+def test_a_summary_is_requested_from_an_unreachable_server_up_to_three_times(
     engine: Engine, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     number = add_recording(engine, settings)
-    ask(engine, settings, number)
-    monkeypatch.setenv("ANALYSIS_URL", "http://127.0.0.1:1/v1")  # nobody listens there
+    request_transcription(engine, settings, number)
+    monkeypatch.setenv("ANALYSIS_URL", "http://127.0.0.1:1/v1")  # a closed port
     monkeypatch.setenv("ANALYSIS_MODEL", "small-one")
     run(engine, load_settings())
-    assert asked_for_summary(engine, number) == (0, transcribe.SUMMARY_PENDING)
-    for _ in range(2):  # the second time is too soon
+    assert attempts_and_reason(engine, number) == (0, transcribe.SUMMARY_PENDING)
+    for _ in range(2):  # too soon for the second attempt
         assert not speech.summarise_waiting(engine, load_settings())
-        attempts, reason = asked_for_summary(engine, number)
+        attempts, reason = attempts_and_reason(engine, number)
         assert attempts == 1
         assert reason not in ("", transcribe.SUMMARY_PENDING)
     monkeypatch.setattr(speech, "SUMMARY_RETRY", speech.SUMMARY_RETRY * 0)
     for attempts in (2, 3, 3):
         speech.summarise_waiting(engine, load_settings())
-        assert asked_for_summary(engine, number)[0] == attempts
+        assert attempts_and_reason(engine, number)[0] == attempts
 
 
-def asked_for_summary(engine: Engine, recording: int) -> tuple[int, str]:
+def attempts_and_reason(engine: Engine, recording: int) -> tuple[int, str]:
     with reading(engine) as session:
         transcript = current_transcript(session, recording)
         assert transcript is not None
         assert transcript.id is not None
-        found = analysis_of(session, transcript.id)
-    assert found is not None
-    assert found.engine == "local"
-    return found.attempts, found.fallback_reason
+        overview = analysis_of(session, transcript.id)
+    assert overview is not None
+    assert overview.engine == "local"
+    return overview.attempts, overview.fallback_reason
 
 
-def test_a_second_transcriber_ends_at_once(engine: Engine, settings: Settings) -> None:
-    ask(engine, settings, add_recording(engine, settings))
-    with take_process_lock(settings.pbx_data_dir, "transcriber") as slot:
-        assert slot.name == transcriber.TRANSCRIBER_SLOT
+def test_a_second_transcriber_ends_immediately(engine: Engine, settings: Settings) -> None:
+    request_transcription(engine, settings, add_recording(engine, settings))
+    with take_process_lock(settings.pbx_data_dir, "transcriber") as lock:
+        assert lock.name == transcriber.TRANSCRIBER_SLOT
         transcriber.run_transcriber(settings, threading.Event())
     assert set(states(engine).values()) == {"queued"}

@@ -1,11 +1,11 @@
-"""The right sentences, questions and phrases of calls that go as calls do."""
+"""Summaries, questions and key phrases of realistic calls are the expected ones."""
 
 import pytest
 
 from pbx.transcription.analysis.run import analyse
 from tests.unit.transcription.dialogues import read_dialogue
 
-# What a summary must tell, by the line, and what may stand in none.
+# Texts that each summary must contain, in order, and words that no summary may contain.
 SUMMARIES = {
     "invoice": ["Caller: I'm calling because I was charged twice on my March invoice.", "two payments of 84 pounds 50"],
     "boiler": [
@@ -45,20 +45,20 @@ COURTESIES = (
 
 
 @pytest.mark.parametrize("name", SUMMARIES)
-def test_the_summary_tells_why_somebody_called_and_what_came_of_it(name: str) -> None:
+def test_the_summary_contains_the_reason_and_the_outcome_of_a_call(name: str) -> None:
     summary = analyse(read_dialogue(name), None).summary
     missing = [text for text in SUMMARIES[name] if text.casefold() not in summary.casefold()]
     assert missing == [], summary
     assert [word for word in COURTESIES if word in summary.casefold()] == []
-    places = [summary.casefold().index(text.casefold()) for text in SUMMARIES[name]]
-    assert places == sorted(places)  # in order of time
+    positions = [summary.casefold().index(text.casefold()) for text in SUMMARIES[name]]
+    assert positions == sorted(positions)  # in order of time
 
 
 @pytest.mark.parametrize("name", SUMMARIES)
-def test_the_summary_is_short_and_of_the_words_that_were_said(name: str) -> None:
+def test_the_summary_has_two_to_four_sentences_of_the_transcript(name: str) -> None:
     segments = read_dialogue(name)
     lines = analyse(segments, None).summary.splitlines()
-    whole = " ".join(segment.text for segment in segments).casefold()
+    transcript = " ".join(segment.text for segment in segments).casefold()
     count = 0
     for line in lines:
         label, colon, text = line.partition(": ")
@@ -66,7 +66,7 @@ def test_the_summary_is_short_and_of_the_words_that_were_said(name: str) -> None
         sentences = [
             part.strip(" .。") for part in (text or line).replace("。", ". ").split(". ") if part.strip(" .。")
         ]
-        assert all(sentence.casefold() in whole for sentence in sentences)
+        assert all(sentence.casefold() in transcript for sentence in sentences)
         count += len(sentences)
     assert 2 <= count <= 4
 
@@ -88,7 +88,7 @@ QUESTIONS = {
 
 
 @pytest.mark.parametrize("name", QUESTIONS)
-def test_questions_without_courtesies(name: str) -> None:
+def test_questions_are_found_without_courtesies(name: str) -> None:
     assert [question.text for question in analyse(read_dialogue(name), None).questions] == QUESTIONS[name]
 
 
@@ -108,11 +108,11 @@ KEY_PHRASES = {
 
 
 @pytest.mark.parametrize("name", KEY_PHRASES)
-def test_key_phrases_are_what_the_call_is_about(name: str) -> None:
-    found = analyse(read_dialogue(name), None).key_phrases
-    assert KEY_PHRASES[name] - set(found) == set(), found
-    assert len(found) <= 8
-    assert not {phrase.casefold() for phrase in found} & {
+def test_key_phrases_name_the_subjects_of_a_call(name: str) -> None:
+    key_phrases = analyse(read_dialogue(name), None).key_phrases
+    assert KEY_PHRASES[name] - set(key_phrases) == set(), key_phrases
+    assert len(key_phrases) <= 8
+    assert not {phrase.casefold() for phrase in key_phrases} & {
         "thank",
         "hello",
         "okay",

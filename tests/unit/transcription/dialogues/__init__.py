@@ -1,4 +1,4 @@
-"""Calls as they go, written for these tests: short, in several languages, with much that says nothing."""
+"""Short calls written for these tests, in several languages and with as many filler words as real calls."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ from pbx.transcription.analysis.run import SpokenSegment
 
 
 def read_dialogue(name: str) -> list[SpokenSegment]:
-    """One of the texts here: a line is "start end speaker words", with - for a speaker not known."""
+    """Read a dialogue. Each line is "start end speaker words", with - for an unknown speaker."""
     lines = (Path(__file__).parent / f"{name}.txt").read_text("utf-8").splitlines()
     parts = (line.split(" ", 3) for line in lines if not line.startswith("#"))
     return [SpokenSegment(float(start), float(end), speaker.strip("-"), text) for start, end, speaker, text in parts]

@@ -1,4 +1,4 @@
-"""What a hostile PBX or a spoilt file does to a command: an error in words or in JSON, never a traceback."""
+"""Invalid data from a PBX or a file makes a command print an error with its fix, never a traceback."""
 
 import json
 import os
@@ -15,14 +15,14 @@ from tests.unit.asterisk.ari.replay_server import PASSWORD, STORED, ReplayPbx, r
 from tests.unit.speech.synthetic_speech import CHECKPOINT
 from tests.unit.transcription.scripted_engine import add_recording
 
-HOSTILE = {
+INVALID_RESPONSES = {
     "a nested list": reply("list", b"[" * 200_000),
-    "a length of 5,000 digits": b"HTTP/1.1 200 OK\r\nContent-Length: " + b"9" * 5000 + b"\r\n\r\n[]",
+    "a Content-Length of 5,000 digits": b"HTTP/1.1 200 OK\r\nContent-Length: " + b"9" * 5000 + b"\r\n\r\n[]",
     "a list of 10 GB": b"HTTP/1.1 200 OK\r\nContent-Length: 10000000000\r\n\r\n[",
     "a number of 5,000 digits": reply("list", b"[" + b"7" * 5000 + b"]"),
-    "headers without end": b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 500,
+    "endless headers": b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 500,
     "a header of 100 KB": b"HTTP/1.1 200 OK\r\nX: " + b"y" * 100_000 + b"\r\n\r\n",
-    "no status": b"HTTP/1.1 " + b"9" * 5000 + b"\r\n\r\n",
+    "an invalid status": b"HTTP/1.1 " + b"9" * 5000 + b"\r\n\r\n",
     "a nested error": b"HTTP/1.1 500 No\r\nContent-Length: 400\r\n\r\n" + b"[" * 400,
 }
 
@@ -42,18 +42,18 @@ def command(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(line, capture_output=True, text=True, cwd=ROOT, env=os.environ, timeout=60, check=False)
 
 
-@pytest.mark.parametrize("answer", HOSTILE.values(), ids=HOSTILE.keys())
-def test_a_sync_with_a_hostile_pbx_ends_in_an_error_of_ours(pbx: ReplayPbx, answer: bytes) -> None:
-    pbx.answers[STORED] = answer
-    run = command("sync", "--json")
-    assert (run.returncode, run.stderr) == (1, "")
-    said = json.loads(run.stdout)
-    assert said["error"]
-    assert said["fix"]
-    assert PASSWORD not in run.stdout
+@pytest.mark.parametrize("response", INVALID_RESPONSES.values(), ids=INVALID_RESPONSES.keys())
+def test_sync_reports_an_invalid_response_as_an_error(pbx: ReplayPbx, response: bytes) -> None:
+    pbx.answers[STORED] = response
+    process = command("sync", "--json")
+    assert (process.returncode, process.stderr) == (1, "")
+    printed = json.loads(process.stdout)
+    assert printed["error"]
+    assert printed["fix"]
+    assert PASSWORD not in process.stdout
 
 
-def test_a_transcript_by_a_checkpoint_of_impossible_dimensions_ends_in_an_error_of_ours(
+def test_transcribe_reports_a_checkpoint_of_impossible_dimensions_as_damaged(
     tmp_path: Path, pbx: ReplayPbx, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import torch
@@ -67,7 +67,7 @@ def test_a_transcript_by_a_checkpoint_of_impossible_dimensions_ends_in_an_error_
     engine = open_engine(load_settings())
     add_recording(engine, load_settings())
     engine.dispose()
-    run = command("transcribe", "--all-new", "--json")
-    assert run.returncode == 1
-    assert "Traceback" not in run.stderr
-    assert "odd.pt is damaged" in run.stdout
+    process = command("transcribe", "--all-new", "--json")
+    assert process.returncode == 1
+    assert "Traceback" not in process.stderr
+    assert "odd.pt is damaged" in process.stdout
