@@ -120,7 +120,7 @@ def ours(weights: Path, threads: int, batch: int, precision: Any) -> Callable[[P
     def run(path: Path) -> int:
         torch.set_num_threads(threads)
         parts = list(engine.transcribe([TranscriptionSource(path, "en")]))
-        assert parts[-1].whole, parts[-1].error
+        assert parts[-1].is_last, parts[-1].error
         return sum(len(segment.words) for part in parts for segment in part.segments)
 
     return run

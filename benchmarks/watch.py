@@ -126,7 +126,7 @@ class Meter:
 
         def add(facts: LiveUpdates, complete_until: object) -> bool:
             self.lags += [
-                one.happened_at.timestamp() - float(one.reason) for one in facts.changes if one.queue == "mark"
+                one.happened_at.timestamp() - float(one.reason) for one in facts.agent_events if one.queue == "mark"
             ]
             return plain(facts, complete_until)  # type: ignore[arg-type]
 
