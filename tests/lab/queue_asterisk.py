@@ -12,7 +12,7 @@ from tests.lab.process import wait_until
 from tests.lab.spare_asterisk import SpareAsterisk
 
 AMI_PORTS = {16: 5716, 22: 5722}
-OPEN, DEAF, CLOSED, LEAVING = "open", "deaf", "closed", "leaving"
+OPEN, UNANSWERED, CLOSED, LEAVE_WHEN_EMPTY = "open", "deaf", "closed", "leaving"
 
 
 @dataclass(frozen=True)

@@ -25,8 +25,8 @@ from tests.lab.provision import lab_dir
 from tests.lab.servers import LabServer
 
 DESK = "desk"  # no other test sends calls to this queue
-PAUSED, REASON = "Local/5010@agents/n", "Coffee"
-TEMP, TEMP_NAME = "Local/5011@agents/n", "Wanda Kern"
+PAUSED_AGENT, PAUSE_REASON = "Local/5010@agents/n", "Coffee"
+ADDED_AGENT, ADDED_AGENT_NAME = "Local/5011@agents/n", "Wanda Kern"
 TRANSFER_TARGET = {"Exten": "100", "Context": "elsewhere"}
 # Who ends each call, and when: at least two seconds before or after the desk's service level target of four.
 QUEUE_CALLS: dict[str, dict[str, float | str]] = {
@@ -87,8 +87,8 @@ def place_scripted_calls(server: LabServer, meanwhile: Callable[[], object]) -> 
     """
     since = datetime.now(UTC)
     server.cli(f"queue reset stats {DESK}")
-    server.cli(f'queue add member {TEMP} to {DESK} penalty 1 as "{TEMP_NAME}"')
-    server.cli(f"queue pause member {PAUSED} queue {DESK} reason {REASON}")
+    server.cli(f'queue add member {ADDED_AGENT} to {DESK} penalty 1 as "{ADDED_AGENT_NAME}"')
+    server.cli(f"queue pause member {PAUSED_AGENT} queue {DESK} reason {PAUSE_REASON}")
     placers: dict[str, Callable[[], PlacedCall]] = {
         name: partial(_queue_call, server, name, settings) for name, settings in QUEUE_CALLS.items()
     }
@@ -105,13 +105,13 @@ def place_scripted_calls(server: LabServer, meanwhile: Callable[[], object]) -> 
             meanwhile()
             calls = {name: future.result() for name, future in placed.items()}
         uniqueids = _uniqueids_of(ami, {call.uniqueid for call in calls.values()})
-    server.cli(f"queue unpause member {PAUSED} queue {DESK}")
-    server.cli(f"queue remove member {TEMP} from {DESK}")
-    shift = ScriptedCalls(
+    server.cli(f"queue unpause member {PAUSED_AGENT} queue {DESK}")
+    server.cli(f"queue remove member {ADDED_AGENT} from {DESK}")
+    placed_calls = ScriptedCalls(
         server, calls, uniqueids, _queue_counters(server), since, datetime.now(UTC) + timedelta(seconds=1)
     )
     wait_until("the CDR is written", lambda: all(call.disposition for call in calls.values()), 20)
-    return shift
+    return placed_calls
 
 
 def _queue_call(server: LabServer, name: str, settings: dict[str, Any]) -> PlacedCall:

@@ -170,17 +170,17 @@ SEEK = """async ([source, times]) => {
   await new Promise((done, failed) => { audio.oncanplay = done; audio.onerror = failed })
   Object.assign(analyser, {fftSize: 4096, smoothingTimeConstant: 0})
   context.createMediaElementSource(audio).connect(analyser).connect(context.destination)
-  const powers = new Float32Array(2048), heard = []
+  const powers = new Float32Array(2048), measured = []
   for (const time of times) {
     audio.currentTime = time
     await new Promise(done => { audio.onseeked = done })
     await audio.play()
     await new Promise(done => setTimeout(done, 500))
     analyser.getFloatFrequencyData(powers)
-    heard.push([audio.currentTime, powers.indexOf(Math.max(...powers)) * context.sampleRate / 4096])
+    measured.push([audio.currentTime, powers.indexOf(Math.max(...powers)) * context.sampleRate / 4096])
     audio.pause()
   }
-  return [audio.duration, heard]
+  return [audio.duration, measured]
 }"""
 
 
@@ -194,9 +194,9 @@ def test_chromium_plays_from_the_position_it_seeks_to(tmp_path: Path) -> None:
         options = ["--no-sandbox", "--autoplay-policy=no-user-gesture-required"]
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=options)
         page = browser.new_page()
-        duration_s, heard = page.evaluate(SEEK, [f"data:{PLAYABLE_TYPE};base64,{source}", [301.3, 580, 7.77, 12]])
+        duration_s, measured = page.evaluate(SEEK, [f"data:{PLAYABLE_TYPE};base64,{source}", [301.3, 580, 7.77, 12]])
         browser.close()
     assert duration_s == pytest.approx(600, abs=0.1)
-    for at_s, pitch_hz in heard:
+    for at_s, pitch_hz in measured:
         late_s = at_s - ((pitch_hz - 500) / 500 + 0.05)  # the pitch began up to 0.1 s ago
         assert (late_s + 2.5) % 5 - 2.5 == pytest.approx(0.05, abs=0.15)

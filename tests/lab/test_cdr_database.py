@@ -175,7 +175,7 @@ def test_an_import_stores_no_password(engine: Engine, pbx: ActiveConnection, mar
             assert not file.is_file() or secret.encode() not in file.read_bytes()
 
 
-HUGE = (  # 2,000,000 rows without an index: dozens of times as many as can be counted within the limit below
+HUGE_TABLE = (  # 2,000,000 rows without an index: dozens of times as many as can be counted within the limit below
     "DROP TABLE IF EXISTS cdr",
     "CREATE TABLE cdr (calldate datetime, uniqueid varchar(32), channel varchar(80)) ENGINE=InnoDB",
     "INSERT INTO cdr SELECT FROM_UNIXTIME(1700000000 + seq * 30), seq, 'PJSIP/a-1' FROM seq_1_to_2000000",
@@ -191,7 +191,7 @@ def test_a_preview_of_a_huge_table_estimates_its_rows(
     invalid = "SET SESSION no_such_variable = 1"
     limits = ("SET SESSION max_statement_time = 0.01",) if limited else (invalid,)
     monkeypatch.setattr(preview_module, "_LIMITS", {"mysql": (invalid, *limits)})
-    mariadb.execute(*HUGE)
+    mariadb.execute(*HUGE_TABLE)
     ((table, preview),) = preview_history(engine, pbx, mariadb.address).items()
     assert (table, preview.new, preview.newest) == ("cdr", None, None)
     assert preview.about == pytest.approx(2_000_000, rel=0.2)

@@ -190,7 +190,7 @@ def test_the_fix_finds_a_name_that_is_not_utf8(broken: SpareAsterisk) -> None:
     assert subprocess.run(["sh", "-c", shown], capture_output=True, check=True).stdout.endswith(b"/2026/caf\xe9.wav\n")
 
 
-def test_the_fix_replaces_an_empty_recording_directory_by_a_link(broken: SpareAsterisk) -> None:
+def test_the_fix_replaces_an_empty_recording_directory_with_a_link(broken: SpareAsterisk) -> None:
     broken.recording.unlink()
     broken.recording.mkdir()
     steps = check(connection_to(broken))

@@ -26,7 +26,7 @@ from pbx.store.engine import reading
 from pbx.store.models import CallRow
 from tests.call_counts import assert_all_agree
 from tests.lab.live_and_imported import IMPORTED, LIVE, SOURCES, LiveAndImported, desk_resets_since, fill_both_caches
-from tests.lab.scripted_calls import DESK, TEMP_NAME
+from tests.lab.scripted_calls import ADDED_AGENT_NAME, DESK
 from tests.lab.servers import SERVERS
 from tests.pages.page_reader import open_page, tables, without_errors
 
@@ -172,7 +172,7 @@ def test_agent_figures_use_the_agents_names(caches: LiveAndImported, engine: Eng
     assert sum(one.calls for one in agents.values()) == 5
     assert sum(one.non_response for one in agents.values()) == 1
     assert {one.calls for one in agents.values()} == {0, 1}  # the strategy rrmemory rotates
-    added = agents[TEMP_NAME]
+    added = agents[ADDED_AGENT_NAME]
     assert (added.sessions, added.calls) == (1, 0)
     assert added.logged_in_s is not None
     assert 8 <= added.logged_in_s <= 40
@@ -224,7 +224,7 @@ def test_the_agents_page_shows_the_figures(engine: Engine) -> None:
         "Missed ring rate": "16.7%",  # 1 of 6 rings
     }
     rows = {row[0]: row for row in tables(app)["Agents"]}
-    assert rows[TEMP_NAME][4].endswith("1 session")
+    assert rows[ADDED_AGENT_NAME][4].endswith("1 session")
     assert sum(int(row[1].partition(" ")[0]) for row in rows.values()) == 5
 
 

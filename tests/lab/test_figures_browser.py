@@ -114,7 +114,7 @@ def test_a_chart_is_downloaded_as_a_picture(page: Page, address: str) -> None:
     assert Path(download.value.path()).read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
 
 
-def test_a_click_on_a_hangup_cause_lists_its_calls_which_open(page: Page, address: str) -> None:
+def test_a_click_on_a_hangup_cause_lists_calls_that_open(page: Page, address: str) -> None:
     open_page(page, address, "Trunks", trunk_view="Calls")
     rows(page, "Calls over trunks", 6)
     click_bar(page, "trunk_causes", 0)  # the most frequent cause: normal clearing

@@ -16,7 +16,7 @@ from pbx.store.models import AgentEventRow, PbxConnection, RingRow, VisitRow
 from tests.lab.calls import place_queue_call
 from tests.lab.mariadb import MariaDb, mariadb
 from tests.lab.process import wait_until
-from tests.lab.queue_asterisk import CLOSED, DEAF, LEAVING, OPEN, Caller, QueueAsterisk, queue_asterisk
+from tests.lab.queue_asterisk import CLOSED, LEAVE_WHEN_EMPTY, OPEN, UNANSWERED, Caller, QueueAsterisk, queue_asterisk
 from tests.lab.servers import LabServer
 from tests.unit.imports.import_runs import import_run
 
@@ -49,11 +49,11 @@ def recorded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
         asterisk.cli("logger reload")
         for name in ("waits", "abandons", "times_out"):
             callers[name].wait_for("ABANDON", "EXITWITHTIMEOUT")
-        callers["lost"] = asterisk.call(DEAF)
+        callers["lost"] = asterisk.call(UNANSWERED)
         callers["lost"].wait_for("ENTERQUEUE")
         asterisk.crash()  # queue_log has no end of this call
         asterisk.start()
-        asterisk.call(DEAF, PATIENCE_S=1).wait_for("ABANDON")
+        asterisk.call(UNANSWERED, PATIENCE_S=1).wait_for("ABANDON")
         copy.write_text(asterisk.log_text())
     return RecordedCalls(copy, callers)
 
@@ -64,12 +64,12 @@ def send_callers(asterisk: QueueAsterisk) -> dict[str, Caller]:
         "caller_ends": asterisk.call(OPEN, PATIENCE_S=3),
         "blind": asterisk.call(OPEN),
         "attended": asterisk.call(OPEN),
-        "waits": asterisk.call(DEAF, PATIENCE_S=8),
-        "abandons": asterisk.call(DEAF, PATIENCE_S=4),
-        "times_out": asterisk.call(DEAF, TIMEOUT_S=4),
-        "presses": asterisk.call(DEAF, KEY="5"),
+        "waits": asterisk.call(UNANSWERED, PATIENCE_S=8),
+        "abandons": asterisk.call(UNANSWERED, PATIENCE_S=4),
+        "times_out": asterisk.call(UNANSWERED, TIMEOUT_S=4),
+        "presses": asterisk.call(UNANSWERED, KEY="5"),
         "closed": asterisk.call(CLOSED),
-        "leaves": asterisk.call(LEAVING),
+        "leaves": asterisk.call(LEAVE_WHEN_EMPTY),
     }
 
 
@@ -162,7 +162,7 @@ def check_agents(engine: Engine, recorded: RecordedCalls) -> None:
         changes = session.exec(select(AgentEventRow).order_by(col(AgentEventRow.id))).all()
     written = recorded.log.read_text().count("|RINGNOANSWER|")
     assert 0 < len(rings) == written
-    assert {(ring.agent, ring.queue) for ring in rings} == {("Hugo Lang", DEAF)}
+    assert {(ring.agent, ring.queue) for ring in rings} == {("Hugo Lang", UNANSWERED)}
     assert max(ring.ring_s for ring in rings) >= 2
     assert [(change.agent, change.queue, change.kind, change.reason) for change in changes] == [
         ("Eve Adams", OPEN, "pause", "Lunch | late"),

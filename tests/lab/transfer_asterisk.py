@@ -47,19 +47,19 @@ class Telephone:
         self.line.close()
 
     def answer(self) -> Call:
-        """Wait deadline the telephone rings, and answer the call."""
+        """Wait until the telephone rings, and answer the call."""
         invite = self._wait_for(lambda text: text.startswith("INVITE "))
         tag = f";tag={uuid.uuid4().hex[:8]}"
         self._reply(invite, "200 OK", tag=tag, body=self._sdp())
         self._wait_for(lambda text: text.startswith("ACK "))
-        call_id, caller, me = (_header(invite, name) for name in ("Call-ID", "From", "To"))
-        return Call(call_id, me + tag, caller, _uri(_header(invite, "Contact")))
+        call_id, caller, local = (_header(invite, name) for name in ("Call-ID", "From", "To"))
+        return Call(call_id, local + tag, caller, _uri(_header(invite, "Contact")))
 
     def call(self, number: str) -> Call:
-        """Call a number, and wait deadline the call is answered."""
+        """Call a number, and wait until the call is answered."""
         to = f"sip:{number}@127.0.0.1:{self.server_port}"
-        me = f"<sip:{NUMBER}@127.0.0.1:{self.port}>;tag={uuid.uuid4().hex[:8]}"
-        call = Call(uuid.uuid4().hex, me, f"<{to}>", to)
+        local = f"<sip:{NUMBER}@127.0.0.1:{self.port}>;tag={uuid.uuid4().hex[:8]}"
+        call = Call(uuid.uuid4().hex, local, f"<{to}>", to)
         self._send("INVITE", call, self._sdp())
         answer = self._wait_for(lambda text: text.startswith("SIP/2.0 200") and call.call_id in text)
         call.remote, call.target = _header(answer, "To"), _uri(_header(answer, "Contact"))
