@@ -49,7 +49,7 @@ def _choose_days(today: date) -> tuple[date, date]:
         if selected and selected != day_range(selected, today):
             st.session_state["days"] = day_range(selected, today)
     # No default: Streamlit leaves defaults out of the URL, and tomorrow the default would mean other days.
-    days = st.date_input("From – to", cast(Any, ()), key="days", format="DD.MM.YYYY", on_change=_note_click, **IN_URL)
+    days = st.date_input("From – to", cast(Any, ()), key="days", format="YYYY-MM-DD", on_change=_note_click, **IN_URL)
     selected_range = day_range(days, today)
     if not is_first_click:
         write_address("days", _iso(selected_range))

@@ -314,8 +314,8 @@ def test_between_two_days(page: Page, demo: Demo) -> None:
     open_path(page, demo, "explore")
     choose(page, "Period", "Custom range")
     for end, day in zip(("start", "end"), days, strict=True):
-        page.get_by_role("spinbutton", name=f"day, From – to {end} date").click()
-        page.keyboard.type(f"{day:%d%m%Y}")
+        page.get_by_role("spinbutton", name=f"year, From – to {end} date").click()
+        page.keyboard.type(f"{day:%Y%m%d}")
     page.keyboard.press("Escape")  # closes the calendar
     expect(headline_figure(page, "Calls")).to_have_text(f"{within:,}")
     expect(page).to_have_url(re.compile(f"{days[0]:%Y-%m-%d}.*{days[1]:%Y-%m-%d}"))
