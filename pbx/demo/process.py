@@ -20,8 +20,8 @@ from pathlib import Path
 
 from sqlalchemy import Engine
 
+from pbx.demo.demo_pbx import DemoPbx
 from pbx.demo.lifecycle import PROGRESS, SLOT, demo_dir, reap, remove_folder, was_removed
-from pbx.demo.pbx import DemoPbx
 from pbx.demo.recording_dir import RecordingDir
 from pbx.demo.write_history import fill_gaps, history_version, write_history
 from pbx.errors import DataError, PbxError

@@ -8,7 +8,7 @@ from pathlib import Path
 from PIL import Image
 from playwright.sync_api import Browser, Page
 
-from pbx.demo.pbx import DemoPbx
+from pbx.demo.demo_pbx import DemoPbx
 from pbx.settings import Connection
 from tests.browser.actions import choose
 from tests.browser.app import running_app

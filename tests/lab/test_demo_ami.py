@@ -20,8 +20,8 @@ from tests.lab.calls import start_phone_call, start_queue_call
 from tests.lab.process import wait_until
 from tests.lab.servers import LabServer
 from tests.simulator.asterisk_22 import RELEASES
-from tests.simulator.pbx import SimulatedPbx
-from tests.simulator.running import AmiReader, Clock, running_pbx
+from tests.simulator.running_pbx import AmiReader, Clock, running_pbx
+from tests.simulator.simulated_pbx import SimulatedPbx
 
 pytestmark = pytest.mark.lab
 Fields = tuple[str, ...]

@@ -13,8 +13,8 @@ from tests.lab.calls import start_phone_call
 from tests.lab.servers import LabServer
 from tests.simulator.asterisk_22 import RELEASES
 from tests.simulator.http_client import Answer, ask, ask_and_stay, authorization, busy_moment, request
-from tests.simulator.pbx import SimulatedPbx
-from tests.simulator.recordings import SimulatedRecordings
+from tests.simulator.simulated_pbx import SimulatedPbx
+from tests.simulator.simulated_recordings import SimulatedRecordings
 from tests.unit.asterisk.ari.replay_server import wav
 
 pytestmark = pytest.mark.lab

@@ -1,7 +1,7 @@
 """Faults on demand between the simulated PBX and its clients.
 
-A test arms a fault, and `tests.simulator.connections` causes it. `Fault.where` is a pattern for the names of spots, in
-which `*` matches any characters, `/` too:
+A test arms a fault, and `tests.simulator.faulty_connections` causes it. `Fault.where` is a pattern for the names of
+spots, in which `*` matches any characters, `/` too:
 
     ami                     a connection was accepted            ari    likewise
     ami/QueueStatus         the complete answer to that action (`ami/Login` and `ami/Ping` too)

@@ -36,8 +36,8 @@ from pbx.store.job_queue import request_job
 from pbx.store.job_rows import get_job
 from pbx.store.models import Job, ListeningSpan, Transcription, now
 from tests.paths import ROOT
-from tests.simulator.pbx import SimulatedPbx
-from tests.simulator.recordings import recordings_of_ended_calls
+from tests.simulator.simulated_pbx import SimulatedPbx
+from tests.simulator.simulated_recordings import recordings_of_ended_calls
 from tests.soak import checks, random_faults
 from tests.soak.app_processes import AppProcess, MemorySampler, end_processes_using, free_port, is_app_up
 from tests.soak.random_faults import RandomFaults, wait_for

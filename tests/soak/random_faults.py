@@ -10,7 +10,7 @@ from contextlib import closing
 from pathlib import Path
 
 from tests.simulator.faults import Fault
-from tests.simulator.pbx import SimulatedPbx
+from tests.simulator.simulated_pbx import SimulatedPbx
 from tests.soak.app_processes import AppProcess, processes_using
 
 FILES = "ari/recordings/stored/*/file"

@@ -8,7 +8,7 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tests.simulator.recordings import SimulatedRecordings
+from tests.simulator.simulated_recordings import SimulatedRecordings
 
 RATE_BYTES = 16_000  # a second of 8 kHz, 16 bit, mono
 LARGEST_MB = 6  # the app's limit for downloads

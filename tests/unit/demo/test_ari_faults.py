@@ -20,8 +20,8 @@ from pbx.recordings import sync
 from pbx.recordings.sync import SyncResult, sync_recordings
 from tests.simulator.faults import Fault
 from tests.simulator.http_client import Answer, ask, ask_raw, authorization
-from tests.simulator.pbx import SimulatedPbx
-from tests.simulator.recordings import SimulatedRecordings, recordings_of_ended_calls
+from tests.simulator.simulated_pbx import SimulatedPbx
+from tests.simulator.simulated_recordings import SimulatedRecordings, recordings_of_ended_calls
 from tests.unit.asterisk.ari.replay_server import wav
 from tests.unit.recordings.synced_cache import SyncedCache
 

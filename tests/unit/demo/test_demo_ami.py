@@ -24,10 +24,10 @@ from pbx.store.engine import open_engine, reading
 from pbx.store.models import LegRow, RingRow, VisitRow
 from tests.simulator.asterisk_22 import ASTERISK_22, RELEASES
 from tests.simulator.faults import Fault
-from tests.simulator.pbx import SimulatedPbx
 from tests.simulator.pbx_state import state_at
-from tests.simulator.recordings import SimulatedRecordings
-from tests.simulator.running import Clock, RawConnection, running_pbx
+from tests.simulator.running_pbx import Clock, RawConnection, running_pbx
+from tests.simulator.simulated_pbx import SimulatedPbx
+from tests.simulator.simulated_recordings import SimulatedRecordings
 from tests.unit.asterisk.ami.replay_server import wait_until
 from tests.unit.live.fake_pbx import listening
 

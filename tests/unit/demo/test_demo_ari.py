@@ -17,8 +17,8 @@ from pbx.demo.company import ZONE
 from pbx.errors import AriLoginError, AriNotFound, AriServerError
 from tests.simulator.asterisk_22 import RELEASES
 from tests.simulator.http_client import Answer, ask, ask_raw, authorization, busy_moment
-from tests.simulator.pbx import SimulatedPbx
-from tests.simulator.recordings import SimulatedRecordings
+from tests.simulator.simulated_pbx import SimulatedPbx
+from tests.simulator.simulated_recordings import SimulatedRecordings
 from tests.unit.asterisk.ari.replay_server import captured, wav
 
 BUSY = busy_moment()

@@ -21,11 +21,11 @@ from pbx.errors import (
 from pbx.store.engine import reading
 from pbx.store.models import QueueSample
 from pbx.store.snapshots import latest_snapshot
-from tests.simulator.app import AppOnPbx, app_on
+from tests.simulator.app_on_pbx import AppOnPbx, app_on
 from tests.simulator.faults import Fault, FaultKind
-from tests.simulator.pbx import SimulatedPbx
-from tests.simulator.recordings import SimulatedRecordings
-from tests.simulator.running import Clock, running_pbx
+from tests.simulator.running_pbx import Clock, running_pbx
+from tests.simulator.simulated_pbx import SimulatedPbx
+from tests.simulator.simulated_recordings import SimulatedRecordings
 from tests.unit.asterisk.ari.replay_server import wav
 
 LIST = "ari/recordings/stored"

@@ -13,10 +13,10 @@ from pbx.live.listener import Listener
 from pbx.store.engine import reading
 from pbx.store.models import ListeningSpan, VisitRow
 from pbx.store.snapshots import latest_snapshot
-from tests.simulator.app import AppOnPbx, app_on
+from tests.simulator.app_on_pbx import AppOnPbx, app_on
 from tests.simulator.faults import Fault, FaultKind
-from tests.simulator.pbx import SimulatedPbx
-from tests.simulator.running import Clock, running_pbx
+from tests.simulator.running_pbx import Clock, running_pbx
+from tests.simulator.simulated_pbx import SimulatedPbx
 from tests.unit.asterisk.ami.replay_server import wait_until
 from tests.unit.live.fake_pbx import listening
 

@@ -11,7 +11,7 @@ from pbx.asterisk.formats.recording_names import parse_name
 from pbx.demo.recording_dir import recording_name
 from pbx.demo.sample_recordings import SAMPLE_RECORDINGS
 from pbx.demo.simulated_history import recorded_calls
-from tests.simulator.recordings import SimulatedRecordings, bulk_names, recordings_of_ended_calls
+from tests.simulator.simulated_recordings import SimulatedRecordings, bulk_names, recordings_of_ended_calls
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
 

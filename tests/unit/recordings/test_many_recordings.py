@@ -8,8 +8,8 @@ import sys
 import pytest
 
 from tests.pages.page_reader import INTERACTIONS, open_page, tables, without_errors
-from tests.simulator.pbx import SimulatedPbx
-from tests.simulator.recordings import SimulatedRecordings
+from tests.simulator.simulated_pbx import SimulatedPbx
+from tests.simulator.simulated_recordings import SimulatedRecordings
 
 COUNT = 100_000
 MEASURE = """

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from pbx.demo.ami_messages import Release
 from pbx.demo.asterisk_16 import ASTERISK_16
-from tests.simulator.pbx import SimulatedPbx
+from tests.simulator.simulated_pbx import SimulatedPbx
 
 BUSY_AT = datetime(2026, 11, 18, 10, 20, tzinfo=UTC)  # the busiest time of a Wednesday
 _UNDIVIDED_BYTES = 1 << 20

@@ -17,7 +17,7 @@ from pbx.jobs.worker import run_inline
 from pbx.settings import Connection, Settings, load_settings
 from pbx.store.engine import open_engine, reading
 from pbx.store.models import Job, JobKind, RecordingRow, SnapshotRow
-from tests.simulator.pbx import SimulatedPbx
+from tests.simulator.simulated_pbx import SimulatedPbx
 
 IDLE_S = 0.7
 

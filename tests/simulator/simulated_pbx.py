@@ -11,10 +11,10 @@ from pbx.demo.ami_server import AmiSession
 from pbx.demo.ari_server import AriConnection
 from pbx.demo.asterisk_16 import ASTERISK_16
 from pbx.demo.client_connection import ClientConnection
-from pbx.demo.pbx import DemoPbx, utc_now
-from tests.simulator.connections import FaultyAmiSession, FaultyAriConnection, FaultyClientConnection
+from pbx.demo.demo_pbx import DemoPbx, utc_now
 from tests.simulator.faults import Faults
-from tests.simulator.recordings import SimulatedRecordings
+from tests.simulator.faulty_connections import FaultyAmiSession, FaultyAriConnection, FaultyClientConnection
+from tests.simulator.simulated_recordings import SimulatedRecordings
 
 
 class SimulatedPbx(DemoPbx):
