@@ -1,4 +1,4 @@
-"""For tests of alerts: a database with a PBX, its snapshots, rules, and the resulting alerts."""
+"""Fills a database with a PBX's snapshots, visits and alert rules, and evaluates the rules."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -43,7 +43,7 @@ def add_rule(engine: Engine, settings: Settings, kind: str, threshold: float = 0
 
 
 def minutes(count: float) -> datetime:
-    """A moment so many minutes after T0."""
+    """The time that is `count` minutes after T0."""
     return T0 + timedelta(minutes=count)
 
 
@@ -56,18 +56,18 @@ def trunk(name: str, state: str) -> Trunk:
 
 
 def record_snapshot_of(
-    engine: Engine, settings: Settings, at: datetime, *seen: Queue | Trunk, parts: Any = None
+    engine: Engine, settings: Settings, at: datetime, *contents: Queue | Trunk, parts: Any = None
 ) -> None:
-    """The cache gets a snapshot of these queues and trunks."""
-    found = Snapshot(
+    """Store a snapshot of these queues and trunks."""
+    snapshot = Snapshot(
         taken_at=at,
-        queues=tuple(one for one in seen if isinstance(one, Queue)),
-        trunks=tuple(one for one in seen if isinstance(one, Trunk)),
+        queues=tuple(one for one in contents if isinstance(one, Queue)),
+        trunks=tuple(one for one in contents if isinstance(one, Trunk)),
         parts=parts or {"queues": SnapshotPart(), "trunks": SnapshotPart()},
     )
     connection_id = pbx(engine, settings).id
     with writing(engine) as session:
-        record_snapshot(session, connection_id, found)
+        record_snapshot(session, connection_id, snapshot)
 
 
 def alert_changes(engine: Engine, settings: Settings, at: datetime) -> list[tuple[str, str]]:
@@ -81,7 +81,7 @@ def alerts(engine: Engine) -> list[Alert]:
 
 
 def add_visits(engine: Engine, settings: Settings, queue: str, at: datetime, *waits_s: float, lost: int = 0) -> None:
-    """Visits answered after these waits, and so many that gave up after a minute."""
+    """Store visits answered after these waits, and `lost` visits abandoned after a minute."""
     visits = [
         Visit(
             uniqueid=f"{at.timestamp():.0f}.{queue}.{i}",

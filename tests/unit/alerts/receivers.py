@@ -22,7 +22,7 @@ USER, PASSWORD, TOKEN = "alerts", "s3cret-of-the-mail", "t0ken-of-the-webhook"
 
 @dataclass
 class WebReceiver:
-    """What was posted, and how it is answered: with `status`, `slow_s` seconds later."""
+    """The messages posted to a web server, which answers with `status` after `slow_s` seconds."""
 
     port: int = 0
     status: int = 200
@@ -37,7 +37,7 @@ class WebReceiver:
 
 @dataclass
 class MailReceiver:
-    """What was mailed; `refusal` is answered in place of 250."""
+    """The messages sent to a mail server, which answers with `refusal`, if set, instead of 250."""
 
     port: int = 0
     refusal: str = ""
@@ -53,7 +53,7 @@ class MailReceiver:
             return self.refusal or "530 Log in first"
         assert isinstance(envelope.content, bytes)
         self.messages.append(email.message_from_bytes(envelope.content, policy=email.policy.default))
-        return "250 Taken"
+        return "250 OK"
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Alerts are told by real mail and real webhooks: once at each end, again after a failure, without a secret."""
+"""Alerts are sent by mail and webhook: once at the start and at the end, retried after a failure, without secrets."""
 
 import logging
 import socket
@@ -14,7 +14,7 @@ import pytest
 from pydantic import SecretStr
 from sqlalchemy import Engine
 
-from pbx.alerts import delivery as notices
+from pbx.alerts import delivery
 from pbx.alerts.delivery import SendError, alert_message, check_target, send, send_due_messages
 from pbx.errors import SettingsError
 from pbx.jobs.worker import run_worker
@@ -41,7 +41,7 @@ from tests.unit.alerts.receivers import (
     web_receiver,
 )
 
-FAST = "?cto=1&rto=0.3"  # seconds an address is given to answer
+FAST = "?cto=1&rto=0.3"  # timeouts in seconds
 
 
 @pytest.fixture
@@ -58,32 +58,32 @@ def mail() -> Iterator[MailReceiver]:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[datetime]:
-    """The time for who sends; its last element is now."""
+    """The times that the delivery module sees; the last element is the current time."""
     times = [T0]
     monkeypatch.setattr("pbx.alerts.delivery.now", lambda: times[-1])
     return times
 
 
-def tell(engine: Engine, settings: Settings) -> int:
+def send_due(engine: Engine, settings: Settings) -> int:
     return send_due_messages(engine, settings, pbx(engine, settings), threading.Event())
 
 
 def run_through(engine: Engine, settings: Settings, clock: list[datetime], *waits_s: int) -> None:
-    """A minute for each: a snapshot with so long a wait, a look, and what is to be told is told."""
+    """For each wait, one minute apart: record a snapshot, evaluate the rules and send the due messages."""
     for minute, wait_s in enumerate(waits_s):
         clock.append(minutes(minute))
         record_snapshot_of(engine, settings, clock[-1], waiting("sales", wait_s))
         alert_changes(engine, settings, clock[-1])
-        tell(engine, settings)
+        send_due(engine, settings)
 
 
-def test_mail_and_webhook_are_told_once_of_begin_and_end(
+def test_mail_and_webhook_get_one_message_at_the_start_and_one_at_the_end(
     engine: Engine, settings: Settings, web: WebReceiver, mail: MailReceiver, clock: list[datetime]
 ) -> None:
     zoned = settings.model_copy(update={"freepbx_timezone": "Europe/Berlin"})
     add_rule(engine, zoned, "longest_wait", 60, "", web.url, mail.url)
     run_through(engine, zoned, clock, 90, 95, 0, 0, 0)
-    begin = (
+    start = (
         "The first caller has been waiting for 1 min 30 s, longer than 1 min. 1 caller waiting.\n"
         "Started at 11:00:00. PBX: 127.0.0.1. Times are in Europe/Berlin."
     )
@@ -94,17 +94,17 @@ def test_mail_and_webhook_are_told_once_of_begin_and_end(
     )
     title = "Long wait in queue sales"
     assert [(one["title"], one["message"]) for one in web.messages] == [
-        (f"PBX Notebook: {title}", begin),
+        (f"PBX Notebook: {title}", start),
         (f"PBX Notebook: resolved: {title}", end),
     ]
     assert [one["Subject"] for one in mail.messages] == [f"PBX Notebook: {title}", f"PBX Notebook: resolved: {title}"]
-    assert [one.get_content().strip().replace("\r\n", "\n") for one in mail.messages] == [begin, end]
+    assert [one.get_content().strip().replace("\r\n", "\n") for one in mail.messages] == [start, end]
     assert {(one["From"], one["To"]) for one in mail.messages} == {("pbx@example.com", "ada@example.com")}
     assert alerts(engine)[0].send_error == ""
 
 
 @pytest.mark.parametrize("fault", ["500", "slow", "refused"])
-def test_a_failed_target_is_told_later_and_the_others_at_once(
+def test_a_failed_target_is_retried_and_the_others_get_the_message_immediately(
     engine: Engine, settings: Settings, web: WebReceiver, mail: MailReceiver, clock: list[datetime], fault: str
 ) -> None:
     url = {"refused": f"json://127.0.0.1:{free_port()}/{TOKEN}"}.get(fault, web.url)
@@ -112,19 +112,19 @@ def test_a_failed_target_is_told_later_and_the_others_at_once(
     add_rule(engine, settings, "longest_wait", 60, "", url + FAST, mail.url)
     run_through(engine, settings, clock, 90)
     assert (len(mail.messages), len(alerts(engine)[0].pending_targets)) == (1, 1)
-    why = (
+    reason = (
         "the server answered with HTTP status 500"
         if fault == "500"
         else "the server is unreachable, was too slow, or refused"
     )
-    assert alerts(engine)[0].send_error.startswith(f"Webhook to 127.0.0.1: the message wasn’t sent ({why}")
+    assert alerts(engine)[0].send_error.startswith(f"Webhook to 127.0.0.1: the message wasn’t sent ({reason}")
     assert alerts(engine)[0].send_error.endswith("Attempt 1 of 5.")
     assert TOKEN not in repr(alerts(engine))
-    assert tell(engine, settings) == 0  # not before the pause is over
+    assert send_due(engine, settings) == 0  # not before the retry pause is over
     if fault != "refused":
         web.status, web.slow_s = 200, 0
         clock.append(minutes(1))
-        assert tell(engine, settings) == 1
+        assert send_due(engine, settings) == 1
         assert (web.messages[-1]["title"], alerts(engine)[0].send_error) == (
             "PBX Notebook: Long wait in queue sales",
             "",
@@ -132,7 +132,7 @@ def test_a_failed_target_is_told_later_and_the_others_at_once(
     assert len(mail.messages) == 1
 
 
-def test_it_gives_up_after_a_few_attempts_and_says_so(
+def test_sending_stops_after_five_attempts_and_the_alert_shows_it(
     engine: Engine, settings: Settings, web: WebReceiver, clock: list[datetime]
 ) -> None:
     web.status = 403
@@ -140,22 +140,22 @@ def test_it_gives_up_after_a_few_attempts_and_says_so(
     run_through(engine, settings, clock, 90)
     for day in range(1, 10):
         clock.append(minutes(1440 * day))
-        tell(engine, settings)
+        send_due(engine, settings)
     assert web.tried == len(RETRY_PAUSES_S) + 1
     assert alerts(engine)[0].send_error.endswith("HTTP status 403). Attempt 5 of 5.")
 
 
-def test_workers_side_by_side_send_once(engine: Engine, settings: Settings, web: WebReceiver) -> None:
+def test_concurrent_workers_send_each_message_once(engine: Engine, settings: Settings, web: WebReceiver) -> None:
     for number in range(4):
         add_rule(engine, settings, "longest_wait", 60 + number, "", web.url)
     record_snapshot_of(engine, settings, T0, waiting("sales", 90))
     assert len(alert_changes(engine, settings, T0)) == 4
     with ThreadPoolExecutor(6) as pool:
-        told = sum(pool.map(lambda _: tell(engine, settings), range(6)))
-    assert (told, len(web.messages)) == (4, 4)
+        sent = sum(pool.map(lambda _: send_due(engine, settings), range(6)))
+    assert (sent, len(web.messages)) == (4, 4)
 
 
-def test_the_worker_tells(engine: Engine, settings: Settings, web: WebReceiver) -> None:
+def test_the_worker_sends_due_messages(engine: Engine, settings: Settings, web: WebReceiver) -> None:
     add_rule(engine, settings, "longest_wait", 60, "", web.url)
     record_snapshot_of(engine, settings, datetime.now(UTC), waiting("sales", 90))
     run_worker(settings, once=True)
@@ -163,7 +163,7 @@ def test_the_worker_tells(engine: Engine, settings: Settings, web: WebReceiver) 
     assert [one["title"] for one in web.messages] == ["PBX Notebook: Long wait in queue sales"]
 
 
-def test_mail_refused_or_without_login_is_said(mail: MailReceiver) -> None:
+def test_refused_mail_and_a_refused_login_have_different_errors(mail: MailReceiver) -> None:
     mail.refusal = "550 No such user here"
     with pytest.raises(
         SendError, match=r"E-mail by 127\.0\.0\.1: the message wasn’t sent \(the server refused the message"
@@ -177,28 +177,28 @@ def test_mail_refused_or_without_login_is_said(mail: MailReceiver) -> None:
 @pytest.mark.parametrize(
     "answer", [b"HTTP/1.1 200 OK\r\nX: ", b"HTTP/1.1 200 OK\r\n\r\n"], ids=["endless headers", "endless body"]
 )
-@pytest.mark.parametrize(("piece", "pause_s"), [(b"x", 0.2), (b"x" * 60_000, 0.0)], ids=["drips", "floods"])
-def test_a_server_that_never_ends_its_answer_is_left_in_time(
+@pytest.mark.parametrize(("piece", "pause_s"), [(b"x", 0.2), (b"x" * 60_000, 0.0)], ids=["slow", "fast"])
+def test_an_endless_answer_ends_at_the_timeout(
     monkeypatch: pytest.MonkeyPatch, answer: bytes, piece: bytes, pause_s: float
 ) -> None:
     monkeypatch.setattr("pbx.alerts.send_process.SEND_TIMEOUT_S", 4.0)
-    left = threading.Event()
+    connection_closed = threading.Event()
 
     def serve(listener: socket.socket) -> None:
-        line, _ = listener.accept()
-        with line, suppress(OSError):
-            line.recv(65536)
-            line.sendall(answer)
+        sock, _ = listener.accept()
+        with sock, suppress(OSError):
+            sock.recv(65536)
+            sock.sendall(answer)
             while True:
-                line.sendall(piece)
+                sock.sendall(piece)
                 time.sleep(pause_s)
-        left.set()
+        connection_closed.set()
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
         threading.Thread(target=serve, args=(listener,), daemon=True).start()
         with pytest.raises(SendError, match="Webhook to 127") as caught:
             send(AlertTarget(SecretStr(f"json://127.0.0.1:{listener.getsockname()[1]}/{TOKEN}")), "Title", "Text")
-        assert left.wait(10)  # the connection is closed: nothing goes on behind our back
+        assert connection_closed.wait(10)  # the sending process has ended
     assert TOKEN not in caught.value.advice
 
 
@@ -209,14 +209,14 @@ def test_a_redirect_is_not_followed(web: WebReceiver) -> None:
 
 
 @pytest.mark.parametrize("url", ["", "nonsense", "http//x", f"slack://{TOKEN}", f"json://[{TOKEN}", "mailto://"])
-def test_an_address_that_is_none_is_refused_without_repeating_it(url: str) -> None:
+def test_the_error_of_an_invalid_address_omits_the_address(url: str) -> None:
     with pytest.raises(SettingsError) as caught:
         check_target(url)
     assert TOKEN not in caught.value.advice
 
 
-@pytest.mark.parametrize("url", [url for _, url in notices.ADDRESS_EXAMPLES])
-def test_the_examples_have_the_form_they_need(url: str) -> None:
+@pytest.mark.parametrize("url", [url for _, url in delivery.ADDRESS_EXAMPLES])
+def test_the_address_examples_are_valid(url: str) -> None:
     filled = (
         url.replace("TOKEN_A", "T1JJ3T3L2")
         .replace("TOKEN_B", "A1BRTD4JD")
@@ -227,7 +227,7 @@ def test_the_examples_have_the_form_they_need(url: str) -> None:
     check_target(filled)
 
 
-def test_no_log_holds_a_secret(
+def test_no_log_contains_a_secret(
     engine: Engine,
     settings: Settings,
     web: WebReceiver,
@@ -237,18 +237,20 @@ def test_no_log_holds_a_secret(
 ) -> None:
     web.status = 500
     mail.refusal = "550 No"
-    bad = f"json://127.0.0.1:{free_port()}/{TOKEN}{FAST}"
-    add_rule(engine, settings, "longest_wait", 60, "", web.url, mail.url, bad, f"slack://{TOKEN}")
+    unreachable = f"json://127.0.0.1:{free_port()}/{TOKEN}{FAST}"
+    add_rule(engine, settings, "longest_wait", 60, "", web.url, mail.url, unreachable, f"slack://{TOKEN}")
     with caplog.at_level(logging.DEBUG):
         run_through(engine, settings, clock, 90)
-    ours = [record for record in caplog.records if not record.name.startswith("mail.")]  # the receiver's own
-    assert any("could not be sent" in record.getMessage() for record in ours)
-    said = "\n".join([*(f"{record.getMessage()} {record.exc_text}" for record in ours), *map(repr, alerts(engine))])
-    assert TOKEN not in said
-    assert PASSWORD not in said
+    own_records = [record for record in caplog.records if not record.name.startswith("mail.")]  # those of the receiver
+    assert any("could not be sent" in record.getMessage() for record in own_records)
+    logged = "\n".join(
+        [*(f"{record.getMessage()} {record.exc_text}" for record in own_records), *map(repr, alerts(engine))]
+    )
+    assert TOKEN not in logged
+    assert PASSWORD not in logged
 
 
-def test_a_rule_without_targets_sends_nothing_and_holds_up_nothing(
+def test_an_alert_of_a_rule_without_targets_counts_as_sent(
     engine: Engine, settings: Settings, clock: list[datetime]
 ) -> None:
     add_rule(engine, settings, "longest_wait", 60)
@@ -265,9 +267,9 @@ def test_a_rule_without_targets_sends_nothing_and_holds_up_nothing(
         ("sync_failing", "", "PBX Notebook: Recording sync is failing"),
     ],
 )
-def test_every_kind_has_its_title(kind: str, subject: str, title: str) -> None:
+def test_each_kind_of_rule_has_its_title(kind: str, subject: str, title: str) -> None:
     alert = Alert(rule_id=1, subject=subject, started_at=T0, description="So it is.")
     rule = AlertRule(connection_id=1, kind=kind)
-    said = alert_message(alert, rule, "pbx.example.com", ZoneInfo("Europe/Berlin"), T0)
-    assert said[0] == title
-    assert said[1] == "So it is.\nStarted at 11:00:00. PBX: pbx.example.com. Times are in Europe/Berlin."
+    logged = alert_message(alert, rule, "pbx.example.com", ZoneInfo("Europe/Berlin"), T0)
+    assert logged[0] == title
+    assert logged[1] == "So it is.\nStarted at 11:00:00. PBX: pbx.example.com. Times are in Europe/Berlin."

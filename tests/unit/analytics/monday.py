@@ -1,12 +1,12 @@
-"""The day on which the made-up visits and calls of these tests happen."""
+"""The day of the sample visits and calls in these tests."""
 
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 BERLIN = ZoneInfo("Europe/Berlin")
-MONDAY = datetime(2026, 3, 2, tzinfo=BERLIN)  # midnight there
+MONDAY = datetime(2026, 3, 2, tzinfo=BERLIN)  # midnight in Berlin
 
 
 def at(hours: float, day: datetime = MONDAY) -> datetime:
-    """A moment of the day in UTC: `hours` after its midnight."""
+    """The time in UTC that is `hours` after midnight of a day."""
     return day.astimezone(UTC) + timedelta(hours=hours)

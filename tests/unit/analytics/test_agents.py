@@ -1,4 +1,4 @@
-"""Figures of agents from the cache: sessions cut to the period and to the zone's days, pauses, rings in vain."""
+"""Agent figures from the cache: sessions within the period and by local day, pauses and missed rings."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -26,8 +26,8 @@ def pbx(engine: Engine) -> None:
     store(engine, PbxConnection(id=1, host="pbx"))
 
 
-def test_a_day_worked_by_hand(engine: Engine) -> None:
-    # Anna: in from 8 to 16; lunch from 12 to 13, training from 14 to 14:30, which a new reason followed until 14:45.
+def test_a_days_figures_equal_those_calculated_by_hand(engine: Engine) -> None:
+    # Anna is logged in from 8 to 16. Lunch from 12 to 13, training from 14 to 14:30, then paperwork until 14:45.
     store(
         engine,
         agent_event(at(8), "Anna", "login"),
@@ -61,11 +61,11 @@ def test_a_day_worked_by_hand(engine: Engine) -> None:
             "Paperwork": PauseFigures(1, 0.25 * HOUR),
         },
     )
-    assert anna.occupancy.value == pytest.approx(0.5)  # 3.125 h of talk in 8 h less 1.75 h
+    assert anna.occupancy.value == pytest.approx(0.5)  # 3.125 h of talk in 8 h minus 1.75 h
     assert anna.non_response_rate.parts_text() == "2 of 4"
 
 
-def test_two_queues_at_once_are_one_session(engine: Engine) -> None:
+def test_logins_to_two_queues_are_one_session(engine: Engine) -> None:
     store(
         engine,
         agent_event(at(8), "Anna", "login", "sales"),
@@ -82,7 +82,7 @@ def test_two_queues_at_once_are_one_session(engine: Engine) -> None:
         assert agent_figures(session, day())[0].logged_in_s == 7 * HOUR
 
 
-def test_who_came_long_ago_and_never_left_is_there(engine: Engine) -> None:
+def test_a_login_long_before_the_period_without_a_logout_counts(engine: Engine) -> None:
     store(
         engine,
         agent_event(at(-500), "Anna", "login"),
@@ -93,19 +93,19 @@ def test_who_came_long_ago_and_never_left_is_there(engine: Engine) -> None:
     assert (anna.agent, anna.logged_in_s, anna.sessions) == ("Anna", 24 * HOUR, 1)
 
 
-def test_who_is_there_now_is_so_until_now(engine: Engine) -> None:
+def test_an_open_session_lasts_until_now(engine: Engine) -> None:
     now = datetime.now(UTC)
     store(engine, agent_event(now - timedelta(hours=2), "Anna", "login"))
     with reading(engine) as session:
-        wanted = FigureFilter(1, now - timedelta(hours=1), now + timedelta(hours=9))
-        (found,) = agent_sessions(session, wanted)
+        selected = FigureFilter(1, now - timedelta(hours=1), now + timedelta(hours=9))
+        (found,) = agent_sessions(session, selected)
     assert found.open
     assert found.from_at == now - timedelta(hours=1)
     assert found.until_at < now + timedelta(minutes=5)
 
 
-def test_pausing_everywhere_is_told_twice_and_counted_once(engine: Engine) -> None:
-    # As Asterisk writes it: PAUSEALL, then a PAUSE for each queue; and the queues end it one by one.
+def test_a_pause_of_all_queues_is_counted_once(engine: Engine) -> None:
+    # As Asterisk writes it: PAUSEALL, then a PAUSE for each queue. Each queue ends it separately.
     store(
         engine,
         agent_event(at(8), "Anna", "login", "sales"),
@@ -135,7 +135,7 @@ def test_a_logout_ends_the_pause(engine: Engine) -> None:
     assert (anna.logged_in_s, anna.paused_s, anna.sessions) == (4 * HOUR, HOUR, 2)
 
 
-def test_a_member_of_the_configuration_has_no_login(engine: Engine) -> None:
+def test_a_static_member_has_no_login_time(engine: Engine) -> None:
     store(engine, agent_event(at(10), "Bob", "pause", reason="Break"), agent_event(at(11), "Bob", "unpause"))
     store(engine, visit(at(9), agent="Bob"))
     (bob,) = read_both_ways(engine, lambda session: agent_figures(session, day()))
@@ -143,10 +143,10 @@ def test_a_member_of_the_configuration_has_no_login(engine: Engine) -> None:
     assert bob.occupancy.percent_text() == "n/a"
 
 
-def test_reasons_of_all_agents(engine: Engine) -> None:
-    for who, hours in (("Anna", 1), ("Bob", 2)):
-        store(engine, agent_event(at(8), who, "login"), agent_event(at(10), who, "pause", reason="Lunch"))
-        store(engine, agent_event(at(10 + hours), who, "pause"), agent_event(at(13), who, "logout"))
+def test_pause_reasons_are_summed_over_all_agents(engine: Engine) -> None:
+    for agent, hours in (("Anna", 1), ("Bob", 2)):
+        store(engine, agent_event(at(8), agent, "login"), agent_event(at(10), agent, "pause", reason="Lunch"))
+        store(engine, agent_event(at(10 + hours), agent, "pause"), agent_event(at(13), agent, "logout"))
     found = read_both_ways(engine, lambda session: pause_reasons(session, day()))
     assert found == {"": PauseFigures(2, 3 * HOUR), "Lunch": PauseFigures(2, 3 * HOUR)}
     with reading(engine) as session:
@@ -156,7 +156,7 @@ def test_reasons_of_all_agents(engine: Engine) -> None:
         }
 
 
-def test_a_night_shift_is_cut_at_the_zones_midnight(engine: Engine) -> None:
+def test_a_night_shift_is_split_at_local_midnight(engine: Engine) -> None:
     store(
         engine,
         agent_event(at(20), "Anna", "login"),
@@ -172,7 +172,7 @@ def test_a_night_shift_is_cut_at_the_zones_midnight(engine: Engine) -> None:
     ]
 
 
-def test_the_day_on_which_summer_time_begins_has_23_hours(engine: Engine) -> None:
+def test_the_day_on_which_summer_time_starts_has_23_hours(engine: Engine) -> None:
     sunday = datetime(2026, 3, 29, tzinfo=BERLIN)
     store(engine, agent_event(at(-1), "Anna", "login"))
     with reading(engine) as session:
@@ -180,7 +180,7 @@ def test_the_day_on_which_summer_time_begins_has_23_hours(engine: Engine) -> Non
     assert found.logged_in_s == 23 * HOUR
 
 
-def test_nobody_was_there(engine: Engine) -> None:
+def test_a_period_without_agents_is_empty(engine: Engine) -> None:
     with reading(engine) as session:
         assert agent_figures(session, day()) == []
         assert agent_days(session, day(), BERLIN) == []

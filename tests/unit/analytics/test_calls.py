@@ -1,4 +1,4 @@
-"""Calls counted by interval and by name."""
+"""Numbers of calls, by interval and by name."""
 
 from datetime import timedelta
 from typing import Any
@@ -27,21 +27,21 @@ def calls(engine: Engine) -> None:
         call(3, at(10), "outbound", from_number="1001", to_number="00301111111", talk_s=30.0),
         call(4, at(10), "outbound", from_number="1001", to_number="+4940222222", disposition="BUSY"),
         call(5, at(11), "internal", from_number="1001", to_number="1002", talk_s=9.0),
-        call(6, at(23.9), "unknown", from_number="", disposition=""),  # only a recording is known
+        call(6, at(23.9), "unknown", from_number="", disposition=""),  # known only from a recording
         call(7, at(24)),
         call(8, None),
     )
 
 
-def test_all_in_one(engine: Engine) -> None:
+def test_call_totals_equal_those_calculated_by_hand(engine: Engine) -> None:
     found = read_both_ways(engine, lambda session: call_totals(session, day()))
-    ways = {"inbound": 2, "outbound": 2, "internal": 1, "unknown": 1}
-    assert found == CallCount("", None, 6, 5, 3, ways, talk_s=99, talks=3, wait_s=40, waits=2)
-    assert found.answer_rate.parts_text() == "3 of 5"  # of the sixth nothing tells
+    by_direction = {"inbound": 2, "outbound": 2, "internal": 1, "unknown": 1}
+    assert found == CallCount("", None, 6, 5, 3, by_direction, talk_s=99, talks=3, wait_s=40, waits=2)
+    assert found.answer_rate.parts_text() == "3 of 5"  # the sixth call's disposition is unknown
     assert found.acd.value == 33
 
 
-def test_by_hour_and_day_without_gaps(engine: Engine) -> None:
+def test_calls_are_counted_by_hour_and_day(engine: Engine) -> None:
     hours = read_both_ways(engine, lambda session: call_counts(session, day(), BERLIN, "hour"))
     assert len(hours) == 24
     assert {i: hour.calls for i, hour in enumerate(hours) if hour.calls} == {9: 2, 10: 2, 11: 1, 23: 1}
@@ -50,15 +50,15 @@ def test_by_hour_and_day_without_gaps(engine: Engine) -> None:
     with reading(engine) as session:
         (one,) = call_counts(session, day(), BERLIN, "day")
         cells = call_heat_map(session, day(), BERLIN)
-        most = call_heat_map(session, day(), BERLIN, [(at(7), at(9)), (at(10.5), at(13))])
+        with_gaps = call_heat_map(session, day(), BERLIN, [(at(7), at(9)), (at(10.5), at(13))])
     assert (one.start_at, one.calls) == (MONDAY, 6)
     assert (cells[0][9], cells[0][10], cells[0][8], sum(filter(None, cells[0]))) == (2, 2, 0, 6)
-    assert cells[1:] == [[None] * 24] * 6  # the period has no such day
-    # What nobody observed is unknown, but what is known nevertheless is told.
-    assert [most[0][hour] for hour in (6, 7, 8, 9, 10, 11, 12, 13)] == [0, None, None, 2, 2, 1, None, 0]
+    assert cells[1:] == [[None] * 24] * 6  # the period doesn't contain these weekdays
+    # Hours without data are unknown, except those with calls.
+    assert [with_gaps[0][hour] for hour in (6, 7, 8, 9, 10, 11, 12, 13)] == [0, None, None, 2, 2, 1, None, 0]
 
 
-def test_by_name_the_most_frequent_first(engine: Engine) -> None:
+def test_names_are_sorted_by_their_number_of_calls(engine: Engine) -> None:
     def counts(found: list[CallCount]) -> list[tuple[str, int]]:
         return [(item.label, item.calls) for item in found]
 
@@ -69,7 +69,7 @@ def test_by_name_the_most_frequent_first(engine: Engine) -> None:
         assert counts(call_counts(session, day(queue="sales"), BERLIN, "queue")) == [("sales", 1)]
 
 
-def test_by_the_other_partys_number_however_it_is_written(engine: Engine) -> None:
+def test_calls_are_counted_by_the_other_partys_number_in_any_notation(engine: Engine) -> None:
     found = read_both_ways(engine, lambda session: call_counts(session, day(), BERLIN, "number"))
     assert [(item.label, item.calls, item.answered) for item in found] == [
         ("+49301111111", 3, 2),
@@ -78,12 +78,12 @@ def test_by_the_other_partys_number_however_it_is_written(engine: Engine) -> Non
     assert found[0].by_direction == {"inbound": 2, "outbound": 1}
 
 
-def test_nothing_was_called(engine: Engine) -> None:
+def test_a_period_without_calls_is_not_applicable(engine: Engine) -> None:
     with reading(engine) as session:
-        nothing = CallQuestion(1, at(100), at(124))
-        assert call_totals(session, nothing) == CallCount("", None, 0, 0, 0)
-        assert call_totals(session, nothing).answer_rate.percent_text() == "n/a"
-        assert call_counts(session, nothing, BERLIN, "number") == []
-        assert call_counts(session, nothing, BERLIN, "did") == []
-        assert len(call_counts(session, nothing, BERLIN, "hour")) == 24
+        empty_period = CallQuestion(1, at(100), at(124))
+        assert call_totals(session, empty_period) == CallCount("", None, 0, 0, 0)
+        assert call_totals(session, empty_period).answer_rate.percent_text() == "n/a"
+        assert call_counts(session, empty_period, BERLIN, "number") == []
+        assert call_counts(session, empty_period, BERLIN, "did") == []
+        assert len(call_counts(session, empty_period, BERLIN, "hour")) == 24
         assert call_heat_map(session, CallQuestion(1, at(2), at(1)), BERLIN) == [[None] * 24] * 7

@@ -1,4 +1,4 @@
-"""Calls at once: a sweep worked by hand, and against counting every second."""
+"""Concurrent calls, compared with values calculated by hand and with a count of every second."""
 
 import numpy as np
 
@@ -10,12 +10,12 @@ def loads(calls: list[tuple[float, float]], edges: list[int]) -> list[Load]:
     return sweep(levels(starts, ends), np.array(edges, dtype=np.int64))
 
 
-def test_worked_by_hand() -> None:
+def test_loads_equal_those_calculated_by_hand() -> None:
     #   0    10   20   30   40        calls
     #   |----a----|                   0–20
     #        |----b----|              10–30
-    #             |c|                 20–24: begins in the moment a ends
-    #                  |----d----...  30–50: begins in the moment b ends
+    #             |c|                 20–24: starts when a ends
+    #                  |----d----...  30–50: starts when b ends
     calls = [(0, 20), (10, 30), (20, 24), (30, 50)]
     assert loads(calls, [0, 10, 20, 30, 40]) == [
         Load(1, 10),  # a
@@ -25,11 +25,11 @@ def test_worked_by_hand() -> None:
     ]
 
 
-def test_what_began_before_and_ends_after_counts_within() -> None:
+def test_a_call_longer_than_an_interval_counts_within_it() -> None:
     assert loads([(-100, 500), (95, 105)], [0, 100, 200]) == [Load(2, 105), Load(2, 105)]
 
 
-def test_an_interval_in_which_nothing_changes_keeps_its_level() -> None:
+def test_an_interval_without_changes_keeps_its_level() -> None:
     assert loads([(5, 35), (5, 36)], [0, 10, 20, 30, 40, 50]) == [
         Load(2, 10),
         Load(2, 20),
@@ -39,17 +39,17 @@ def test_an_interval_in_which_nothing_changes_keeps_its_level() -> None:
     ]
 
 
-def test_no_calls_no_length_no_intervals() -> None:
+def test_no_calls_and_calls_of_0_s_are_no_load() -> None:
     assert loads([], [0, 10, 20]) == [Load(0, 0), Load(0, 0)]
     assert loads([(5, 5), (7, 7)], [0, 10]) == [Load(0, 0)]
     assert loads([(5, 6)], [0]) == []
 
 
-def test_a_call_within_one_moment_of_the_edge() -> None:
+def test_a_call_at_the_edges_of_an_interval_counts_in_it_only() -> None:
     assert loads([(10, 20)], [0, 10, 20, 30]) == [Load(0, 0), Load(1, 10), Load(0, 0)]
 
 
-def test_as_counting_every_second_does() -> None:
+def test_the_sweep_equals_a_count_of_every_second() -> None:
     random = np.random.default_rng(1)
     starts = random.integers(-50, 400, 300)
     ends = starts + random.integers(0, 60, 300)

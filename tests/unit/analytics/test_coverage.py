@@ -1,4 +1,4 @@
-"""Of which time the queues' history is known: by listening, by an import, or not at all."""
+"""The time ranges whose history is known, from listening or from imports, and the gaps."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -23,7 +23,7 @@ def pbx(engine: Engine) -> int:
     return save_pbx(engine)
 
 
-def seen(engine: Engine, pbx: int, since: datetime = AT, until: datetime = AT + HOUR * 6):
+def start_and_gaps(engine: Engine, pbx: int, since: datetime = AT, until: datetime = AT + HOUR * 6):
     with reading(engine) as session:
         found = queue_coverage(session, pbx, since, until)
     return found.begins_at, list(found.gaps)
@@ -35,40 +35,40 @@ def listen(engine: Engine, pbx: int, since: datetime, until: datetime) -> None:
 
 
 def visits_at(engine: Engine, pbx: int, source: str, *moments: datetime) -> None:
-    made = [Visit(f"{n}.{n}", "600", at, None, at, "abandoned", 1.0, None, None) for n, at in enumerate(moments)]
+    visits = [Visit(f"{n}.{n}", "600", at, None, at, "abandoned", 1.0, None, None) for n, at in enumerate(moments)]
     with writing(engine) as session:
-        store_visits(session, pbx, made, source)  # type: ignore[arg-type]
+        store_visits(session, pbx, visits, source)  # type: ignore[arg-type]
 
 
-def test_without_anything_all_is_a_gap(engine: Engine, pbx: int) -> None:
-    assert seen(engine, pbx) == (None, [(AT, AT + HOUR * 6)])
+def test_without_data_the_complete_period_is_a_gap(engine: Engine, pbx: int) -> None:
+    assert start_and_gaps(engine, pbx) == (None, [(AT, AT + HOUR * 6)])
 
 
-def test_between_two_times_of_listening_is_a_gap_but_for_a_short_break(engine: Engine, pbx: int) -> None:
+def test_time_between_two_listening_spans_is_a_gap_unless_it_is_short(engine: Engine, pbx: int) -> None:
     listen(engine, pbx, AT - HOUR, AT + HOUR)
     listen(engine, pbx, AT + HOUR + timedelta(seconds=90), AT + HOUR * 2)
     listen(engine, pbx, AT + HOUR * 4, AT + HOUR * 9)
     visits_at(engine, pbx, "live", AT)
-    assert seen(engine, pbx) == (AT, [(AT + HOUR * 2, AT + HOUR * 4)])
+    assert start_and_gaps(engine, pbx) == (AT, [(AT + HOUR * 2, AT + HOUR * 4)])
 
 
-def test_an_import_tells_of_all_between_its_first_and_last_call(engine: Engine, pbx: int) -> None:
+def test_an_import_covers_the_time_from_its_first_to_its_last_call(engine: Engine, pbx: int) -> None:
     visits_at(engine, pbx, "queue_log", AT + HOUR, AT + HOUR * 4)
     listen(engine, pbx, AT + HOUR * 3, AT + HOUR * 5)
-    assert seen(engine, pbx) == (AT + HOUR, [(AT, AT + HOUR), (AT + HOUR * 5, AT + HOUR * 6)])
-    assert seen(engine, pbx, AT + HOUR * 7, AT + HOUR * 8)[1] == [(AT + HOUR * 7, AT + HOUR * 8)]
+    assert start_and_gaps(engine, pbx) == (AT + HOUR, [(AT, AT + HOUR), (AT + HOUR * 5, AT + HOUR * 6)])
+    assert start_and_gaps(engine, pbx, AT + HOUR * 7, AT + HOUR * 8)[1] == [(AT + HOUR * 7, AT + HOUR * 8)]
 
 
-def test_what_was_heard_live_after_an_import_doesnt_stretch_it(engine: Engine, pbx: int) -> None:
+def test_live_visits_after_an_import_do_not_extend_its_coverage(engine: Engine, pbx: int) -> None:
     visits_at(engine, pbx, "queue_log", AT, AT + HOUR)
     listen(engine, pbx, AT + HOUR * 4, AT + HOUR * 6)
     with writing(engine) as session:
         later = Visit("9.9", "600", AT + HOUR * 5, None, AT + HOUR * 5, "abandoned", 1.0, None, None)
         store_visits(session, pbx, [later], "live")
-    assert seen(engine, pbx)[1] == [(AT + timedelta(hours=1, seconds=1), AT + HOUR * 4)]
+    assert start_and_gaps(engine, pbx)[1] == [(AT + timedelta(hours=1, seconds=1), AT + HOUR * 4)]
 
 
-def test_calls_are_known_by_listening_and_by_the_cdr_but_not_by_recordings(engine: Engine, pbx: int) -> None:
+def test_listening_and_the_cdr_cover_calls_but_recordings_do_not(engine: Engine, pbx: int) -> None:
     add_call(engine, pbx, "+4930123", AT - HOUR)
     listen(engine, pbx, AT + HOUR * 5, AT + HOUR * 6)
     with writing(engine) as session:

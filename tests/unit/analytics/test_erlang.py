@@ -1,4 +1,4 @@
-"""Erlang B against the published tables."""
+"""Erlang B, compared with published tables."""
 
 import pytest
 
@@ -8,7 +8,7 @@ from pbx.analytics.formulas.erlang import blocking, lines_needed
 @pytest.mark.parametrize(
     ("traffic", "lines", "lost"),
     [
-        (8.108, 15, 0.0100),  # Erlang's table: 15 lines carry 8.11 E at 1 %
+        (8.108, 15, 0.0100),  # Erlang's table: 15 lines carry 8.11 E at 1% blocking
         (1.0, 1, 0.5),  # A / (1 + A)
         (2.0, 2, 0.4),  # (A²/2) / (1 + A + A²/2) = 2 / 5
         (0.0, 3, 0.0),
@@ -16,7 +16,7 @@ from pbx.analytics.formulas.erlang import blocking, lines_needed
         (5.0, 0, 1.0),
     ],
 )
-def test_blocking(traffic: float, lines: int, lost: float) -> None:
+def test_blocking_equals_the_published_values(traffic: float, lines: int, lost: float) -> None:
     assert blocking(traffic, lines) == pytest.approx(lost, abs=2e-5)
 
 
@@ -24,18 +24,18 @@ def test_blocking(traffic: float, lines: int, lost: float) -> None:
     ("traffic", "blocked", "lines"),
     [(33.333, 0.01, 45), (158.333, 0.03, 168), (8.1, 0.01, 15), (0.0, 0.01, 0), (0.01, 0.01, 1), (0.0102, 0.01, 2)],
 )
-def test_lines_needed(traffic: float, blocked: float, lines: int) -> None:
+def test_lines_needed_equals_the_published_values(traffic: float, blocked: float, lines: int) -> None:
     assert lines_needed(traffic, blocked) == lines
 
 
 def test_large_traffic_neither_overflows_nor_vanishes() -> None:
-    # With formulas of powers and factorials 1000 E would be beyond a float.
+    # Formulas with powers and factorials overflow a float at 1000 E.
     lines = lines_needed(10_000, 0.01)
     assert 9_900 < lines < 10_100
     assert blocking(10_000, lines) <= 0.01 < blocking(10_000, lines - 1)
 
 
 @pytest.mark.parametrize(("traffic", "blocked"), [(-1, 0.01), (1, 0), (1, 1.5)])
-def test_what_makes_no_sense_is_refused(traffic: float, blocked: float) -> None:
+def test_impossible_values_are_refused(traffic: float, blocked: float) -> None:
     with pytest.raises(ValueError, match=r"negative|between"):
         lines_needed(traffic, blocked)

@@ -1,4 +1,4 @@
-"""Packed days: dropped when their day changes, whoever changes it, and made again."""
+"""Packed days are deleted when any row of their day changes, and packed again later."""
 
 import sqlite3
 from collections.abc import Callable
@@ -22,20 +22,20 @@ from pbx.store.snapshots import store_trunk_changes
 from tests.unit.store.history_rows import agent_event, call, leg, ring, store, visit
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
-FIRST = int(NOON.timestamp()) // 86_400  # the day of NOON since 1970
+FIRST = int(NOON.timestamp()) // 86_400  # NOON's day, as the number of days since 1970
 ALL_KINDS = {"visits", "rings", "agent_events", "calls", "conversations", "seizures"}
-OF_CALLS = {"calls", "conversations", "seizures"}
+CALL_KINDS = {"calls", "conversations", "seizures"}
 
 
 def packed(engine: Engine) -> set[tuple[str, int]]:
-    """(kind, days after the first) of what is packed."""
+    """(kind, days after the first day) of each pack."""
     with reading(engine) as session:
         return {(row.kind, row.day - FIRST) for row in session.scalars(select(DayPack))}
 
 
 @pytest.fixture(autouse=True)
 def two_days(engine: Engine) -> None:
-    """Something of each kind on two days, packed; the third day is today."""
+    """Pack two days that have a row of each kind; the third day is today."""
     store(engine, PbxConnection(id=1, host="pbx"))
     for day in (NOON, NOON + timedelta(days=1)):
         number = day.day
@@ -52,7 +52,7 @@ def test_all_kinds_of_all_past_days_are_packed(engine: Engine) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change_it", "kinds"),
+    ("make_change", "kinds"),
     [
         (
             lambda s: s.execute(update(VisitRow).values(talk_s=9.0).where(col(VisitRow.joined_at) == NOON)),
@@ -69,34 +69,34 @@ def test_all_kinds_of_all_past_days_are_packed(engine: Engine) -> None:
         ),
         (
             lambda s: s.execute(update(CallRow).values(did="100").where(col(CallRow.started_at) == NOON)),
-            OF_CALLS,
+            CALL_KINDS,
         ),
-        (lambda s: s.add(call(99, NOON + timedelta(hours=3))), OF_CALLS),
+        (lambda s: s.add(call(99, NOON + timedelta(hours=3))), CALL_KINDS),
         (lambda s: s.add(leg(1, NOON, "PJSIP/carrier-2")), {"seizures"}),
         (lambda s: s.execute(update(LegRow).values(cause=17).where(col(LegRow.started_at) == NOON)), {"seizures"}),
         (lambda s: s.execute(delete(LegRow).where(col(LegRow.started_at) == NOON)), {"seizures"}),
-        # a call's leg of the next day is the call's day's
+        # a leg on the next day belongs to the day of its call
         (lambda s: s.add(leg(1, NOON + timedelta(days=1), "PJSIP/carrier-2")), {"seizures"}),
-        # what the figures don't read changes nothing
+        # columns that no report reads change nothing
         (lambda s: s.execute(update(CallRow).values(state="failed", transcription="queued")), set()),
         (lambda s: s.execute(update(VisitRow).values(caller_name="Anna")), set()),
     ],
 )
-def test_a_change_drops_its_days_pack_and_no_other(
-    engine: Engine, change_it: Callable[[Session], object], kinds: set[str]
+def test_a_change_deletes_only_the_packs_of_its_day(
+    engine: Engine, make_change: Callable[[Session], object], kinds: set[str]
 ) -> None:
     with writing(engine) as session:
-        change_it(session)
+        make_change(session)
     assert packed(engine) == {(kind, day) for kind in ALL_KINDS for day in (0, 1)} - {(kind, 0) for kind in kinds}
 
 
-def test_what_moves_to_another_day_drops_both(engine: Engine) -> None:
+def test_a_row_moved_to_another_day_deletes_the_packs_of_both_days(engine: Engine) -> None:
     with writing(engine) as session:
         session.execute(update(VisitRow).values(joined_at=NOON).where(col(VisitRow.joined_at) > NOON))
     assert packed(engine) == {(kind, day) for kind in ALL_KINDS - {"visits"} for day in (0, 1)}
 
 
-def test_a_change_rolled_back_drops_nothing(engine: Engine) -> None:
+def test_a_change_that_is_rolled_back_deletes_no_pack(engine: Engine) -> None:
     def fail() -> None:
         with writing(engine) as session:
             session.add(visit(NOON))
@@ -126,12 +126,12 @@ def test_only_the_period_is_read(engine: Engine) -> None:
     with reading(engine) as session:
         assert (
             len(load_columns(session, "visits", 1, NOON, NOON + timedelta(days=1))) == 1
-        )  # the second is no longer in
+        )  # the second visit is outside the period
         assert len(load_columns(session, "visits", 1, NOON + timedelta(seconds=1), NOON + timedelta(days=1))) == 0
         assert len(load_columns(session, "visits", 2, NOON, NOON + timedelta(days=9))) == 0
 
 
-def test_a_reading_session_remembers_and_a_writing_one_does_not(engine: Engine) -> None:
+def test_only_a_reading_session_caches_its_columns(engine: Engine) -> None:
     until = NOON + timedelta(hours=9)
     with reading(engine) as session:
         assert load_columns(session, "visits", 1, NOON, until) is load_columns(session, "visits", 1, NOON, until)
@@ -142,7 +142,7 @@ def test_a_reading_session_remembers_and_a_writing_one_does_not(engine: Engine) 
         assert len(load_columns(session, "visits", 1, NOON, until)) == 2
 
 
-def test_packing_goes_on_a_few_days_at_a_time(engine: Engine) -> None:
+def test_packing_continues_a_few_days_at_a_time(engine: Engine) -> None:
     with writing(engine) as session:
         delete_packs(session, 1)
         assert pack_days(session, 1, NOON + timedelta(days=2), limit=3) == 3
@@ -150,46 +150,46 @@ def test_packing_goes_on_a_few_days_at_a_time(engine: Engine) -> None:
     with writing(engine) as session:
         delete_packs(session, 1)
     days = (datetime.now(UTC) - NOON).days
-    assert pack_history(engine, 1) >= 6 * days  # days without anything too: they are looked up only once
+    assert pack_history(engine, 1) >= 6 * days  # includes empty days, which are then not read again
     assert pack_history(engine, 1) == 0
 
 
 @pytest.mark.parametrize("written", ["+49 30 1234567", "030/1234567", "000493012345 67", "(030) 123 45 67"])
-def test_ways_of_writing_a_number_are_one(written: str) -> None:
+def test_different_notations_of_a_number_have_one_key(written: str) -> None:
     assert number_key(written) == number_key("+49301234567")
 
 
-def test_other_numbers_are_others() -> None:
+def test_different_numbers_have_different_keys() -> None:
     keys = [number_key(written) for written in ("1001", "11001", "01001", "100", "4930123456", "4930123457")]
     assert len(set(keys)) == len(keys)
     assert number_key("") == number_key("anonymous") == 0
 
 
-def test_a_trunk_s_looks_are_packed_and_dropped_with_their_day(engine: Engine) -> None:
-    def look(minutes: float, state: str) -> None:
+def test_trunk_states_are_packed_and_deleted_with_their_day(engine: Engine) -> None:
+    def record_state(minutes: float, state: str) -> None:
         trunk = Trunk(name="carrier", tech="PJSIP", state=state, channels=2)
         with writing(engine) as session:
             store_trunk_changes(session, 1, NOON + timedelta(minutes=minutes), [trunk])
 
-    def seen() -> list[tuple[str, int]]:
+    def states_and_minutes() -> list[tuple[str, int]]:
         with reading(engine) as session:
             points = trunk_history(session, 1, "carrier", NOON, NOON + timedelta(days=1))
         return [(point.state, round((point.taken_at - NOON).total_seconds() / 60)) for point in points]
 
-    look(1, "registered")
-    look(60 * 13, "rejected")  # on the next day
-    assert seen() == (rows := [("registered", 1), ("rejected", 60 * 13)])
+    record_state(1, "registered")
+    record_state(60 * 13, "rejected")  # on the next day
+    assert states_and_minutes() == (rows := [("registered", 1), ("rejected", 60 * 13)])
     with writing(engine) as session:
         assert pack_days(session, 1, NOON + timedelta(days=2)) == 2
-    assert seen() == rows
-    look(5, "unreachable")
+    assert states_and_minutes() == rows
+    record_state(5, "unreachable")
     assert packed(engine) >= {("trunk_samples", 1)}
     assert ("trunk_samples", 0) not in packed(engine)
-    assert seen() == [rows[0], ("unreachable", 5), rows[1]]
+    assert states_and_minutes() == [rows[0], ("unreachable", 5), rows[1]]
 
 
-def test_a_day_of_more_names_than_two_bytes_count_is_packed_whole(engine: Engine) -> None:
-    """A day of 70,000 numbers dialled: any scanner can do that from outside."""
+def test_a_day_with_more_names_than_two_bytes_can_count_is_packed_completely(engine: Engine) -> None:
+    """A scanner can dial 70,000 different numbers in a day."""
     dialled = NOON + timedelta(hours=1)
     numbers = {f"00{n:06}": f"{n}.9" for n in range(70_000)}
     visits = [visit(dialled, uniqueid=one, did=did, agent=did, outcome="abandoned") for did, one in numbers.items()]
@@ -202,7 +202,7 @@ def test_a_day_of_more_names_than_two_bytes_count_is_packed_whole(engine: Engine
         with reading(engine) as session:
             found = load_columns(session, "visits", 1, NOON, NOON + timedelta(hours=2))
             rings = agent_figures(session, FigureFilter(1, NOON, NOON + timedelta(hours=2)))
-            named = [found.names["did"][place] for place in found.columns["did"].tolist()]
+            named = [found.names["did"][code] for code in found.columns["did"].tolist()]
             answers.append((sorted(named), len(rings)))
     assert answers[0] == answers[1]
     assert set(numbers) <= set(answers[0][0])
@@ -210,7 +210,7 @@ def test_a_day_of_more_names_than_two_bytes_count_is_packed_whole(engine: Engine
 
 
 @pytest.mark.parametrize("value", [-1, 255, 65_536, 2**31, 2**40, 2**62])
-def test_a_number_of_any_size_is_packed_as_it_is(engine: Engine, value: int) -> None:
+def test_a_number_of_any_size_is_packed_unchanged(engine: Engine, value: int) -> None:
     with writing(engine) as session:
         session.connection().execute(update(LegRow).values(cause=value))
         assert pack_days(session, 1) > 0
@@ -220,14 +220,12 @@ def test_a_number_of_any_size_is_packed_as_it_is(engine: Engine, value: int) -> 
         assert load_columns(session, "calls", 1, NOON, NOON + timedelta(days=1)).columns["id"].tolist() == [1]
 
 
-def test_a_day_that_cannot_be_packed_is_read_from_its_rows_and_stops_no_other(
-    engine: Engine, caplog: pytest.LogCaptureFixture
-) -> None:
-    """SQLite itself refuses what is larger than it may be."""
+def test_a_day_that_cannot_be_packed_is_read_from_its_rows(engine: Engine, caplog: pytest.LogCaptureFixture) -> None:
+    """SQLite refuses values above its size limit. The other days and kinds are packed."""
     if engine.dialect.name != "sqlite":
-        pytest.skip("PostgreSQL takes a gigabyte")
+        pytest.skip("PostgreSQL accepts a gigabyte")
     store(engine, *(ring(NOON, agent=f"{n:0200}") for n in range(200)))
-    engine.dispose()  # so that connections are made anew
+    engine.dispose()  # new connections get the limit
 
     @event.listens_for(engine, "connect")
     def limit(connection: Any, _: object) -> None:
@@ -244,7 +242,7 @@ def test_a_day_that_cannot_be_packed_is_read_from_its_rows_and_stops_no_other(
         assert len(set(found.columns["agent"].tolist())) == 201
 
 
-def test_an_outcome_that_is_not_known_is_unknown(engine: Engine) -> None:
+def test_an_unrecognized_outcome_is_unknown(engine: Engine) -> None:
     store(engine, visit(NOON + timedelta(hours=1), outcome="answered-by-a-newer-version"))
     with reading(engine) as session:
         found = load_columns(session, "visits", 1, NOON + timedelta(minutes=1), NOON + timedelta(days=1))

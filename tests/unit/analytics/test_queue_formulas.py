@@ -1,4 +1,4 @@
-"""Figures of queues, worked by hand."""
+"""Queue formulas, compared with values calculated by hand."""
 
 from typing import get_args
 
@@ -17,7 +17,7 @@ DAY = [
     ("sales", "abandoned", 4.0, None),  # short, within T
     ("sales", "abandoned", 40.0, None),  # beyond T
     ("sales", "timeout", 60.0, None),
-    ("help", "answered", 25.0, None),  # within help's T; still talking
+    ("help", "answered", 25.0, None),  # within T of help; still talking
     ("help", "exit_key", 2.0, None),
     ("help", "abandoned", 5.0, None),  # exactly 5 s is not short
     ("help", "in_progress", None, None),  # still waiting
@@ -45,16 +45,16 @@ def columns(visits: list[tuple[str, str, float | None, float | None]]) -> VisitC
     )
 
 
-def in_all(visits: list[tuple[str, str, float | None, float | None]], targets: Targets = TARGETS) -> QueueFigures:
+def totals_of(visits: list[tuple[str, str, float | None, float | None]], targets: Targets = TARGETS) -> QueueFigures:
     found = columns(visits)
     return tally(found, np.zeros(len(found), np.int64), 1, targets)[0]
 
 
-def test_outcomes_are_those_that_history_tells() -> None:
+def test_outcomes_are_those_of_a_visit() -> None:
     assert get_args(VisitOutcome) == OUTCOMES
 
 
-def test_each_queue_worked_by_hand() -> None:
+def test_each_queues_figures_equal_those_calculated_by_hand() -> None:
     visits = columns(DAY)
     sales, help_, none = tally(visits, visits.queue, 3, TARGETS)
     assert (sales.offered, sales.answered, sales.abandoned, sales.other) == (6, 3, 2, 1)
@@ -69,16 +69,16 @@ def test_each_queue_worked_by_hand() -> None:
     assert sales.answer_rate.value == pytest.approx(1 / 2)
     assert sales.max_wait_s == 60
     assert (help_.answered_within_t, help_.abandoned_within_t, help_.short_abandons) == (1, 1, 0)
-    assert help_.att.percent_text() == "n/a"  # nobody's talk is over
+    assert help_.att.percent_text() == "n/a"  # no conversation has ended
     assert help_.other == 2  # the exit and the one still waiting
     assert none == QueueFigures()
 
 
-def test_the_groups_add_up_to_the_whole() -> None:
-    whole, visits = in_all(DAY), columns(DAY)
+def test_the_groups_add_up_to_the_total() -> None:
+    total, visits = totals_of(DAY), columns(DAY)
     parts = tally(visits, visits.queue, 2, TARGETS)
     for name in ("offered", "answered", "abandoned", "answered_within_t", "talk_s", "talks", "answer_wait_s"):
-        assert getattr(whole, name) == sum(getattr(part, name) for part in parts)
+        assert getattr(total, name) == sum(getattr(part, name) for part in parts)
 
 
 @pytest.mark.parametrize(
@@ -89,29 +89,29 @@ def test_the_groups_add_up_to_the_whole() -> None:
         ([("a", "timeout", 60.0, None)], "sl_answered", "n/a"),
         ([("a", "timeout", 60.0, None)], "sl_inclusive", "n/a"),
         ([("a", "timeout", 60.0, None)], "sl_offered", "0.0%"),
-        ([("a", "abandoned", 1.0, None)], "sl_offered", "n/a"),  # nothing but a short abandon
+        ([("a", "abandoned", 1.0, None)], "sl_offered", "n/a"),  # only a short abandon
         ([("a", "abandoned", 1.0, None)], "abandon_rate_net", "n/a"),
         ([("a", "abandoned", 1.0, None)], "abandon_rate", "100.0%"),
     ],
 )
-def test_nothing_is_never_a_percentage(
+def test_a_figure_without_a_denominator_is_not_applicable(
     visits: list[tuple[str, str, float | None, float | None]], figure: str, text: str
 ) -> None:
-    assert getattr(in_all(visits), figure).percent_text() == text
+    assert getattr(totals_of(visits), figure).percent_text() == text
 
 
-def test_a_wait_that_is_not_known_is_within_nothing() -> None:
-    found = in_all([("a", "answered", None, 60.0), ("a", "answered", 10.0, 60.0)])
+def test_an_unknown_wait_is_never_within_the_target() -> None:
+    found = totals_of([("a", "answered", None, 60.0), ("a", "answered", 10.0, 60.0)])
     assert (found.answered, found.answered_within_t) == (2, 1)
-    assert found.asa.value == 10  # of the one whose wait is known
+    assert found.asa.value == 10  # only one wait is known
     assert found.max_wait_s == 10
 
 
-def test_waits_fall_into_their_buckets() -> None:
+def test_each_wait_is_counted_in_its_bucket() -> None:
     buckets = {bucket.up_to_s: bucket for bucket in wait_buckets(columns(DAY))}
     assert buckets[5] == WaitBucket(0, 5, answered=1, abandoned=2, other=1)  # 5; 4 and 5; 2
     assert buckets[20] == WaitBucket(15, 20, answered=1, abandoned=0, other=0)  # exactly 20 is up to 20
     assert buckets[30] == WaitBucket(20, 30, answered=2, abandoned=0, other=0)  # 21 and 25
     assert buckets[60] == WaitBucket(45, 60, answered=0, abandoned=0, other=1)
     assert buckets[None] == WaitBucket(600, None, 0, 0, 0)
-    assert sum(b.answered + b.abandoned + b.other for b in buckets.values()) == len(DAY) - 1  # one wait is not known
+    assert sum(b.answered + b.abandoned + b.other for b in buckets.values()) == len(DAY) - 1  # one wait is unknown

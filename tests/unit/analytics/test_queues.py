@@ -1,4 +1,4 @@
-"""Figures of queues from the cache: filtered, by interval, by weekday and hour, in the PBX's zone."""
+"""Queue figures from the cache: filtered, by interval, and by weekday and hour, in the PBX's time zone."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -42,7 +42,7 @@ def monday(engine: Engine) -> None:
 
 
 @pytest.mark.usefixtures("monday")
-def test_a_day_worked_by_hand(engine: Engine) -> None:
+def test_a_days_figures_equal_those_calculated_by_hand(engine: Engine) -> None:
     found = read_both_ways(
         engine, lambda session: queues.queue_totals(session, period(), Targets(by_queue={"help": 10}))
     )
@@ -51,7 +51,7 @@ def test_a_day_worked_by_hand(engine: Engine) -> None:
         answered=3,
         abandoned=1,
         outcomes={"answered": 2, "abandoned": 1, "timeout": 1, "transferred": 1},
-        answered_within_t=1,  # 5 s; 30 s is beyond sales' 20, and 20 s beyond help's 10
+        answered_within_t=1,  # 5 s; 30 s is above the 20 s of sales, and 20 s above the 10 s of help
         abandoned_within_t=1,
         short_abandons=1,
         answer_wait_s=55,
@@ -64,23 +64,23 @@ def test_a_day_worked_by_hand(engine: Engine) -> None:
 
 @pytest.mark.usefixtures("monday")
 @pytest.mark.parametrize(
-    ("asks", "offered", "answered"),
+    ("filters", "offered", "answered"),
     [
         ({"queue": "help"}, 1, 1),
         ({"agent": "Bob"}, 2, 2),
         ({"did": "200"}, 2, 0),
         ({"queue": "sales", "agent": "Bob"}, 1, 1),
         ({"queue": "nowhere"}, 0, 0),
-        ({"did": ""}, 1, 1),  # those without a DID
+        ({"did": ""}, 1, 1),  # visits without a DID
     ],
 )
-def test_a_filter_narrows(engine: Engine, asks: dict[str, str], offered: int, answered: int) -> None:
-    found = read_both_ways(engine, lambda session: queues.queue_totals(session, period(**asks)))
+def test_a_filter_selects_its_visits(engine: Engine, filters: dict[str, str], offered: int, answered: int) -> None:
+    found = read_both_ways(engine, lambda session: queues.queue_totals(session, period(**filters)))
     assert (found.offered, found.answered) == (offered, answered)
 
 
 @pytest.mark.usefixtures("monday")
-def test_by_name_the_most_visits_first(engine: Engine) -> None:
+def test_names_are_sorted_by_their_number_of_visits(engine: Engine) -> None:
     def counts(found: dict[str, QueueFigures]) -> list[tuple[str, int]]:
         return [(name, figures.offered) for name, figures in found.items()]
 
@@ -101,7 +101,7 @@ def test_by_name_the_most_visits_first(engine: Engine) -> None:
 
 
 @pytest.mark.usefixtures("monday")
-def test_waits_by_what_came_of_them(engine: Engine) -> None:
+def test_waits_are_counted_by_outcome(engine: Engine) -> None:
     found = read_both_ways(engine, lambda session: queues.wait_distribution(session, period()))
     assert [bucket for bucket in found if bucket.answered or bucket.abandoned or bucket.other] == [
         WaitBucket(0, 5, 1, 1, 0),
@@ -112,7 +112,7 @@ def test_waits_by_what_came_of_them(engine: Engine) -> None:
 
 
 @pytest.mark.usefixtures("monday")
-def test_hours_without_visits_are_zeros(engine: Engine) -> None:
+def test_hours_without_visits_are_zero(engine: Engine) -> None:
     found = read_both_ways(engine, lambda session: queues.queue_intervals(session, period(), BERLIN, "hour"))
     assert len(found) == 24
     assert found[0].start_at == MONDAY
@@ -120,7 +120,7 @@ def test_hours_without_visits_are_zeros(engine: Engine) -> None:
     assert sum(hour.figures.answer_wait_s for hour in found) == 55
 
 
-def test_the_hour_that_comes_twice_is_told_apart(engine: Engine) -> None:
+def test_the_repeated_hour_is_two_intervals(engine: Engine) -> None:
     sunday = datetime(2026, 10, 25, tzinfo=BERLIN)
     # 02:30 summer time, 02:30 winter time, 23:30
     store(engine, visit(at(2.5, sunday)), visit(at(3.5, sunday)), visit(at(24.5, sunday)))
@@ -130,12 +130,12 @@ def test_the_hour_that_comes_twice_is_told_apart(engine: Engine) -> None:
         days = queues.queue_intervals(session, period(sunday, days=2), BERLIN, "day")
         cells = queues.heat_map(session, period(sunday, days=2), BERLIN)
     assert [day.figures.offered for day in days] == [3, 0]
-    assert (cells[6][2].figures.offered, cells[6][2].hours) == (2, 2)  # Sunday at two: two such hours
+    assert (cells[6][2].figures.offered, cells[6][2].hours) == (2, 2)  # Sunday at 02:00: two such hours
     assert (cells[6][23].figures.offered, cells[6][23].hours) == (1, 1)
     assert cells[0][2].hours == 1
 
 
-def test_the_hour_that_never_is_is_missing(engine: Engine) -> None:
+def test_the_skipped_hour_has_no_interval(engine: Engine) -> None:
     sunday = datetime(2026, 3, 29, tzinfo=BERLIN)
     store(engine, visit(at(1.5, sunday)), visit(at(2.5, sunday)))  # 01:30, and an hour later 03:30
     hours = read_both_ways(engine, lambda session: queues.queue_intervals(session, period(sunday), BERLIN, "hour"))
@@ -145,15 +145,15 @@ def test_the_hour_that_never_is_is_missing(engine: Engine) -> None:
     assert [(cell.figures.offered, cell.hours) for cell in cells[6][:5]] == [(0, 1), (1, 1), (0, 0), (1, 1), (0, 1)]
 
 
-def test_an_hour_nobody_observed_is_not_counted_in_the_week(engine: Engine) -> None:
+def test_an_hour_without_data_is_not_counted_in_the_week(engine: Engine) -> None:
     store(engine, visit(at(9.5)))
     with reading(engine) as session:
         cells = queues.heat_map(session, period(days=8), BERLIN, None, [(at(8), at(10)), (at(10.5), at(11))])[0]
-    assert [cell.hours for cell in cells[7:12]] == [2, 1, 1, 2, 2]  # of two Mondays
+    assert [cell.hours for cell in cells[7:12]] == [2, 1, 1, 2, 2]  # on two Mondays
     assert cells[9].figures.offered == 1
 
 
-def test_a_zone_of_half_an_hour_cuts_where_its_hours_begin(engine: Engine) -> None:
+def test_hours_start_at_full_hours_of_a_half_hour_time_zone(engine: Engine) -> None:
     kolkata = ZoneInfo("Asia/Kolkata")
     day = datetime(2026, 5, 1, tzinfo=kolkata)
     store(engine, visit(at(9 + 59 / 60, day)), visit(at(10, day)), visit(at(-1 / 60, day)))
@@ -161,13 +161,13 @@ def test_a_zone_of_half_an_hour_cuts_where_its_hours_begin(engine: Engine) -> No
     assert {i: hour.figures.offered for i, hour in enumerate(hours) if hour.figures.offered} == {9: 1, 10: 1}
 
 
-def test_an_agent_on_the_telephone_has_answered_whatever_comes_of_it(engine: Engine) -> None:
+def test_a_connected_visit_in_progress_counts_as_answered(engine: Engine) -> None:
     store(engine, visit(at(9), "in_progress", connected_at=at(9.1), agent="Anna"), visit(at(10), "in_progress", None))
     found = read_both_ways(engine, lambda session: queues.queue_totals(session, period()))
     assert (found.offered, found.answered, found.other, found.talks) == (2, 1, 1, 0)
 
 
-def test_a_period_without_anything_is_not_applicable(engine: Engine) -> None:
+def test_figures_of_an_empty_period_are_not_applicable(engine: Engine) -> None:
     with reading(engine) as session:
         assert queues.queue_totals(session, period()) == QueueFigures()
         assert queues.queue_totals(session, period()).sl_offered.percent_text() == "n/a"
@@ -177,13 +177,13 @@ def test_a_period_without_anything_is_not_applicable(engine: Engine) -> None:
 
 
 @pytest.mark.usefixtures("monday")
-def test_a_period_is_compared_with_the_one_before(engine: Engine) -> None:
-    wanted = period(MONDAY + timedelta(days=1))
+def test_the_previous_period_has_the_same_length(engine: Engine) -> None:
+    selected = period(MONDAY + timedelta(days=1))
     with reading(engine) as session:
-        before = wanted.before(BERLIN, datetime(2026, 6, 1, tzinfo=UTC))
-        assert (before.since, before.until) == (MONDAY, MONDAY + timedelta(days=1))
-        assert queues.queue_totals(session, before).offered == 5
-        assert queues.queue_totals(session, wanted).offered == 1
+        previous = selected.before(BERLIN, datetime(2026, 6, 1, tzinfo=UTC))
+        assert (previous.since, previous.until) == (MONDAY, MONDAY + timedelta(days=1))
+        assert queues.queue_totals(session, previous).offered == 5
+        assert queues.queue_totals(session, selected).offered == 1
 
 
 def test_each_queue_has_its_own_target(engine: Engine) -> None:

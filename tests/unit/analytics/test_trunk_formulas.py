@@ -1,4 +1,4 @@
-"""Figures of trunks, worked by hand."""
+"""Trunk formulas, compared with values calculated by hand."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ HOUR = [
     (0, True, "answered", 120.0, 3.0),
     (0, True, "busy", 0.0, 2.0),
     (0, True, "failed", 0.0, None),
-    (0, True, "open", None, 9.0),  # ringing at the moment
+    (0, True, "open", None, 9.0),  # still ringing
     (0, False, "answered", None, None),  # inbound, still talking
     (1, True, "failed", 0.0, None),
     (-1, True, "answered", 60.0, 1.0),  # before the period
@@ -26,10 +26,10 @@ def figures() -> list[TrunkFigures]:
         at_s=np.zeros(size, np.int64),
         trunk=np.zeros(size, np.int64),
         outbound=np.array(outbound, np.bool_),
-        answered=np.array([how == "answered" for how in ended]),
-        effective=np.array([how in ("answered", "busy") for how in ended]),
-        open=np.array([how == "open" for how in ended]),
-        unsure=np.array([how == "failed" for how in ended]),
+        answered=np.array([end == "answered" for end in ended]),
+        effective=np.array([end in ("answered", "busy") for end in ended]),
+        open=np.array([end == "open" for end in ended]),
+        unsure=np.array([end == "failed" for end in ended]),
         cause=np.zeros(size, np.int64),
         end_s=np.zeros(size),
         billsec_s=np.array(billsec, np.float64),
@@ -40,19 +40,19 @@ def figures() -> list[TrunkFigures]:
     )
 
 
-def test_an_hour_worked_by_hand() -> None:
+def test_an_hours_figures_equal_those_calculated_by_hand() -> None:
     hour = figures()[0]
     assert (hour.seizures, hour.open, hour.outbound) == (6, 1, 5)
-    assert hour.asr.parts_text() == "3 of 5"  # the open one is in no ratio yet
+    assert hour.asr.parts_text() == "3 of 5"  # the open seizure is not in any ratio yet
     assert hour.ner.parts_text() == "4 of 5"
-    assert hour.acd.value == 90  # (60 + 120) / 2: the third's length is not known
+    assert hour.acd.value == 90  # (60 + 120) / 2: the third duration is unknown
     assert hour.pdd.value == pytest.approx(15 / 4)
-    assert hour.pdd_median_s == 2.5  # of 1, 2, 3, 9
+    assert hour.pdd_median_s == 2.5  # the median of 1, 2, 3 and 9
     assert hour.traffic_erlang == 1.5  # 5,400 busy seconds in an hour
     assert hour.concurrency_peak == 3
 
 
-def test_an_hour_without_is_not_applicable() -> None:
+def test_figures_without_a_denominator_are_not_applicable() -> None:
     failed, empty = figures()[1:]
     assert failed.asr.percent_text() == "0.0%"
     assert failed.acd.duration_text() == "n/a"

@@ -8,7 +8,7 @@ from streamlit.testing.v1 import AppTest
 
 
 def charts(app: AppTest) -> dict[str, dict[str, Any]]:
-    """Plotly's figures, by the keys their page gave them."""
+    """The Plotly figures of a page, by their keys."""
     found = {}
     for chart in app.get("plotly_chart"):
         key = re.sub(r"^.*-(?=[a-z])|_\d+$", "", chart.proto.id)
@@ -17,6 +17,6 @@ def charts(app: AppTest) -> dict[str, dict[str, Any]]:
 
 
 def points(app: AppTest, key: str) -> list[str]:
-    """The queries that the points of a chart carry, without gaps."""
+    """The queries in a chart's points, without those of gaps."""
     traces = charts(app)[key]["data"]
     return [point[0] for trace in traces for point in trace.get("customdata", []) if point[0]]

@@ -1,4 +1,4 @@
-"""Bars: zero is a bar of no height, what isn't known is no bar but shade; each tells its numbers."""
+"""Bar charts: zero is a bar without height, unknown days are shaded, and the hover text has the numbers."""
 
 from datetime import date, datetime, time
 from zoneinfo import ZoneInfo
@@ -8,15 +8,15 @@ from pbx.charts import DARK, LIGHT, MentionCount, bars_alt, day_bars, name_bars
 BERLIN = ZoneInfo("Europe/Berlin")
 DAYS = [date(2026, 7, number) for number in range(1, 5)]
 LATER = datetime(2026, 8, 1, tzinfo=BERLIN)
-SAID = {
+MENTIONS = {
     DAYS[0]: MentionCount(6, 3, 12),
     DAYS[1]: MentionCount(0, 0, 8),
     DAYS[3]: MentionCount(1, 1, 3),
-}  # nothing is known of the third
+}  # the third day has no data
 
 
 def draw_days(series=None, *, share=False, palette=LIGHT, now=LATER):
-    series = {"refund": SAID} if series is None else series
+    series = {"refund": MENTIONS} if series is None else series
     return day_bars(series, DAYS, title="How often", share=share, zone=BERLIN, palette=palette, now=now)
 
 
@@ -29,15 +29,15 @@ def noon(day: date) -> datetime:
 
 
 def test_zero_is_drawn_and_missing_data_is_not() -> None:
-    bars, unknown = draw_days().data
+    bars, no_data = draw_days().data
     assert list(zip(bars.x, bars.y, strict=True)) == [(noon(DAYS[0]), 6), (noon(DAYS[1]), 0), (noon(DAYS[3]), 1)]
-    assert list(unknown.x) == [noon(DAYS[2])]
-    assert "No transcribed calls" in unknown.hovertemplate
+    assert list(no_data.x) == [noon(DAYS[2])]
+    assert "No transcribed calls" in no_data.hovertemplate
 
 
 def test_a_day_without_data_is_shaded_from_midnight_to_midnight() -> None:
     (shade,) = draw_days().layout.shapes
-    assert (shade.x0, shade.x1) == (datetime(2026, 7, 3), datetime(2026, 7, 4))  # noqa: DTZ001  # as the axis holds it
+    assert (shade.x0, shade.x1) == (datetime(2026, 7, 3), datetime(2026, 7, 4))  # noqa: DTZ001  # local time, as on the axis
 
 
 def test_the_hover_text_shows_numerator_and_denominator() -> None:
@@ -54,7 +54,7 @@ def test_a_share_is_of_the_transcribed_calls() -> None:
 
 
 def test_each_phrase_has_a_row_with_the_same_scale() -> None:
-    figure = draw_days({"a": SAID, "b": {DAYS[0]: MentionCount(90, 9, 9)}, "c": {}})
+    figure = draw_days({"a": MENTIONS, "b": {DAYS[0]: MentionCount(90, 9, 9)}, "c": {}})
     assert [bar.yaxis for bar in figure.data[:3]] == ["y", "y2", "y3"]
     axes = [figure.layout.yaxis, figure.layout.yaxis2, figure.layout.yaxis3]
     assert len({axis.range for axis in axes}) == 1
@@ -67,7 +67,7 @@ def test_names_are_ordered_by_height_and_calls_without_a_name_have_a_label() -> 
     (bars,) = draw_names(
         {"refund": {"600": MentionCount(2, 2, 4), "": MentionCount(9, 3, 4), "<b>": MentionCount(0, 0, 2)}}
     ).data
-    assert list(bars.y) == ["&lt;b&gt;", "600", "No queue"]  # the axis begins at the bottom
+    assert list(bars.y) == ["&lt;b&gt;", "600", "No queue"]  # the axis starts at the bottom
     assert [data[1] for data in bars.customdata] == ["<b>", "600", ""]
 
 
@@ -85,7 +85,7 @@ def test_without_data_the_figure_is_empty() -> None:
 
 
 def test_alt_text_has_the_total_and_the_maximum() -> None:
-    assert bars_alt("By day", {"refund": SAID}) == "By day: refund 7 mentions, most at 2026-07-01 with 6."
+    assert bars_alt("By day", {"refund": MENTIONS}) == "By day: refund 7 mentions, most at 2026-07-01 with 6."
     assert bars_alt("By day", {"refund": {}}) == "By day: no data."
 
 

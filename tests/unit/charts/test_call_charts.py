@@ -1,4 +1,4 @@
-"""Charts of calls, of an agent's day and of trunks: gaps, what a point leads to, what is said of it."""
+"""Charts of calls, agents' days and trunks: gaps, the query of each point, and the hover text."""
 
 from datetime import UTC, date, datetime, timedelta
 from urllib.parse import parse_qs
@@ -10,7 +10,7 @@ from pbx.charts.heat import week_heat
 from pbx.charts.trunks import Point, load_chart, ratio_chart
 
 BERLIN = ZoneInfo("Europe/Berlin")
-START = datetime(2026, 7, 1, 6, tzinfo=UTC)  # eight o'clock there
+START = datetime(2026, 7, 1, 6, tzinfo=UTC)  # 08:00 in Berlin
 HOUR = timedelta(hours=1)
 LATER = START + 24 * HOUR
 SPAN = (START, START + 4 * HOUR)
@@ -27,16 +27,16 @@ def query_of(point) -> dict[str, str]:
 def test_bars_by_direction_select_their_calls_and_gaps_are_hatched() -> None:
     counts = [(START, START + HOUR, {"inbound": 3, "outbound": 1}), (START + HOUR, START + 2 * HOUR, {})]
     figure = direction_bars(counts, FRAME, title="Calls", step="hour")
-    inbound, outbound, unseen = figure.data
+    inbound, outbound, gap = figure.data
     assert (list(inbound.y), list(outbound.y)) == ([3], [1])
     assert query_of(outbound.customdata[0]) == {
         "from": str(int(START.timestamp())),
         "until": str(int((START + HOUR).timestamp())),
         "direction": "outbound",
     }
-    assert unseen.customdata[0][1] == "Wed 1 Jul 10:00 – Wed 1 Jul 12:00"
-    assert unseen.customdata[0][0] == ""  # leads nowhere
-    assert figure.layout.yaxis.tickmode == "linear"  # its own whole steps, not those of the axis behind it
+    assert gap.customdata[0][1] == "Wed 1 Jul 10:00 – Wed 1 Jul 12:00"
+    assert gap.customdata[0][0] == ""  # not clickable
+    assert figure.layout.yaxis.tickmode == "linear"  # integer steps of its own, not those of the second axis
 
 
 def test_bars_by_name_have_integer_ticks() -> None:
@@ -50,8 +50,8 @@ def test_bars_by_name_have_integer_ticks() -> None:
 def test_an_hour_of_the_week_without_data_is_empty() -> None:
     values = [[None] * 24 for _ in range(7)]
     values[2][9] = 4
-    said = [[f"{day} {hour}" for hour in range(24)] for day in range(7)]
-    (squares,) = week_heat(values, said, title="Week", zone=BERLIN, palette=LIGHT).data
+    hover_texts = [[f"{day} {hour}" for hour in range(24)] for day in range(7)]
+    (squares,) = week_heat(values, hover_texts, title="Week", zone=BERLIN, palette=LIGHT).data
     assert [list(point) for point in squares.customdata] == [["weekday=2&hour=9", "2 9"]]
 
 
@@ -65,15 +65,18 @@ def test_a_call_in_the_day_chart_selects_the_time_it_joined() -> None:
     bars = {bar.name: bar for bar in figure.data}
     assert query_of(bars["On a call"].customdata[0])["from"] == str(int(START.timestamp()))
     night_bars = bars["No data"]
-    assert (list(night_bars.base), list(night_bars.x)) == ([22.0, 0.0], [2.0, 2.0])  # until midnight, and from it on
+    assert (list(night_bars.base), list(night_bars.x)) == (
+        [22.0, 0.0],
+        [2.0, 2.0],
+    )  # until midnight, and from midnight on
 
 
 def test_trunk_lines_select_their_calls_and_keep_their_axis() -> None:
     points = [Point(START, START + HOUR, 50.0, "1 of 2"), Point(START + HOUR, START + 2 * HOUR, None, "n/a")]
     figure = ratio_chart({"ASR": points}, FRAME, title="", unit="%", top=104)
-    line, unseen = figure.data
+    line, gap = figure.data
     assert query_of(line.customdata[0]) == {"from": "1782885600", "until": "1782889200"}
-    assert (line.yaxis, unseen.yaxis) == (None, "y2")
+    assert (line.yaxis, gap.yaxis) == (None, "y2")
     assert (tuple(figure.layout.yaxis.range), tuple(figure.layout.yaxis2.range)) == ((0, 104), (0, 1))
     assert figure.layout.yaxis.tickmode == "auto"
 
@@ -95,24 +98,24 @@ def test_snapshots_show_resets_and_gaps_too() -> None:
         FRAME,
         title="",
         unit="Calls",
-        resets=[(START + HOUR, "The counters of 600 began anew")],
+        resets=[(START + HOUR, "The counters of 600 were reset")],
     )
     assert [trace.customdata[0][1] for trace in figure.data[1:]] == [
         "Wed 1 Jul 10:00 – Wed 1 Jul 12:00",
-        "The counters of 600 began anew, Wed 1 Jul 09:00",
+        "The counters of 600 were reset, Wed 1 Jul 09:00",
     ]
 
 
-def test_durations_are_in_words() -> None:
+def test_alt_text_shows_durations_with_units() -> None:
     assert named_alt("Pauses", [NamedValue("", "Lunch", 5400.0, "")], durations=True) == "Pauses: Lunch 1 h 30 min."
 
 
-NOON = datetime(2026, 7, 1, 10, tzinfo=UTC)  # in Berlin
+NOON = datetime(2026, 7, 1, 10, tzinfo=UTC)  # noon in Berlin
 SO_FAR = "So far, until 12:00"
 
 
 def two_days() -> list[tuple[datetime, datetime]]:
-    """Yesterday, whole, and today, which goes on at noon: from midnight to midnight in Berlin."""
+    """Yesterday and today, each from midnight to midnight in Berlin. At noon today is unfinished."""
     midnight = datetime(2026, 6, 30, 22, tzinfo=UTC)
     return [(midnight - 24 * HOUR, midnight), (midnight, midnight + 24 * HOUR)]
 
@@ -142,7 +145,7 @@ def test_a_period_that_is_over_has_no_unfinished_day() -> None:
     assert "So far" not in str(bars.customdata)
 
 
-def test_an_unfinished_day_is_a_hollow_point_at_a_dotted_line() -> None:
+def test_an_unfinished_day_is_a_hollow_point_on_a_dotted_line() -> None:
     past, today = two_days()
     points = [Point(*past, 50.0, "1 of 2"), Point(*today, 100.0, "1 of 1")]
     figure = ratio_chart({"ASR": points}, two_days_frame(NOON), title="", unit="%")

@@ -1,4 +1,4 @@
-"""Charts: values hold until the next look, gaps stay gaps, colours are the theme's, names are text."""
+"""Charts over time: values hold until the next snapshot, gaps stay gaps, and names are text, not markup."""
 
 import tomllib
 from dataclasses import replace
@@ -20,7 +20,7 @@ def at(minute: int) -> datetime:
 
 
 def clock(minute: int) -> datetime:
-    """The same moment as the axis holds it: local, without a zone."""
+    """The same time as on the axis: local, without a time zone."""
     return at(minute).astimezone(BERLIN).replace(tzinfo=None)
 
 
@@ -38,13 +38,13 @@ def draw_bands(points, gaps=()):
 
 
 def corners(figure):
-    """Moment → value, None where the line breaks."""
+    """The line's points as (time, value); the value is None where the line breaks."""
     values = [None if value != value else value for value in figure.data[0].y.tolist()]
     return list(zip(figure.data[0].x.tolist(), values, strict=True))
 
 
 def bands(figure):
-    """State → its spans in minutes of the span."""
+    """The time ranges of each state, in minutes after the start of the chart."""
     return {
         bar.name: [
             ((base - clock(0)).total_seconds() / 60, (base - clock(0)).total_seconds() / 60 + length / 60_000)
@@ -85,14 +85,14 @@ def test_a_point_selects_the_time_its_value_held() -> None:
 
 
 def test_adjacent_bands_of_a_state_are_joined_and_gaps_stay_empty() -> None:
-    looks = [(at(0), "registered"), (at(10), "registered"), (at(20), "rejected"), (at(45), "registered")]
-    drawn = bands(draw_bands(looks, [(at(30), at(45))]))
+    snapshots = [(at(0), "registered"), (at(10), "registered"), (at(20), "rejected"), (at(45), "registered")]
+    drawn = bands(draw_bands(snapshots, [(at(30), at(45))]))
     assert drawn == {"Registered": [(0, 20), (45, 60)], "Rejected": [(20, 30)]}
 
 
-def test_states_differ_without_colour() -> None:
-    looks = [(at(0), "registered"), (at(10), "unregistered"), (at(20), "rejected"), (at(30), "unreachable")]
-    figure = draw_bands(looks)
+def test_states_differ_by_pattern_as_well_as_colour() -> None:
+    snapshots = [(at(0), "registered"), (at(10), "unregistered"), (at(20), "rejected"), (at(30), "unreachable")]
+    figure = draw_bands(snapshots)
     assert len({bar.marker.pattern.shape for bar in figure.data}) == 4
     assert figure.layout.showlegend
     assert {bar.name for bar in figure.data} == {"Registered", "Unregistered", "Rejected", "Unreachable"}
@@ -150,25 +150,25 @@ def test_a_band_in_the_repeated_hour_keeps_its_length() -> None:
     start = datetime(2026, 10, 25, 0, 50, tzinfo=UTC)  # 02:50, and 20 minutes later it is 02:10
     end = start + timedelta(minutes=20)
     span = (start - timedelta(hours=3), end)
-    looks = {"carrier": [(start, "rejected")]}
-    figure = state_bands(looks, frame_of(span), title="Registration")
+    snapshots = {"carrier": [(start, "rejected")]}
+    figure = state_bands(snapshots, frame_of(span), title="Registration")
     assert figure.data[0].x == (20 * 60_000,)
 
 
 def test_a_legend_has_rows_below_the_title_that_fit_a_narrow_chart() -> None:
-    one = draw_bands([(at(0), "registered")])
-    before = one.layout.height, one.layout.margin.t
-    fit_legend(one)
-    assert (one.layout.height - before[0], one.layout.margin.t > before[1]) == (19, True)
-    four = draw_bands(
+    one_state = draw_bands([(at(0), "registered")])
+    before = one_state.layout.height, one_state.layout.margin.t
+    fit_legend(one_state)
+    assert (one_state.layout.height - before[0], one_state.layout.margin.t > before[1]) == (19, True)
+    four_states = draw_bands(
         [(at(n), name) for n, name in enumerate(("registered", "rejected", "unreachable", "unregistered"))]
     )
-    before = four.layout.height, four.layout.margin.t
-    fit_legend(four)
-    assert four.layout.height - before[0] == 38  # two by two
+    before = four_states.layout.height, four_states.layout.margin.t
+    fit_legend(four_states)
+    assert four_states.layout.height - before[0] == 38  # two by two
 
 
 def test_a_chart_of_one_row_keeps_room_for_its_axis() -> None:
     figure = draw_bands([(at(0), "registered")])
     plot_px = figure.layout.height - figure.layout.margin.t - figure.layout.margin.b
-    assert plot_px - figure.layout.minreducedheight >= 60  # two lines of labels, and the axis' title
+    assert plot_px - figure.layout.minreducedheight >= 60  # two lines of labels, and the axis title

@@ -1,4 +1,4 @@
-"""Charts of queues: what is drawn, what is a gap, what a point tells, and which calls it leads to."""
+"""Charts of queues: bars and lines, gaps, hover text, and the query of each point."""
 
 from datetime import UTC, datetime, timedelta
 from urllib.parse import parse_qs
@@ -12,7 +12,7 @@ from pbx.analytics.formulas.queues import QueueFigures, WaitBucket
 from pbx.analytics.queues import HeatCell, QueueInterval
 
 BERLIN = ZoneInfo("Europe/Berlin")
-START = datetime(2026, 7, 1, 6, tzinfo=UTC)  # eight o'clock there
+START = datetime(2026, 7, 1, 6, tzinfo=UTC)  # 08:00 in Berlin
 HOUR = timedelta(hours=1)
 LATER = START + 24 * HOUR
 SOME = QueueFigures(offered=10, answered=6, abandoned=3, answered_within_t=3, abandoned_within_t=1, short_abandons=2)
@@ -21,25 +21,28 @@ LATE = QueueFigures(offered=1, abandoned=1)
 
 
 def hours(*figures: QueueFigures) -> list[QueueInterval]:
-    return [Interval(START + HOUR * n, START + HOUR * (n + 1), each) for n, each in enumerate(figures)]
+    return [
+        Interval(START + HOUR * n, START + HOUR * (n + 1), interval_figures)
+        for n, interval_figures in enumerate(figures)
+    ]
 
 
 def frame_of(gaps=(), now=LATER) -> charts.TimeFrame:
     return charts.TimeFrame((START, START + HOUR * 4), gaps, BERLIN, charts.LIGHT, now)
 
 
-def volume(figures, gaps=(), now=LATER, **more):
-    return charts.volume_bars(hours(*figures), frame_of(gaps, now), **more)
+def volume(figures, gaps=(), now=LATER, **options):
+    return charts.volume_bars(hours(*figures), frame_of(gaps, now), **options)
 
 
-def levels(figures, now=LATER, **more):
-    return charts.service_level_lines(hours(*figures), frame_of(now=now), goal_percent=80, target="20 s", **more)
+def levels(figures, now=LATER, **options):
+    return charts.service_level_lines(hours(*figures), frame_of(now=now), goal_percent=80, target="20 s", **options)
 
 
 def test_bars_of_outcomes_add_up_to_calls_offered() -> None:
     answered, abandoned, other = volume([SOME, NONE]).data
     assert [tuple(bar.y) for bar in (answered, abandoned, other)] == [(6, 0), (3, 0), (1, 0)]
-    assert answered.x[0] == datetime(2026, 7, 1, 8, 30)  # noqa: DTZ001  # local, as the axis holds it
+    assert answered.x[0] == datetime(2026, 7, 1, 8, 30)  # noqa: DTZ001  # local time, as on the axis
     assert abandoned.customdata[0][1] == "3 of 10 (30.0%)"
     assert abandoned.customdata[1][1] == "0 of 0 (n/a)"
 
@@ -58,10 +61,10 @@ def test_gaps_are_hatched_and_have_bars_only_for_known_calls() -> None:
     figure = volume([SOME, NONE, LATE, NONE], [gap])
     assert [at.hour for at in figure.data[0].x] == [8, 10, 11]
     shade = figure.data[-1]
-    assert (shade.x[0].hour, shade.width[0]) == (10, 2 * 3_600_000)  # its middle, and how long it is
+    assert (shade.x[0].hour, shade.width[0]) == (10, 2 * 3_600_000)  # its middle and its duration
     assert shade.customdata[0][1] == "Wed 1 Jul 09:00 – Wed 1 Jul 11:00"
     assert "No data" in shade.hovertemplate
-    assert (shade.yaxis, figure.layout.yaxis.overlaying) == ("y2", "y2")  # behind the bars
+    assert (shade.yaxis, figure.layout.yaxis.overlaying) == ("y2", "y2")  # drawn below the bars
 
 
 def test_counter_resets_are_marked_and_labelled() -> None:
@@ -72,7 +75,7 @@ def test_counter_resets_are_marked_and_labelled() -> None:
     assert (line.x0, line.x1) == (datetime(2026, 7, 1, 8, 30), datetime(2026, 7, 1, 8, 30))  # noqa: DTZ001
     assert figure.data[-1].customdata[0][1] == "Asterisk restarted &lt;b&gt;, Wed 1 Jul 08:30"
     lines = levels([SOME], resets=resets)
-    assert len(lines.layout.shapes) == 2  # beside the target
+    assert len(lines.layout.shapes) == 2  # the reset and the target
     assert list(lines.layout.yaxis.range) == [0, 104]
 
 
@@ -114,12 +117,12 @@ def test_a_cell_of_the_week_is_coloured_by_its_measure(measure: str, value: floa
     cells = [[HeatCell(NONE, 0)] * 24 for _ in range(7)]
     cells[2][9] = HeatCell(SOME, 2)
     (bars,) = charts.week_map(cells, measure, zone=BERLIN, palette=charts.LIGHT).data
-    assert list(bars.marker.color) == [value]  # what has no denominator is not drawn
+    assert list(bars.marker.color) == [value]  # cells without a denominator are not drawn
     assert (bars.x[0], round(bars.base[0])) == (9.5, 4)
-    query, said = bars.customdata[0]
+    query, hover_text = bars.customdata[0]
     assert query == "weekday=2&hour=9"
-    assert "Wed 09:00–10:00" in said
-    assert "10 calls in 2 hours of data" in said
+    assert "Wed 09:00–10:00" in hover_text
+    assert "10 calls in 2 hours of data" in hover_text
 
 
 def test_the_week_can_be_drawn_without_a_call() -> None:
@@ -136,11 +139,11 @@ def test_alt_text_has_the_counts() -> None:
 
 
 def test_an_unfinished_interval_is_a_pale_bar_and_a_hollow_point() -> None:
-    now = START + HOUR + timedelta(minutes=30)  # half past nine there
+    now = START + HOUR + timedelta(minutes=30)  # 09:30 in Berlin
     bars = volume([SOME, LATE], now=now).data[1]
     assert bars.marker.opacity == (1, 0.45)
     assert bars.customdata[1][1] == "1 of 1 (100.0%)<br>So far, until 09:30"
-    line, segment = levels([SOME, LATE], now=now).data[1:3]  # of the second: the first is over nothing
+    line, segment = levels([SOME, LATE], now=now).data[1:3]  # of the second line: the first has no denominator
     assert line.marker.symbol[-1] == "circle-open"
     assert segment.y == (line.y[0], line.y[-1])
     assert line.customdata[2][2].endswith("So far, until 09:30")

@@ -1,4 +1,4 @@
-"""Import runs for tests: into the cache of a PBX that is never contacted."""
+"""Import runs for tests. They fill the cache of a PBX that is never contacted."""
 
 from typing import Any
 

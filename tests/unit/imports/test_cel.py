@@ -1,4 +1,4 @@
-"""CEL into the legs: what is new and only that, page by page, with ids or without. (Real tables: tests/lab.)"""
+"""CEL imports add details to legs, page by page, from tables with or without ids. (Real tables: tests/lab.)"""
 
 import sqlite3
 import threading
@@ -29,7 +29,7 @@ CEL = "eventtype, eventtime, channame, linkedid, peer, extra"
 
 
 class Source:
-    """A database with both tables."""
+    """A database that has a CDR table and a CEL table."""
 
     def __init__(self, path: Path, *, ids: bool) -> None:
         self.path, self.address, self.calls = path, f"sqlite:///{path}", 0
@@ -44,7 +44,7 @@ class Source:
         connection.close()
 
     def call(self, at: datetime, *, cdr: bool = True) -> None:
-        """A call of 60 s whose called channel answered after 20 s and hung up."""
+        """Write a call of 60 s whose called channel answers after 20 s and hangs up."""
         self.calls += 1
         one, two = f"PJSIP/1001-{self.calls:08x}", f"PJSIP/1002-{self.calls:08x}"
         linkedid = f"{int(at.timestamp())}.{self.calls}"
@@ -73,13 +73,13 @@ def active(engine: Engine, settings: Settings) -> ActiveConnection:
     return found
 
 
-def read(engine: Engine, active: ActiveConnection, source: Source, **options: Any) -> CelResult:
+def import_both(engine: Engine, active: ActiveConnection, source: Source, **options: Any) -> CelResult:
     import_cdr_database(ImportRun(engine, active), source.address)
     return import_cel(ImportRun(engine, active, **options), source.address)
 
 
-def told(engine: Engine) -> list[tuple[float | None, int | None, str]]:
-    """Of each leg, in order: seconds until the two were bridged, the cause, who hung up."""
+def leg_details(engine: Engine) -> list[tuple[float | None, int | None, str]]:
+    """For each leg, in order: seconds until the bridge, the cause, and who hung up."""
     with reading(engine) as session:
         legs = session.exec(select(LegRow).order_by(LegRow.linkedid)).all()
     return [
@@ -88,31 +88,31 @@ def told(engine: Engine) -> list[tuple[float | None, int | None, str]]:
     ]
 
 
-def test_only_what_is_new_is_counted(engine: Engine, active: ActiveConnection, source: Source) -> None:
+def test_only_new_rows_are_counted(engine: Engine, active: ActiveConnection, source: Source) -> None:
     source.call(NOON)
-    assert (read(engine, active, source).rows, told(engine)) == (2, [(20.0, 16, "called")])
+    assert (import_both(engine, active, source).rows, leg_details(engine)) == (2, [(20.0, 16, "called")])
     source.call(NOON + timedelta(hours=30))
     source.call(NOON + timedelta(hours=31))
-    again = read(engine, active, source)
+    again = import_both(engine, active, source)
     assert (again.rows, again.detailed_legs, again.unreadable) == (4, 2, 0)
-    assert told(engine) == [(20.0, 16, "called")] * 3
-    assert read(engine, active, source).detailed_legs == 0
+    assert leg_details(engine) == [(20.0, 16, "called")] * 3
+    assert import_both(engine, active, source).detailed_legs == 0
 
 
-def test_events_that_came_before_their_cdr_are_read_again(
+def test_events_older_than_their_cdr_row_are_read_again(
     engine: Engine, active: ActiveConnection, source: Source
 ) -> None:
     source.call(NOON, cdr=False)
     source.call(NOON + timedelta(hours=1))
-    read(engine, active, source)
+    import_both(engine, active, source)
     linkedid = f"{int(NOON.timestamp())}.1"
     row = (f"{NOON:%Y-%m-%d %H:%M:%S}", "PJSIP/1001-00000001", "PJSIP/1002-00000001", 60, 60, "ANSWERED", linkedid)
     source.execute(f"INSERT INTO cdr ({CDR}) VALUES ({', '.join('?' * 9)})", (*row, linkedid, 1))
-    assert read(engine, active, source).detailed_legs == 1
-    assert told(engine) == [(20.0, 16, "called")] * 2
+    assert import_both(engine, active, source).detailed_legs == 1
+    assert leg_details(engine) == [(20.0, 16, "called")] * 2
 
 
-def test_page_by_page_and_stopped_it_goes_on(
+def test_a_stopped_import_continues_page_by_page(
     engine: Engine, active: ActiveConnection, source: Source, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cdr_table, "_WANTED_ROWS", 4)
@@ -125,41 +125,45 @@ def test_page_by_page_and_stopped_it_goes_on(
         progress.append(done)
         stop.set()
 
-    first = read(engine, active, source, progress=show, stop=stop)
+    first = import_both(engine, active, source, progress=show, stop=stop)
     assert (len(progress), 0 < first.rows < 12) == (1, True)
-    assert first.rows + read(engine, active, source).rows == 12
-    assert told(engine) == [(20.0, 16, "called")] * 6
+    assert first.rows + import_both(engine, active, source).rows == 12
+    assert leg_details(engine) == [(20.0, 16, "called")] * 6
 
 
-def test_bad_rows_are_told_and_the_rest_is_taken(engine: Engine, active: ActiveConnection, source: Source) -> None:
-    source.call(NOON)
-    source.event(NOON, "HANGUP", "PJSIP/x-1", "1.1", "", '{"hangupcau')
-    result = read(engine, active, source)
-    assert (result.rows, result.unreadable) == (3, 1)
-    assert result.errors[0][1].startswith("its extra is not JSON")
-    assert told(engine) == [(20.0, 16, "called")]
-    assert read(engine, active, source).unreadable == 0
-
-
-def test_a_stretch_leaves_the_rest_to_be_read(engine: Engine, active: ActiveConnection, source: Source) -> None:
-    for days in (0, 5, 10):
-        source.call(NOON + timedelta(days=days))
-    within = TimeRange(NOON + timedelta(days=4), NOON + timedelta(days=6))
-    assert read(engine, active, source, within=within).detailed_legs == 1
-    assert [cause for _, cause, _ in told(engine)] == [None, 16, None]
-    assert read(engine, active, source).rows == 6
-    with reading(engine) as session:
-        assert {mark.kind for mark in session.exec(select(ImportCursorRow))} == {"cdr", "cel"}
-
-
-def test_it_is_read_with_the_database_and_counted_by_a_test(
+def test_unreadable_rows_are_reported_and_the_rest_is_imported(
     engine: Engine, active: ActiveConnection, source: Source
 ) -> None:
     source.call(NOON)
-    looks = preview_history(engine, active, source.address)
-    assert {table: look.new for table, look in looks.items()} == {"cdr": 1, "cel": 2}
+    source.event(NOON, "HANGUP", "PJSIP/x-1", "1.1", "", '{"hangupcau')
+    result = import_both(engine, active, source)
+    assert (result.rows, result.unreadable) == (3, 1)
+    assert result.errors[0][1].startswith("its extra is not JSON")
+    assert leg_details(engine) == [(20.0, 16, "called")]
+    assert import_both(engine, active, source).unreadable == 0
+
+
+def test_an_import_of_a_time_range_leaves_the_rest_unread(
+    engine: Engine, active: ActiveConnection, source: Source
+) -> None:
+    for days in (0, 5, 10):
+        source.call(NOON + timedelta(days=days))
+    within = TimeRange(NOON + timedelta(days=4), NOON + timedelta(days=6))
+    assert import_both(engine, active, source, within=within).detailed_legs == 1
+    assert [cause for _, cause, _ in leg_details(engine)] == [None, 16, None]
+    assert import_both(engine, active, source).rows == 6
+    with reading(engine) as session:
+        assert {cursor.kind for cursor in session.exec(select(ImportCursorRow))} == {"cdr", "cel"}
+
+
+def test_cel_is_imported_and_previewed_with_the_database(
+    engine: Engine, active: ActiveConnection, source: Source
+) -> None:
+    source.call(NOON)
+    previews = preview_history(engine, active, source.address)
+    assert {table: preview.new for table, preview in previews.items()} == {"cdr": 1, "cel": 2}
     assert [one.kind for one in import_database(ImportRun(engine, active), source.address)] == ["cdr", "cel"]
-    assert [look.new for look in preview_history(engine, active, source.address).values()] == [0, 0]
+    assert [preview.new for preview in preview_history(engine, active, source.address).values()] == [0, 0]
     run = ImportRun(engine, active)
     assert [one.kind for one in import_database(run, source.address, "cdr")] == ["cdr", "cel"]
     source.execute("DROP TABLE cel")

@@ -1,4 +1,4 @@
-"""A queue_log in which everything is wrong that can be, and a number that calls ten thousand times."""
+"""Imports of a queue_log with every kind of damage, and of one with 10,000 calls from one number."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from pbx.store.pbx_connections import active_connection
 from tests.unit.imports.import_runs import import_run
 
 T = 1_772_452_800
-BAD = f"""\
+DAMAGED_LOG = f"""\
 0|NONE|NONE|NONE|QUEUESTART|
 {T}|{T}.1|sales|NONE|ENTERQUEUE||+4930123|1
 {T + 1}|{T}.1|sales|NONE|SOMETHINGNEW|1|2|3
@@ -41,10 +41,10 @@ def connection_id(engine: Engine, settings: Settings) -> int:
     return active.id
 
 
-def test_a_log_with_every_fault_tells_what_is_right_in_it(engine: Engine, settings: Settings, tmp_path: Path) -> None:
-    mine, log = connection_id(engine, settings), tmp_path / "queue_log"
-    log.write_text(BAD)
-    (source,) = import_queue_log_files(import_run(engine, mine), [log])
+def test_the_valid_lines_of_a_damaged_log_are_imported(engine: Engine, settings: Settings, tmp_path: Path) -> None:
+    own_id, log = connection_id(engine, settings), tmp_path / "queue_log"
+    log.write_text(DAMAGED_LOG)
+    (source,) = import_queue_log_files(import_run(engine, own_id), [log])
     assert [line for line, _ in source.errors] == [1, 8, 10, 11]
     assert "the time 0 is not a time" in source.errors[0][1]
     assert source.unknown == {"SOMETHINGNEW": 1}
@@ -52,21 +52,21 @@ def test_a_log_with_every_fault_tells_what_is_right_in_it(engine: Engine, settin
     assert {uniqueid.partition(".")[2]: visit.outcome for uniqueid, visit in found.items()} == {
         "1": "answered",
         "3": "abandoned",
-        "6": "in_progress",  # half a line at the end isn't one
+        "6": "in_progress",  # its last line is incomplete
     }
     answered, abandoned = found[f"{T}.1"], found[f"{T}.3"]
     assert (answered.agent, answered.wait_s, answered.talk_s) == ("Eve | Adams", 5, 60)
     assert answered.ended_at is not None
-    assert answered.ended_at >= answered.joined_at  # though the clock was set back by an hour meanwhile
+    assert answered.ended_at >= answered.joined_at  # although the clock was set back by an hour
     assert (abandoned.caller, abandoned.wait_s) == ("+4930124", 7)
     with log.open("a") as file:
         file.write("DON|1|1|10\n")
-    (again,) = import_queue_log_files(import_run(engine, mine), [log])
+    (again,) = import_queue_log_files(import_run(engine, own_id), [log])
     assert (again.rows, again.unreadable) == (1, 0)
     assert visits(engine)[f"{T}.6"].outcome == "abandoned"
 
 
-def test_ten_thousand_calls_of_one_number(engine: Engine, settings: Settings, tmp_path: Path) -> None:
+def test_10_000_calls_from_one_number_are_10_000_visits(engine: Engine, settings: Settings, tmp_path: Path) -> None:
     log = tmp_path / "queue_log"
     with log.open("w") as file:
         for n in range(10_000):
@@ -74,11 +74,11 @@ def test_ten_thousand_calls_of_one_number(engine: Engine, settings: Settings, tm
             file.write(f"{at}|{at}.{n}|sales|NONE|ENTERQUEUE||5551234|{n + 1}\n")
         for n in range(10_000):
             file.write(f"{T + 20_000 + n}|{T + n}.{n}|sales|NONE|ABANDON|1|{n + 1}|20000\n")
-    mine = connection_id(engine, settings)
-    (source,) = import_queue_log_files(import_run(engine, mine), [log])
+    own_id = connection_id(engine, settings)
+    (source,) = import_queue_log_files(import_run(engine, own_id), [log])
     assert (source.rows, source.visits, source.unreadable) == (20_000, 10_000, 0)
     found = visits(engine).values()
     assert len(found) == 10_000
     assert {(visit.caller, visit.outcome, visit.wait_s) for visit in found} == {("5551234", "abandoned", 20_000)}
-    (again,) = import_queue_log_files(import_run(engine, mine), [log])
+    (again,) = import_queue_log_files(import_run(engine, own_id), [log])
     assert (again.rows, again.visits) == (0, 0)

@@ -1,4 +1,4 @@
-"""What may answer in place of a database: each ends in time, in a sentence, and without a traceback."""
+"""Connections to other servers, faulty ones and old databases end before the deadline, with a clear error."""
 
 import socket
 import struct
@@ -32,41 +32,41 @@ def hello(version: bytes = b"5.5.5-10.11.19-MariaDB", capabilities: int = CAPABI
 
 @contextmanager
 def server(*answers: bytes, then: Callable[[socket.socket], None] | None = None) -> Iterator[int]:
-    """A server that sends its first answer at once, and each other one when it was sent something."""
-    with socket.create_server(("127.0.0.1", 0)) as listening:
+    """A server that sends its first answer immediately, and each further one after it has received something."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def serve() -> None:
             with suppress(OSError):
-                line, _ = listening.accept()
-                with line:
+                sock, _ = listener.accept()
+                with sock:
                     for number, answer in enumerate(answers):
                         if number:
-                            line.recv(65_536)
-                        line.sendall(answer)
+                            sock.recv(65_536)
+                        sock.sendall(answer)
                     if then is not None:
-                        then(line)
-                    while line.recv(65_536):
+                        then(sock)
+                    while sock.recv(65_536):
                         pass
 
         threading.Thread(target=serve, daemon=True).start()
-        yield listening.getsockname()[1]
+        yield listener.getsockname()[1]
 
 
-def drip(line: socket.socket) -> None:
-    """One byte now and then, of a packet that would have 16 MB."""
-    line.sendall(b"\xff\xff\x7f\0\x0a")
+def drip(sock: socket.socket) -> None:
+    """Send a packet of 16 MB, one byte every 50 ms."""
+    sock.sendall(b"\xff\xff\x7f\0\x0a")
     for _ in range(600):
         time.sleep(0.05)
-        line.sendall(b"x")
+        sock.sendall(b"x")
 
 
 def refusal(port: int, kind: str = "mysql", statement_s: int = 1, options: str = "") -> PbxError:
-    """The error that a connection ends in, which doesn't show the password."""
+    """The error that a connection attempt raises. It must not contain the password."""
     address = f"{kind}://reader:{SECRET}@127.0.0.1:{port}/asteriskcdrdb{options}"
-    begun = time.monotonic()
+    started = time.monotonic()
     with pytest.raises(PbxError) as caught, open_source(source_url(address), statement_s) as source:
         source.connect().close()
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - started < 5
     shown = f"{caught.value.advice} {caught.value!r} {caught.value.__cause__!r}"
     assert SECRET not in shown
     assert caught.value.fix
@@ -74,7 +74,7 @@ def refusal(port: int, kind: str = "mysql", statement_s: int = 1, options: str =
 
 
 @pytest.mark.parametrize(
-    ("answer", "said"),
+    ("answer", "expected"),
     [
         (b"SSH-2.0-OpenSSH_9.2p1 Debian-2+deb12u3\r\n", "an SSH server"),
         (b"\x05\0\0\0\x0b\x08\x05\x1a\0", "X protocol"),  # the notice with which MySQL 8 greets on 33060
@@ -84,41 +84,41 @@ def refusal(port: int, kind: str = "mysql", statement_s: int = 1, options: str =
         (b"\x00\x01\x02\x03\x04\x05", "something else"),
     ],
 )
-def test_another_kind_of_server_is_named(answer: bytes, said: str) -> None:
+def test_another_kind_of_server_is_named(answer: bytes, expected: str) -> None:
     with server(answer) as port:
         error = refusal(port)
-    assert said in str(error)
+    assert expected in str(error)
     assert "3306" in error.fix
 
 
-def test_a_server_that_says_nothing_is_left_after_its_time() -> None:
+def test_a_silent_server_hits_the_deadline() -> None:
     with server() as port:  # as HTTP, PostgreSQL or Redis do
         assert "no MySQL greeting" in str(refusal(port))
 
 
-def test_a_login_that_drips_ends_in_time() -> None:
+def test_a_login_reply_that_trickles_in_hits_the_deadline() -> None:
     with server(then=drip) as port:
         assert isinstance(refusal(port), Deadline)
 
 
 @pytest.mark.parametrize("kind", ["mysql", "postgresql"])
-def test_a_server_that_closes_at_once_is_unreachable(kind: str) -> None:
-    with server(then=lambda line: line.shutdown(socket.SHUT_RDWR)) as port:
+def test_a_server_that_closes_the_connection_is_unreachable(kind: str) -> None:
+    with server(then=lambda sock: sock.shutdown(socket.SHUT_RDWR)) as port:
         assert isinstance(refusal(port, kind), Unreachable)
-    assert isinstance(refusal(port, kind), Unreachable)  # nobody listens any more
+    assert isinstance(refusal(port, kind), Unreachable)  # the port is closed
 
 
 @pytest.mark.parametrize(
     "rest",
     [b"", b"\0", b"\x0a", b"\x0a5.5\0", b"\x0a5.5\0abc", b"\x0ax\0" + b"\0" * 60, b"\x0a\xff\xff\xff" + b"\xff" * 90],
 )
-def test_a_greeting_that_is_cut_is_no_traceback(rest: bytes) -> None:
+def test_a_damaged_greeting_is_unreachable(rest: bytes) -> None:
     with server(packet(0, rest or b"\x09"), packet(2, b"\xff\xff")) as port:
         assert isinstance(refusal(port), Unreachable)
 
 
-def test_a_login_by_ed25519_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As MariaDB asks for it; a real one does in tests/lab."""
+def test_a_login_by_ed25519_names_the_missing_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bytes are those of MariaDB; tests/lab uses a real one."""
     monkeypatch.setitem(__import__("sys").modules, "nacl", None)
     monkeypatch.setattr("pymysql._auth._nacl_bindings", False)
     with server(hello(), packet(2, b"\xfeclient_ed25519\0" + b"s" * 32)) as port:
@@ -128,8 +128,8 @@ def test_a_login_by_ed25519_says_what_is_missing(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize("switch", [b"\xfe", b"\xfemysql_old_password\0saltsalt\0"])
-def test_a_password_of_before_mysql_4_1_is_named(switch: bytes) -> None:
-    """PyMySQL#786: an old server asks by a packet of one byte."""
+def test_a_password_from_before_mysql_4_1_is_named(switch: bytes) -> None:
+    """An old server requests it by a packet of one byte: https://github.com/PyMySQL/PyMySQL/issues/786"""
     capabilities = CAPABILITIES if len(switch) > 1 else CAPABILITIES & ~0x80000
     denied = (
         b"\xff" + struct.pack("<H", 1275) + b"#HY000Server is running in --secure-auth mode, but 'reader'@'h' has a "
@@ -142,83 +142,83 @@ def test_a_password_of_before_mysql_4_1_is_named(switch: bytes) -> None:
 
 
 @pytest.mark.parametrize("plugin", [b"mysql_clear_password\0", b"dialog\0\x03Password: "])
-def test_the_password_is_never_sent_in_clear(plugin: bytes) -> None:
-    seen: list[bytes] = []
+def test_the_password_is_never_sent_in_plain_text(plugin: bytes) -> None:
+    received: list[bytes] = []
 
-    def listen(line: socket.socket) -> None:
-        line.settimeout(1)
+    def listen(sock: socket.socket) -> None:
+        sock.settimeout(1)
         with suppress(OSError):
-            while data := line.recv(65_536):
-                seen.append(data)
+            while data := sock.recv(65_536):
+                received.append(data)
 
     with server(hello(), packet(2, b"\xfe" + plugin), then=listen) as port:
         assert "in plain text" in str(refusal(port))
-    assert SECRET.encode() not in b"".join(seen)
+    assert SECRET.encode() not in b"".join(received)
 
 
-def test_a_server_that_wants_tls_says_so() -> None:
+def test_a_server_that_requires_tls_is_explained() -> None:
     denied = b"\xff" + struct.pack("<H", 3159) + b"#HY000Connections using insecure transport are prohibited"
     with server(hello(), packet(2, denied)) as port:
         assert "?ssl_ca=" in refusal(port).fix
 
 
-def test_an_old_mysql_is_read_with_what_it_knows() -> None:
-    """MySQL 5.1 knows neither utf8mb4 nor a transaction that only reads; MariaDB 5.5 not the latter."""
-    said: list[bytes] = []
+def test_an_old_mysql_is_read_without_unsupported_features() -> None:
+    """MySQL 5.1 supports neither utf8mb4 nor read-only transactions; MariaDB 5.5 doesn't support the latter."""
+    statements: list[bytes] = []
     unknown = b"\xff" + struct.pack("<H", 1115) + b"#42000Unknown character set: 'utf8mb4'"
     syntax = b"\xff" + struct.pack("<H", 1064) + b"#42000You have an error in your SQL syntax"
     done = b"\0\0\0\2\0\0\0"
 
-    def serve(listening: socket.socket) -> None:
+    def serve(listener: socket.socket) -> None:
         with suppress(OSError):
             while True:
-                line, _ = listening.accept()
-                with line:
-                    line.sendall(hello(b"5.1.73"))
-                    line.recv(65_536)
-                    line.sendall(packet(2, done))
-                    while statement := line.recv(65_536)[5:]:
-                        said.append(statement)
+                sock, _ = listener.accept()
+                with sock:
+                    sock.sendall(hello(b"5.1.73"))
+                    sock.recv(65_536)
+                    sock.sendall(packet(2, done))
+                    while statement := sock.recv(65_536)[5:]:
+                        statements.append(statement)
                         wrong = syntax if b"READ ONLY" in statement else unknown if b"utf8mb4" in statement else done
-                        line.sendall(packet(1, wrong))
+                        sock.sendall(packet(1, wrong))
 
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        threading.Thread(target=serve, args=[listening], daemon=True).start()
-        options = {"host": "127.0.0.1", "port": listening.getsockname()[1], "user": "u", "password": SECRET}
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=serve, args=[listener], daemon=True).start()
+        options = {"host": "127.0.0.1", "port": listener.getsockname()[1], "user": "u", "password": SECRET}
         connection, guard = connect_mysql("mysql://h/x", options | {"charset": "utf8mb4"}, 5)
         _read_only_mysql(connection, None)
         guard.close()
         connection.close()
-    assert b"SET NAMES utf8" in said
-    assert b"SET time_zone = '+00:00'" in said
+    assert b"SET NAMES utf8" in statements
+    assert b"SET time_zone = '+00:00'" in statements
 
 
-def test_a_statement_whose_answer_drips_ends_in_time() -> None:
-    """Each byte is in time; all of them never are."""
+def test_an_answer_that_trickles_in_hits_the_deadline() -> None:
+    """Each byte arrives before its deadline, but the complete answer does not."""
 
-    def talk(line: socket.socket) -> None:
+    def answer_slowly(sock: socket.socket) -> None:
         for _ in range(2):  # SET NAMES, autocommit
-            line.recv(65_536)
-            line.sendall(packet(1, b"\0\0\0\2\0\0\0"))
-        line.recv(65_536)
-        line.sendall(b"\x40\0\0\x01")
+            sock.recv(65_536)
+            sock.sendall(packet(1, b"\0\0\0\2\0\0\0"))
+        sock.recv(65_536)
+        sock.sendall(b"\x40\0\0\x01")
         for _ in range(600):
             time.sleep(0.05)
-            line.sendall(b"x")
+            sock.sendall(b"x")
 
-    with server(hello(), packet(2, b"\0\0\0\2\0\0\0"), then=talk) as port:
+    with server(hello(), packet(2, b"\0\0\0\2\0\0\0"), then=answer_slowly) as port:
         assert isinstance(refusal(port), Deadline)
 
 
 @pytest.mark.parametrize(
     "answer", [b"SSH-2.0-OpenSSH_9.2p1\r\n", b"HTTP/1.1 400 Bad Request\r\n\r\n", hello(), b"\0" * 9]
 )
-def test_what_is_no_postgresql_is_a_sentence(answer: bytes) -> None:
+def test_a_server_other_than_postgresql_is_unreachable(answer: bytes) -> None:
     with server(answer) as port:
         assert isinstance(refusal(port, "postgresql", 3), Unreachable)
 
 
-def test_a_postgresql_that_says_nothing_is_left_after_its_time() -> None:
+def test_a_silent_postgresql_server_hits_the_deadline() -> None:
     with server() as port:
         assert isinstance(refusal(port, "postgresql", 2), Unreachable)
 
@@ -249,22 +249,22 @@ def test_a_postgresql_that_says_nothing_is_left_after_its_time() -> None:
         "sqlite:///x?mode=rw",
     ],
 )
-def test_an_address_that_leads_nowhere_is_a_sentence(address: str) -> None:
-    begun = time.monotonic()
+def test_an_unusable_address_is_an_error_with_a_fix(address: str) -> None:
+    started = time.monotonic()
     with pytest.raises(PbxError) as caught, open_source(source_url(address), 2) as source:
         source.connect().close()
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - started < 5
     assert SECRET not in f"{caught.value.advice} {caught.value!r} {caught.value.__cause__!r}"
     assert caught.value.fix
 
 
-def test_an_address_in_the_way_of_odbc_is_none_and_its_password_is_not_repeated() -> None:
+def test_the_error_of_an_odbc_style_address_omits_the_password() -> None:
     with pytest.raises(SettingsError) as refused:
         source_url("mysql://reader@pbx.example.com/asteriskcdrdb;password=s3cr3t")
     assert "s3cr3t" not in refused.value.advice
 
 
-def test_a_file_of_options_that_is_none_is_an_odd_option(tmp_path: Path) -> None:
+def test_the_error_of_an_invalid_options_file_omits_its_content(tmp_path: Path) -> None:
     (tmp_path / "odd.cnf").write_text("s3cr3t\n")
     url = source_url(f"mysql://reader@127.0.0.1:1/asteriskcdrdb?read_default_file={tmp_path}/odd.cnf")
     with pytest.raises(SettingsError) as refused, open_source(url) as engine, engine.connect():

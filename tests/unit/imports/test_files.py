@@ -1,4 +1,4 @@
-"""Files as people have them: of Windows, of old releases, of something else; read, or named in a sentence."""
+"""Import files from Windows, old releases and other programs are imported, or refused with a clear reason."""
 
 import gzip
 import io
@@ -48,9 +48,9 @@ LOG = """\
 """
 ENCODINGS: dict[str, Callable[[str], bytes]] = {
     "UTF-8": str.encode,
-    "UTF-8 with a mark": lambda text: text.encode("utf-8-sig"),
-    "UTF-16 LE with a mark": lambda text: text.encode("utf-16"),
-    "UTF-16 BE with a mark": lambda text: b"\xfe\xff" + text.encode("utf-16-be"),
+    "UTF-8 with a BOM": lambda text: text.encode("utf-8-sig"),
+    "UTF-16 LE with a BOM": lambda text: text.encode("utf-16"),
+    "UTF-16 BE with a BOM": lambda text: b"\xfe\xff" + text.encode("utf-16-be"),
     "UTF-16 LE": lambda text: text.encode("utf-16-le"),
     "UTF-16 BE": lambda text: text.encode("utf-16-be"),
     "cp1252": lambda text: text.encode("cp1252"),
@@ -68,7 +68,7 @@ def active(engine: Engine, settings: Settings) -> ActiveConnection:
 @pytest.mark.parametrize("encoding", ENCODINGS)
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
 @pytest.mark.parametrize("pack", [bytes, gzip.compress])
-def test_a_queue_log_of_windows_is_read(
+def test_a_queue_log_is_read_in_every_encoding_and_line_ending(
     engine: Engine, active: ActiveConnection, tmp_path: Path, encoding: str, end: str, pack: Callable[[bytes], bytes]
 ) -> None:
     log = tmp_path / "queue_log"
@@ -86,8 +86,8 @@ def test_a_queue_log_of_windows_is_read(
     assert (again.rows, again.failure) == (0, "")
 
 
-@pytest.mark.parametrize("encoding", ["UTF-8 with a mark", "UTF-16 LE with a mark", "UTF-16 LE"])
-def test_the_last_line_of_a_copy_needs_no_line_end(
+@pytest.mark.parametrize("encoding", ["UTF-8 with a BOM", "UTF-16 LE with a BOM", "UTF-16 LE"])
+def test_the_last_line_of_a_copied_file_needs_no_line_ending(
     engine: Engine, active: ActiveConnection, tmp_path: Path, encoding: str
 ) -> None:
     log = tmp_path / "queue_log"
@@ -98,7 +98,7 @@ def test_the_last_line_of_a_copy_needs_no_line_end(
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
-def test_a_master_csv_of_windows_is_read(
+def test_a_master_csv_is_read_in_every_encoding_and_line_ending(
     engine: Engine, active: ActiveConnection, tmp_path: Path, encoding: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(history_files, "BLOCK_BYTES", 333)
@@ -115,12 +115,12 @@ def test_a_master_csv_of_windows_is_read(
 def test_a_row_of_several_lines_is_read_once_it_is_complete(
     engine: Engine, active: ActiveConnection, tmp_path: Path
 ) -> None:
-    file, odd = tmp_path / "Master.csv", record(2, clid='"Smith,\nJohn" <1>', userfield="one\ntwo")
-    whole = record(1) + odd + record(3)
-    first = whole.index(b"Smith,\n") + len(b"Smith,\n")
-    file.write_bytes(whole[:first])
+    file, multi_line = tmp_path / "Master.csv", record(2, clid='"Smith,\nJohn" <1>', userfield="one\ntwo")
+    complete = record(1) + multi_line + record(3)
+    first = complete.index(b"Smith,\n") + len(b"Smith,\n")
+    file.write_bytes(complete[:first])
     assert import_cdr_file(ImportRun(engine, active), file).legs == 1
-    file.write_bytes(whole)
+    file.write_bytes(complete)
     result = import_cdr_file(ImportRun(engine, active), file)
     assert (result.legs, result.unreadable) == (2, 0)
     with reading(engine) as session:
@@ -128,7 +128,7 @@ def test_a_row_of_several_lines_is_read_once_it_is_complete(
 
 
 def queue_row(at: int, answer: int, queue: str, caller: int, agent: int, half: int, *spans: int) -> dict[str, Any]:
-    """The caller's row for one agent whose telephone the queue rang."""
+    """The caller's row for one agent whose phone the queue rang."""
     disposition, number = "ANSWERED" if spans[1] else "NO ANSWER", f"5550{queue}"
     channels = f"SIP/carrier-{caller:08x}", f"Local/{agent}@from-queue-{half:08x};1"
     return row_of(at, answer, number, queue, *channels, "Queue", f"{queue},t,,,300", *spans, disposition, caller)
@@ -137,7 +137,7 @@ def queue_row(at: int, answer: int, queue: str, caller: int, agent: int, half: i
 def agent_row(
     at: int, answer: int | None, queue: str, agent: int, half: int, serial: int, *spans: int
 ) -> dict[str, Any]:
-    """The row of that agent's telephone."""
+    """The row of that agent's phone."""
     disposition, number = "ANSWERED" if spans[1] else "NO ANSWER", f"5550{queue}"
     channels = f"Local/{agent}@from-queue-{half:08x};2", f"SIP/{agent}-{serial:08x}"
     return row_of(at, answer, number, str(agent), *channels, "Dial", f"SIP/{agent}", *spans, disposition, serial)
@@ -145,8 +145,8 @@ def agent_row(
 
 def row_of(at: int, answer: int | None, *rest: Any) -> dict[str, Any]:
     names = ("src", "dst", "channel", "dstchannel", "lastapp", "lastdata", "duration", "billsec", "disposition")
-    began = at if rest[4] == "Dial" or rest[-1] != 1 else 0  # the caller's channel is the same in all of their rows
-    values = dict(zip(names, rest, strict=False)) | {"uniqueid": f"{NOON + began}.{rest[-1]}"}
+    start = at if rest[4] == "Dial" or rest[-1] != 1 else 0  # all rows of a caller have one channel
+    values = dict(zip(names, rest, strict=False)) | {"uniqueid": f"{NOON + start}.{rest[-1]}"}
     return {"calldate": at, "answer": answer, "dcontext": "from-queue"} | values
 
 
@@ -180,7 +180,10 @@ def as_file(path: Path, rows: list[dict[str, Any]]) -> Path:
 
 
 def as_database(path: Path, rows: list[dict[str, Any]], linked: str | None = None) -> str:
-    """The rows as an old FreePBX's table; `linked`: after an upgrade, the new column is empty but for this one."""
+    """The rows as a table of an old FreePBX.
+
+    `linked`: the only linkedid in the new column after an upgrade; without it there is no such column.
+    """
     names = [name for name in rows[0] if name != "answer"] + ["clid"] + ["linkedid"] * (linked is not None)
     connection = sqlite3.connect(path)
     with connection:
@@ -203,7 +206,7 @@ def calls(engine: Engine) -> list[tuple[Any, ...]]:
         ]
 
 
-RIGHT = [  # by hand: an agent's own row tells how long they talked and how long the caller had waited
+EXPECTED = [  # the agent's own row contains the talk time and the caller's wait
     (f"{NOON}.1", "ANSWERED", 50, 10, 60, "600", "1001"),
     (f"{NOON + 30}.7", "ANSWERED", 13, 7, 20, "601", "1003"),
     (f"{NOON + 90}.11", "ANSWERED", 7, 2, 9, "", "1002"),
@@ -212,33 +215,33 @@ RIGHT = [  # by hand: an agent's own row tells how long they talked and how long
 
 @pytest.mark.parametrize("backwards", [False, True])
 @pytest.mark.parametrize("source", ["file", "no linkedid", "empty linkedids", "one linkedid"])
-def test_rows_without_a_linkedid_are_the_same_calls_from_file_and_database(
+def test_rows_without_a_linkedid_give_the_same_calls_from_a_file_and_a_database(
     engine: Engine, active: ActiveConnection, tmp_path: Path, source: str, backwards: bool
 ) -> None:
     rows = ROWS[::-1] if backwards else ROWS
-    for _ in range(2):  # the second time nothing changes
+    for _ in range(2):  # the second import changes nothing
         if source == "file":
             import_cdr_file(ImportRun(engine, active), as_file(tmp_path / "Master.csv", rows))
         else:
             (tmp_path / "cdr.sqlite").unlink(missing_ok=True)
             linked = {"no linkedid": None, "empty linkedids": "", "one linkedid": f"{NOON}.1"}[source]
             import_cdr_database(ImportRun(engine, active), as_database(tmp_path / "cdr.sqlite", rows, linked))
-        assert calls(engine) == RIGHT
+        assert calls(engine) == EXPECTED
 
 
-def test_a_table_without_linkedid_is_linked_across_transactions_and_days(
+def test_a_table_without_linkedids_is_linked_across_transactions_and_days(
     engine: Engine, active: ActiveConnection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(import_cdr, "_ROWS_PER_TRANSACTION", 2)
     address = as_database(tmp_path / "cdr.sqlite", ROWS)
     import_cdr_database(ImportRun(engine, active), address)
     later = sqlite3.connect(tmp_path / "cdr.sqlite")
-    with later:  # a day and ten seconds later: what is read again begins in the midst of the first call
+    with later:  # a day and ten seconds later: the rows read again start within the first call
         later.execute(f"INSERT INTO cdr (calldate, uniqueid) VALUES ('2026-11-22 09:00:03', '{NOON + 86403}.1')")
     for _ in range(2):
         import_cdr_database(ImportRun(engine, active), address)
     later.close()
-    assert calls(engine)[:3] == RIGHT
+    assert calls(engine)[:3] == EXPECTED
     with reading(engine) as session:
         assert len(session.exec(select(LegRow)).all()) == 8
 
@@ -254,14 +257,14 @@ def archive(make: str) -> bytes:
     return out.getvalue()
 
 
-FULL = b"[2026-11-21 09:00:00] VERBOSE[1234][C-00000001] pbx.c: Executing [s@macro:1] NoOp\n" * 20
+GENERAL_LOG = b"[2026-11-21 09:00:00] VERBOSE[1234][C-00000001] pbx.c: Executing [s@macro:1] NoOp\n" * 20
 CEL = b'"CHAN_START","2026-11-21 09:00:00","Eve","1001","","","","1002","x","PJSIP/1-1","","","","","1.1","1.1","",""\n'
-FOREIGN = {
+OTHER_FILES = {
     "sheet.xlsx": (archive("xlsx"), "Excel"),
     "logs.tar": (archive("tar"), "tar archive"),
     "cdr.sql": (b"-- MySQL dump 10.13\n\nDROP TABLE IF EXISTS `cdr`;\nINSERT INTO `cdr` VALUES (1);\n", "SQL"),
     "dump.sql": (b"BEGIN TRANSACTION;\nCREATE TABLE cdr (calldate datetime);\n", "SQL"),
-    "full": (FULL, "general logs"),
+    "full": (GENERAL_LOG, "general logs"),
     "messages": (b"[Nov 21 09:00:00] NOTICE[1234] chan_sip.c: Registration from x failed\n", "general logs"),
     "cel.csv": (CEL, "CEL"),
     "report.csv": (
@@ -280,8 +283,8 @@ FOREIGN = {
 
 @pytest.mark.parametrize("pack", [bytes, gzip.compress])
 @pytest.mark.parametrize("command", ["queue-log", "cdr"])
-@pytest.mark.parametrize("name", FOREIGN)
-def test_a_file_of_which_nothing_could_be_read_is_a_failure_that_says_what_it_is(
+@pytest.mark.parametrize("name", OTHER_FILES)
+def test_a_file_of_another_kind_fails_and_its_kind_is_named(
     engine: Engine,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -290,47 +293,49 @@ def test_a_file_of_which_nothing_could_be_read_is_a_failure_that_says_what_it_is
     pack: Callable[[bytes], bytes],
 ) -> None:
     monkeypatch.setenv("FREEPBX_HOST", "127.0.0.1")
-    data, says = FOREIGN[name]
+    data, content = OTHER_FILES[name]
     file = tmp_path / name
     file.write_bytes(pack(data))
-    for _ in range(2):  # what was tried before is no success either
-        said = run(app, ["import", command, str(file)])
-        assert said.exit_code == 1
-        assert f"Nothing could be read from {name}" in said.stderr
+    for _ in range(2):  # a second attempt fails too
+        as_text = run(app, ["import", command, str(file)])
+        assert as_text.exit_code == 1
+        assert f"Nothing could be read from {name}" in as_text.stderr
         if name != "odd":
-            assert says in said.stderr
-    told = run(app, ["import", command, str(file), "--json"])
-    assert told.exit_code == 1
-    assert "Nothing could be read" in told.stdout
-    assert "Traceback" not in said.output + told.output
+            assert content in as_text.stderr
+    as_json = run(app, ["import", command, str(file), "--json"])
+    assert as_json.exit_code == 1
+    assert "Nothing could be read" in as_json.stdout
+    assert "Traceback" not in as_text.output + as_json.output
 
 
-@pytest.mark.parametrize("name", FOREIGN)
-def test_on_the_page_such_an_upload_failed(
+@pytest.mark.parametrize("name", OTHER_FILES)
+def test_an_upload_of_another_kind_fails(
     engine: Engine, settings: Settings, active: ActiveConnection, name: str
 ) -> None:
-    data, says = FOREIGN[name]
+    data, content = OTHER_FILES[name]
     paths = [str(path) for path in save_uploads(settings, [(name, io.BytesIO(data))])]
-    with pytest.raises(DataError, match=f"Nothing could be read from {name}.*{says}"):
+    with pytest.raises(DataError, match=f"Nothing could be read from {name}.*{content}"):
         import_history(engine, settings, active, {"files": paths}, None, threading.Event())
 
 
-def test_one_bad_file_stops_no_other(engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreadable_file_does_not_stop_the_others(
+    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("FREEPBX_HOST", "127.0.0.1")
     files = {"fake.gz": b"\x1f\x8bno", "bad": b"hello\n", "torn.gz": gzip.compress(record(1))[:40], "folder": b""}
     files |= {"Master.csv": record(2), "empty": b""}
     for name, data in files.items():
         (tmp_path / name).mkdir() if name == "folder" else (tmp_path / name).write_bytes(data)
-    told = run(app, ["import", "cdr", *(str(tmp_path / name) for name in files), "--json"])
-    sources = {source["source"]: source for source in json.loads(told.stdout)["sources"]}
-    assert told.exit_code == 1
+    as_json = run(app, ["import", "cdr", *(str(tmp_path / name) for name in files), "--json"])
+    sources = {source["source"]: source for source in json.loads(as_json.stdout)["sources"]}
+    assert as_json.exit_code == 1
     assert [bool(sources[name]["failure"]) for name in files] == [True] * 4 + [False] * 2
     assert sources["Master.csv"]["legs"] == 1
-    told = run(app, ["import", "queue-log", *(str(tmp_path / name) for name in files), "--json"])
-    assert (told.exit_code, len(json.loads(told.stdout)["sources"])) == (1, 6)
+    as_json = run(app, ["import", "queue-log", *(str(tmp_path / name) for name in files), "--json"])
+    assert (as_json.exit_code, len(json.loads(as_json.stdout)["sources"])) == (1, 6)
 
 
-def test_each_file_given_to_the_others_command_is_told_which_is_right(
+def test_a_file_given_to_the_wrong_command_names_the_right_one(
     engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FREEPBX_HOST", "127.0.0.1")
@@ -341,21 +346,23 @@ def test_each_file_given_to_the_others_command_is_told_which_is_right(
     assert "pbx import cdr" in run(app, ["import", "queue-log", str(csv)]).stderr
 
 
-def test_a_file_that_an_earlier_version_could_not_read_is_read_now(
+def test_a_file_that_an_earlier_version_could_not_read_is_imported(
     engine: Engine, active: ActiveConnection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / "Master.csv"
     file.write_bytes(CUSTOM + b"\n")
-    with monkeypatch.context() as before:
-        before.setattr(import_run, "refuse_other", lambda *_: None)
+    with monkeypatch.context() as earlier_version:
+        earlier_version.setattr(import_run, "refuse_other", lambda *_: None)
         unreadable = import_cdr.UnreadableRow("no")
-        before.setattr(import_cdr, "parse_master_csv_line", lambda *_: (_ for _ in ()).throw(unreadable))
+        earlier_version.setattr(import_cdr, "parse_master_csv_line", lambda *_: (_ for _ in ()).throw(unreadable))
         with pytest.raises(DataError):
             import_cdr_file(ImportRun(engine, active), file)
     assert import_cdr_file(ImportRun(engine, active), file).legs == 1
 
 
-def test_an_export_with_a_header_is_read_and_goes_on(engine: Engine, active: ActiveConnection, tmp_path: Path) -> None:
+def test_an_export_with_a_header_is_imported_and_continued(
+    engine: Engine, active: ActiveConnection, tmp_path: Path
+) -> None:
     header = "calldate,clid,src,dst,channel,dstchannel,duration,billsec,disposition,uniqueid,linkedid\n"
     rows = [
         f'"2026-11-21 09:{n:02}:00","""Eve"" <1001>","1001","1002","PJSIP/1-{n}","PJSIP/2-{n}","60","55","ANSWERED",'

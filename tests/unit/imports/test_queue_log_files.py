@@ -1,4 +1,4 @@
-"""queue_log files into the cache: what is new and only that, whatever becomes of the file or of the import."""
+"""queue_log file imports store each new line once, even after rotation, damage, a stop or a kill."""
 
 import gzip
 import os
@@ -53,12 +53,12 @@ def append(path: Path, *events: str, end: str = "\n") -> None:
         file.write(b"\n".join(lines(*events)) + end.encode())
 
 
-def read(engine: Engine, *files: Path, **options: Any) -> list[QueueLogResult]:
+def import_files(engine: Engine, *files: Path, **options: Any) -> list[QueueLogResult]:
     return import_queue_log_files(import_run(engine, **options), files)
 
 
 def rows_read(engine: Engine, *files: Path) -> list[int]:
-    return [source.rows for source in read(engine, *files)]
+    return [source.rows for source in import_files(engine, *files)]
 
 
 def visits(engine: Engine) -> list[tuple[str, str]]:
@@ -67,7 +67,7 @@ def visits(engine: Engine) -> list[tuple[str, str]]:
 
 
 def contents(engine: Engine) -> list[list[Any]]:
-    """All that an import stored, but for the numbers of rows."""
+    """Everything that an import stored, except row ids."""
     with reading(engine) as session:
         return [_rows(session, table) for table in (VisitRow, RingRow, AgentEventRow)]
 
@@ -76,7 +76,7 @@ def _rows(session: Session, table: Any) -> list[str]:
     return sorted(str(row.model_dump(exclude={"id"})) for row in session.exec(select(table)))
 
 
-def test_what_is_new_is_read_and_half_a_line_waits_for_its_end(engine: Engine, log: Path) -> None:
+def test_only_new_complete_lines_are_imported(engine: Engine, log: Path) -> None:
     append(log, *CALL[:2])
     append(log, CALL[2][:20], end="")
     assert rows_read(engine, log) == [2]
@@ -88,172 +88,175 @@ def test_what_is_new_is_read_and_half_a_line_waits_for_its_end(engine: Engine, l
     assert rows_read(engine, log) == [0]
 
 
-def test_rotated_renamed_and_packed_it_is_the_same_file(engine: Engine, log: Path) -> None:
+def test_a_rotated_and_compressed_file_is_recognized_as_the_same(engine: Engine, log: Path) -> None:
     append(log, *CALL[:2])
     assert rows_read(engine, log) == [2]
     old = log.with_name("queue_log.1")
     log.rename(old)
     append(old, "4|9.3|sales|NONE|ENTERQUEUE||556|1")
     append(log, "6|9.3|sales|NONE|ABANDON|1|1|2", CALL[2])
-    assert rows_read(engine, log, old) == [1, 2]  # in the order in which they were written
+    assert rows_read(engine, log, old) == [1, 2]  # in the order in which the files were written
     assert visits(engine) == [("9.1", "answered"), ("9.3", "abandoned")]
-    packed = log.with_name("queue_log.2.gz")
-    packed.write_bytes(gzip.compress(old.read_bytes()))
-    assert rows_read(engine, packed, log) == [0, 0]
+    compressed = log.with_name("queue_log.2.gz")
+    compressed.write_bytes(gzip.compress(old.read_bytes()))
+    assert rows_read(engine, compressed, log) == [0, 0]
     with reading(engine) as session:
-        assert sorted(mark.label for mark in session.exec(select(ImportCursorRow))) == ["queue_log", "queue_log.2.gz"]
+        assert sorted(cursor.label for cursor in session.exec(select(ImportCursorRow))) == [
+            "queue_log",
+            "queue_log.2.gz",
+        ]
 
 
-def test_a_file_cut_and_begun_anew_is_read_from_its_beginning(engine: Engine, log: Path) -> None:
+def test_a_truncated_file_is_read_from_its_beginning(engine: Engine, log: Path) -> None:
     start = "0|NONE|NONE|NONE|QUEUESTART|"
     append(log, start, *CALL)
-    read(engine, log)
+    import_files(engine, log)
     log.write_bytes(b"")
     append(log, start, *(event.replace("9.1", "9.5") for event in CALL[:2]))
     assert rows_read(engine, log) == [3]
     assert visits(engine) == [("9.1", "answered"), ("9.5", "in_progress")]
 
 
-def test_a_packed_files_last_line_needs_no_end(engine: Engine, log: Path) -> None:
+def test_the_last_line_of_a_compressed_file_needs_no_line_ending(engine: Engine, log: Path) -> None:
     append(log, *CALL, end="")
-    packed = log.with_suffix(".gz")
-    packed.write_bytes(gzip.compress(log.read_bytes()))
-    assert rows_read(engine, packed) == [3]
-    assert rows_read(engine, packed) == [0]
+    compressed = log.with_suffix(".gz")
+    compressed.write_bytes(gzip.compress(log.read_bytes()))
+    assert rows_read(engine, compressed) == [3]
+    assert rows_read(engine, compressed) == [0]
 
 
-def test_bad_lines_are_counted_and_named_by_their_number(engine: Engine, log: Path) -> None:
+def test_unreadable_lines_are_counted_and_reported_by_number(engine: Engine, log: Path) -> None:
     append(log, CALL[0])
     with log.open("ab") as file:
         file.write(b"0|NONE|NONE|NONE|QUEUESTART|\n\nnonsense\n" + b"x" * 200 + b"\n")
     append(log, *CALL[1:])
-    (source,) = read(engine, log)
+    (source,) = import_files(engine, log)
     assert (source.rows, source.unreadable, source.visits) == (7, 3, 1)
     assert [line for line, _ in source.errors] == [2, 4, 5]
     append(log, "3|9.1|sales|Eve|HOORAY|")
     with log.open("ab") as file:
         file.write(b"bad\n" * 200)
-    (source,) = read(engine, log)
+    (source,) = import_files(engine, log)
     assert (source.rows, source.unreadable, source.unknown) == (201, 200, {"HOORAY": 1})
     assert [line for line, _ in source.errors][:5] == [2, 4, 5, 9, 10]
     assert len(source.errors) == 100
 
 
-def test_a_line_without_an_end_in_sight_is_one_bad_line(
-    engine: Engine, log: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_very_long_line_is_one_unreadable_line(engine: Engine, log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(history_files, "BLOCK_BYTES", 1000)
     append(log, CALL[0])
     with log.open("ab") as file:
         file.write(b"\xff" * 50_000 + b"\n")
     append(log, *CALL[1:])
-    (source,) = read(engine, log)
+    (source,) = import_files(engine, log)
     assert (source.rows, source.unreadable) == (4, 1)
     assert visits(engine) == [("9.1", "answered")]
     assert rows_read(engine, log) == [0]
 
 
-def test_a_damaged_packed_file_says_so_and_the_others_are_read(engine: Engine, log: Path) -> None:
+def test_a_damaged_compressed_file_fails_and_the_others_are_imported(engine: Engine, log: Path) -> None:
     log.write_text("".join(write_days(400)))
-    whole = gzip.compress(log.read_bytes())
-    packed, other = log.with_name("broken.gz"), log.with_name("other")
-    packed.write_bytes(whole[: len(whole) // 2])
+    complete = gzip.compress(log.read_bytes())
+    compressed, other = log.with_name("broken.gz"), log.with_name("other")
+    compressed.write_bytes(complete[: len(complete) // 2])
     append(other, "9000|9.1|sales|NONE|ENTERQUEUE||555|1")
-    broken, fine = read(engine, packed, other)
-    assert "broken.gz is damaged" in broken.failure
-    assert (fine.failure, fine.rows) == ("", 1)
-    assert 200 < len(visits(engine)) < 401  # about half, as far as the file goes
-    packed.write_bytes(whole)
-    again = read(engine, packed)
+    damaged, intact = import_files(engine, compressed, other)
+    assert "broken.gz is damaged" in damaged.failure
+    assert (intact.failure, intact.rows) == ("", 1)
+    assert 200 < len(visits(engine)) < 401  # about half, up to the damage
+    compressed.write_bytes(complete)
+    again = import_files(engine, compressed)
     assert not any(source.failure for source in again)
     assert len(visits(engine)) == 401
 
 
-def test_a_file_that_is_not_there(engine: Engine, log: Path) -> None:
+def test_a_missing_file_is_an_error(engine: Engine, log: Path) -> None:
     with pytest.raises(SettingsError, match=r"There is no file .*queue_log"):
-        read(engine, log)
+        import_files(engine, log)
 
 
-def test_a_file_of_something_else_stores_nothing(engine: Engine, log: Path) -> None:
+def test_a_file_of_random_bytes_stores_nothing(engine: Engine, log: Path) -> None:
     log.write_bytes(random.Random(1).randbytes(100_000))
-    (source,) = read(engine, log)
+    (source,) = import_files(engine, log)
     assert source.unreadable > 100
     assert contents(engine) == [[], [], []]
 
 
-def test_the_order_of_files_makes_no_difference(engine: Engine, tmp_path: Path) -> None:
+def test_the_order_of_files_does_not_matter(engine: Engine, tmp_path: Path) -> None:
     text = list(write_days(300))
     parts = [tmp_path / f"queue_log.{n}" for n in range(3)]
     for n, part in enumerate(parts):
         part.write_text("".join(text[n * len(text) // 3 : (n + 1) * len(text) // 3]))
     for part in reversed(parts):  # newest first, one import each
-        read(engine, part)
+        import_files(engine, part)
     one_by_one = visits(engine)
     assert len(one_by_one) == 300
     assert {outcome for _, outcome in one_by_one} == {"answered", "transferred", "abandoned", "timeout", "exit_empty"}
 
 
-def test_progress_and_a_stop(engine: Engine, log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_progress_is_reported_and_a_stopped_import_continues(
+    engine: Engine, log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(history_files, "BLOCK_BYTES", 5000)
     log.write_text("".join(write_days(200)))
-    told: list[tuple[int, int | None]] = []
+    reported: list[tuple[int, int | None]] = []
     stop = threading.Event()
 
     def progress(done: int, total: int | None) -> None:
-        told.append((done, total))
-        if len(told) == 3:
+        reported.append((done, total))
+        if len(reported) == 3:
             stop.set()
 
-    first = read(engine, log, progress=progress, stop=stop, bytes_total=log.stat().st_size)[0].rows
-    assert told == [(5000 * n, log.stat().st_size) for n in (1, 2, 3)]
-    rest = read(engine, log)[0].rows
+    first = import_files(engine, log, progress=progress, stop=stop, bytes_total=log.stat().st_size)[0].rows
+    assert reported == [(5000 * n, log.stat().st_size) for n in (1, 2, 3)]
+    rest = import_files(engine, log)[0].rows
     assert first + rest == len(log.read_bytes().splitlines())
     assert len(visits(engine)) == 200
 
 
-def test_a_full_cache_loses_nothing(engine: Engine, log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_import_after_a_full_disk_loses_nothing(engine: Engine, log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     log.write_text("".join(write_days(50)))
 
-    def full(*_: object) -> None:
+    def fail(*_: object) -> None:
         raise DataError("Not enough disk space.", "")
 
     with monkeypatch.context() as patched:
-        patched.setattr("pbx.imports.run.move_cursor", full)
+        patched.setattr("pbx.imports.run.move_cursor", fail)
         with pytest.raises(DataError, match="Not enough disk space"):
-            read(engine, log)
+            import_files(engine, log)
     assert contents(engine) == [[], [], []]
-    read(engine, log)
+    import_files(engine, log)
     assert len(visits(engine)) == 50
 
 
-def test_killed_again_and_again_it_stores_what_one_reading_does(
+def test_an_import_killed_three_times_stores_the_same_as_an_uninterrupted_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     log = tmp_path / "queue_log"
     log.write_text("".join(write_days(3000)))
-    chance = random.Random(20261121)
+    rng = random.Random(20261121)
     monkeypatch.setenv("PBX_DATA_DIR", str(tmp_path / "killed"))
     killed = make_cache()
     for _ in range(3):
         command = [sys.executable, "-m", "tests.unit.imports.import_in_subprocess", str(log)]
-        running = subprocess.Popen(command, cwd=ROOT, env={**os.environ, "PBX_DATA_DIR": str(tmp_path / "killed")})
-        aim = position(killed) + chance.randrange(20_000, 120_000)
-        while running.poll() is None and position(killed) < aim:
+        process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, "PBX_DATA_DIR": str(tmp_path / "killed")})
+        target = position(killed) + rng.randrange(20_000, 120_000)
+        while process.poll() is None and position(killed) < target:
             time.sleep(0.005)
-        assert running.poll() is None
-        running.kill()
-        running.wait()
+        assert process.poll() is None
+        process.kill()
+        process.wait()
     assert 0 < position(killed) < log.stat().st_size
-    read(killed, log)
+    import_files(killed, log)
     monkeypatch.setenv("PBX_DATA_DIR", str(tmp_path / "whole"))
-    whole = make_cache()
-    read(whole, log)
-    assert contents(killed) == contents(whole)
-    assert len(visits(whole)) == 3000
+    complete = make_cache()
+    import_files(complete, log)
+    assert contents(killed) == contents(complete)
+    assert len(visits(complete)) == 3000
     with reading(killed) as session:
         assert session.exec(select(ImportCursorRow.rows)).one() == len(log.read_bytes().splitlines())
     killed.dispose()
-    whole.dispose()
+    complete.dispose()
 
 
 def position(engine: Engine) -> int:
@@ -261,10 +264,10 @@ def position(engine: Engine) -> int:
         return session.exec(select(ImportCursorRow.position)).first() or 0
 
 
-def test_a_number_dialled_before_the_import_stopped_is_known_to_the_next(engine: Engine, log: Path) -> None:
+def test_a_did_read_by_one_import_applies_to_the_next(engine: Engine, log: Path) -> None:
     append(log, "0|9.1|NONE|NONE|DID|5550100")
-    read(engine, log)
+    import_files(engine, log)
     append(log, *CALL)
-    read(engine, log)
+    import_files(engine, log)
     with reading(engine) as session:
         assert session.exec(select(VisitRow.did)).one() == "5550100"

@@ -1,4 +1,4 @@
-"""Imports as jobs: uploads told apart, read and deleted; the database read as often as is wished."""
+"""Import jobs: uploads are recognized, imported and deleted, and the database is imported on schedule."""
 
 import gzip
 import io
@@ -17,7 +17,7 @@ from sqlalchemy import Engine
 from sqlmodel import func, select
 
 from pbx.errors import DataError, SettingsError, UnreadableFile
-from pbx.imports import preview as history_look
+from pbx.imports import preview as preview_module
 from pbx.imports.file_types import kind_of
 from pbx.imports.job import import_history
 from pbx.imports.preview import TablePreview, preview_history
@@ -49,7 +49,7 @@ def active(engine: Engine, settings: Settings) -> ActiveConnection:
 
 @pytest.fixture
 def database(tmp_path: Path) -> Path:
-    """A PBX's database with one call and one visit."""
+    """The database of a PBX, with one call and one visit."""
     path = tmp_path / "history.sqlite"
     with sqlite3.connect(path) as connection:
         connection.execute("create table cdr (calldate, src, dst, channel, dstchannel, duration, billsec, uniqueid)")
@@ -70,16 +70,16 @@ def upload(settings: Settings, **files: bytes) -> list[str]:
     return [str(path) for path in save_uploads(settings, [(name, io.BytesIO(text)) for name, text in files.items()])]
 
 
-def do(engine: Engine, settings: Settings, active: ActiveConnection, **options: Any) -> dict[str, Any]:
+def run_import(engine: Engine, settings: Settings, active: ActiveConnection, **options: Any) -> dict[str, Any]:
     return import_history(engine, settings, active, options, None, threading.Event())
 
 
-def visits(engine: Engine) -> int:
+def visit_count(engine: Engine) -> int:
     with reading(engine) as session:
         return session.exec(select(func.count()).select_from(VisitRow)).one()
 
 
-def left(settings: Settings) -> list[Path]:
+def remaining_uploads(settings: Settings) -> list[Path]:
     return [path for path in settings.imports_dir.rglob("*") if path.is_file()]
 
 
@@ -96,14 +96,14 @@ def left(settings: Settings) -> list[Path]:
         ("x" * 300, "x" * 80),
     ],
 )
-def test_an_uploads_name_leads_nowhere_else(settings: Settings, name: str, safe: str) -> None:
+def test_an_uploads_name_cannot_leave_the_uploads_folder(settings: Settings, name: str, safe: str) -> None:
     assert safe_name(name) == safe
     (path,) = save_uploads(settings, [(name, io.BytesIO(b"x"))])
     assert path.is_file()
     assert path.is_relative_to(settings.imports_dir.resolve())
 
 
-def test_files_are_told_apart_by_what_stands_in_them(settings: Settings) -> None:
+def test_a_files_kind_is_recognized_by_its_content(settings: Settings) -> None:
     paths = upload(
         settings, a=queue_log(*VISIT), b=RECORD.encode(), c=gzip.compress(RECORD.encode()), d=b"\xffodd" * 99
     )
@@ -112,14 +112,19 @@ def test_files_are_told_apart_by_what_stands_in_them(settings: Settings) -> None
         kind_of(Path(paths[3]))
 
 
-def test_several_files_are_read_counted_and_deleted(
+def test_several_files_are_imported_counted_and_deleted(
     engine: Engine, settings: Settings, active: ActiveConnection
 ) -> None:
     log = queue_log(*VISIT)
     files = upload(settings, queue_log=log + b"nonsense\n", packed=gzip.compress(log), Master=RECORD.encode(), odd=b"?")
-    told: list[tuple[int, int | None]] = []
+    progress: list[tuple[int, int | None]] = []
     result = import_history(
-        engine, settings, active, {"files": files}, lambda done, total: told.append((done, total)), threading.Event()
+        engine,
+        settings,
+        active,
+        {"files": files},
+        lambda done, total: progress.append((done, total)),
+        threading.Event(),
     )
     assert {name: result[name] for name in ("rows", "unreadable", "visits", "calls", "legs")} == {
         "rows": 6, "unreadable": 1, "visits": 1, "calls": 1, "legs": 1,
@@ -128,54 +133,54 @@ def test_several_files_are_read_counted_and_deleted(
     assert by_name["queue_log"]["errors"] == [(3, "1 fields where queue_log has 5 or more: nonsense")]
     assert "neither" in by_name["odd"]["failure"]
     assert str(settings.imports_dir.resolve()) not in str(result)
-    assert told[-1][0] == told[-1][1]
-    assert left(settings) == []
+    assert progress[-1][0] == progress[-1][1]
+    assert remaining_uploads(settings) == []
     with reading(engine) as session:
         assert {pack.kind for pack in session.exec(select(DayPack))} >= {"calls", "conversations"}
 
 
-def test_what_was_read_before_is_nothing_new(engine: Engine, settings: Settings, active: ActiveConnection) -> None:
+def test_a_file_imported_before_adds_nothing(engine: Engine, settings: Settings, active: ActiveConnection) -> None:
     for rows in (2, 0):
-        assert do(engine, settings, active, files=upload(settings, queue_log=queue_log(*VISIT)))["rows"] == rows
-    assert visits(engine) == 1
+        assert run_import(engine, settings, active, files=upload(settings, queue_log=queue_log(*VISIT)))["rows"] == rows
+    assert visit_count(engine) == 1
 
 
-def test_only_files_of_nothing_are_a_failure(engine: Engine, settings: Settings, active: ActiveConnection) -> None:
+def test_a_job_without_any_readable_file_fails(engine: Engine, settings: Settings, active: ActiveConnection) -> None:
     with pytest.raises(DataError, match="Nothing could be read from odd: it is neither"):
-        do(engine, settings, active, files=upload(settings, odd=b"?"))
-    assert left(settings) == []
+        run_import(engine, settings, active, files=upload(settings, odd=b"?"))
+    assert remaining_uploads(settings) == []
 
 
-def test_what_is_not_an_upload_is_never_deleted(
+def test_files_other_than_uploads_are_not_deleted(
     engine: Engine, settings: Settings, active: ActiveConnection, tmp_path: Path
 ) -> None:
     log = tmp_path / "a/b/queue_log"
     log.parent.mkdir(parents=True)
     log.write_bytes(queue_log(*VISIT))
-    do(engine, settings, active, files=[str(log)])
+    run_import(engine, settings, active, files=[str(log)])
     assert log.exists()
 
 
-def test_a_job_put_back_finds_its_files_again(engine: Engine, settings: Settings, active: ActiveConnection) -> None:
+def test_a_requeued_job_still_has_its_files(engine: Engine, settings: Settings, active: ActiveConnection) -> None:
     files = upload(settings, queue_log=queue_log(*VISIT))
     stopped = threading.Event()
     stopped.set()
     import_history(engine, settings, active, {"files": files}, None, stopped)
-    assert len(left(settings)) == 1
-    assert do(engine, settings, active, files=files)["visits"] == 1
+    assert len(remaining_uploads(settings)) == 1
+    assert run_import(engine, settings, active, files=files)["visits"] == 1
 
 
-def test_uploads_nobody_wants_are_swept_away(engine: Engine, settings: Settings, active: ActiveConnection) -> None:
-    old, wanted, fresh = (upload(settings, queue_log=queue_log(*VISIT)) for _ in range(3))
-    queue.request_job(engine, settings, "import", requested_by="page", options={"files": wanted})
-    for path in (*old, *wanted):
+def test_old_uploads_without_a_job_are_deleted(engine: Engine, settings: Settings, active: ActiveConnection) -> None:
+    old, queued, recent = (upload(settings, queue_log=queue_log(*VISIT)) for _ in range(3))
+    queue.request_job(engine, settings, "import", requested_by="page", options={"files": queued})
+    for path in (*old, *queued):
         folder = Path(path).parent.parent
         os.utime(folder, (time.time() - 100_000,) * 2)
-    do(engine, settings, active, files=upload(settings, queue_log=queue_log(*VISIT)))
-    assert sorted(map(str, left(settings))) == sorted([*wanted, *fresh])
+    run_import(engine, settings, active, files=upload(settings, queue_log=queue_log(*VISIT)))
+    assert sorted(map(str, remaining_uploads(settings))) == sorted([*queued, *recent])
 
 
-def test_the_worker_does_it(engine: Engine, settings: Settings) -> None:
+def test_the_worker_runs_each_import_job(engine: Engine, settings: Settings) -> None:
     files = [upload(settings, queue_log=queue_log(event)) for event in VISIT]
     for one in files:  # two uploads are two jobs
         queue.request_job(engine, settings, "import", requested_by="page", options={"files": one})
@@ -184,33 +189,33 @@ def test_the_worker_does_it(engine: Engine, settings: Settings) -> None:
         jobs = session.exec(select(Job).where(Job.kind == "import")).all()
         assert [(job.state, job.result["rows"]) for job in jobs] == [("done", 1), ("done", 1)]
         assert [visit.outcome for visit in session.exec(select(VisitRow))] == ["abandoned"]
-    assert left(settings) == []
+    assert remaining_uploads(settings) == []
 
 
-def test_the_database_is_read_by_whatever_tables_it_has(
+def test_the_database_is_imported_from_the_tables_it_has(
     engine: Engine, settings: Settings, active: ActiveConnection, database: Path
 ) -> None:
     address = f"sqlite:///{database}"
-    newest = datetime(2026, 3, 2, 12)  # noqa: DTZ001 - local, as it stands there
-    looks = {"cdr": TablePreview(1, newest=newest), "queuelog": TablePreview(1)}
-    assert preview_history(engine, active, address) == looks
+    newest = datetime(2026, 3, 2, 12)  # noqa: DTZ001 - local time, as in the table
+    previews = {"cdr": TablePreview(1, newest=newest), "queuelog": TablePreview(1)}
+    assert preview_history(engine, active, address) == previews
     with pytest.raises(SettingsError, match="No database of the PBX is known"):
-        do(engine, settings, active)
-    known = settings.model_copy(update={"pbx_import_url": SecretStr(address)})
-    result = do(engine, known, active)
+        run_import(engine, settings, active)
+    configured = settings.model_copy(update={"pbx_import_url": SecretStr(address)})
+    result = run_import(engine, configured, active)
     assert [source["kind"] for source in result["sources"]] == ["cdr", "queue_log"]
     assert (result["rows"], result["calls"], result["visits"]) == (2, 1, 1)
-    assert do(engine, known, active)["rows"] == 0
-    assert [look.new for look in preview_history(engine, active, address).values()] == [0, 0]
+    assert run_import(engine, configured, active)["rows"] == 0
+    assert [preview.new for preview in preview_history(engine, active, address).values()] == [0, 0]
     with pytest.raises(DataError, match="no table of history"):
         preview_history(engine, active, f"sqlite:///{settings.pbx_data_dir / 'pbx.sqlite'}")
 
 
-def test_what_takes_long_to_count_is_left(
+def test_a_preview_of_an_endless_table_has_no_count(
     engine: Engine, active: ActiveConnection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A CDR without end: a page's look at it ends nevertheless, and says which tables there are."""
-    monkeypatch.setattr(history_look, "STATEMENT_TIMEOUT_S", 0.1)
+    """A page's preview of an endless CDR table ends at the time limit and still lists the tables."""
+    monkeypatch.setattr(preview_module, "STATEMENT_TIMEOUT_S", 0.1)
     with sqlite3.connect(tmp_path / "endless.sqlite") as connection:
         connection.execute(
             "create view cdr as with recursive n (uniqueid) as (select 1 union all select uniqueid + 1 from n) "
@@ -218,31 +223,31 @@ def test_what_takes_long_to_count_is_left(
         )
         connection.execute("create table queuelog (time, callid, queuename, agent, event, data)")
     connection.close()
-    looks = preview_history(engine, active, f"sqlite:///{tmp_path}/endless.sqlite")
-    assert looks == {"cdr": TablePreview(None), "queuelog": TablePreview(0)}
+    previews = preview_history(engine, active, f"sqlite:///{tmp_path}/endless.sqlite")
+    assert previews == {"cdr": TablePreview(None), "queuelog": TablePreview(0)}
 
 
-def test_the_address_is_sealed_and_wins_over_the_environment(
+def test_the_saved_address_is_encrypted_and_overrides_the_environment(
     engine: Engine, settings: Settings, active: ActiveConnection
 ) -> None:
     address = SecretStr(f"mysql://u:{SECRET}@h/asteriskcdrdb")
-    known = settings.model_copy(update={"pbx_import_url": SecretStr("sqlite:///other")})
+    configured = settings.model_copy(update={"pbx_import_url": SecretStr("sqlite:///other")})
     with writing(engine) as session:
-        save_history_source(session, known, active.id, address=address, every="hour")
-        save_history_source(session, known, active.id, address=None, every="night")
+        save_history_source(session, configured, active.id, address=address, every="hour")
+        save_history_source(session, configured, active.id, address=None, every="night")
     with reading(engine) as session:
-        saved = history_source(session, known, active.id)
+        saved = history_source(session, configured, active.id)
     assert (saved.address, saved.saved, saved.every) == (address, True, "night")
     engine.dispose()
     for file in settings.pbx_data_dir.rglob("*"):
         assert not file.is_file() or SECRET.encode() not in file.read_bytes()
     with writing(engine) as session:
         forget_history_source(session, active.id)
-        saved = history_source(session, known, active.id)
+        saved = history_source(session, configured, active.id)
     assert (saved.address.get_secret_value(), saved.saved, saved.every) == ("sqlite:///other", False, "")
 
 
-def test_forgetting_the_settings_forgets_the_address(
+def test_deleting_the_connection_settings_deletes_the_address(
     engine: Engine, settings: Settings, active: ActiveConnection
 ) -> None:
     with writing(engine) as session:
@@ -252,7 +257,7 @@ def test_forgetting_the_settings_forgets_the_address(
         assert not history_source(session, settings, active.id)
 
 
-def test_it_is_read_every_hour_or_every_night(engine: Engine, settings: Settings, active: ActiveConnection) -> None:
+def test_the_database_is_imported_on_schedule(engine: Engine, settings: Settings, active: ActiveConnection) -> None:
     def imports(at: datetime) -> int:
         queue.schedule_jobs(engine, settings, active, at)
         with writing(engine) as session:
@@ -265,7 +270,7 @@ def test_it_is_read_every_hour_or_every_night(engine: Engine, settings: Settings
     noon = datetime(2026, 3, 2, 12, tzinfo=UTC)
     with writing(engine) as session:
         save_history_source(session, settings, active.id, address=None, every="hour")
-    assert imports(noon) == 0  # nobody knows where from
+    assert imports(noon) == 0  # no address is set
     with writing(engine) as session:
         save_history_source(session, settings, active.id, address=SecretStr("sqlite:///x"), every="hour")
     assert [imports(noon + timedelta(minutes=minutes)) for minutes in (0, 1, 59, 60, 61)] == [1, 1, 1, 2, 2]
@@ -274,20 +279,20 @@ def test_it_is_read_every_hour_or_every_night(engine: Engine, settings: Settings
     assert imports(noon + timedelta(days=3)) == 2
 
 
-def test_a_night_is_the_pbxs_own_and_comes_once_when_clocks_change() -> None:
+def test_a_night_is_in_the_pbx_time_zone_and_occurs_once_when_clocks_change() -> None:
     berlin = ZoneInfo("Europe/Berlin")
-    change = datetime(2026, 10, 25, 0, tzinfo=UTC)  # 02:00 in summer time; an hour later it is 02:00 once more
+    change = datetime(2026, 10, 25, 0, tzinfo=UTC)  # 02:00 summer time; an hour later it is 02:00 again
     slots = [schedule_slot("night", change + timedelta(hours=hours), berlin) for hours in (-1, 0, 1, 24, 25)]
     assert slots == ["2026-10-24", "2026-10-25", "2026-10-25", "2026-10-25", "2026-10-26"]
 
 
-def test_an_import_from_the_command_line_finds_its_address_by_its_label(
+def test_a_command_line_import_finds_its_address_by_its_label(
     engine: Engine, settings: Settings, active: ActiveConnection, database: Path
 ) -> None:
-    """The job doesn't hold the address, which contains a password: a worker that takes the job over may not know it."""
+    """The job doesn't contain the address, which has a password, so another worker may not know it."""
     label = f"sqlite:///{database}"
     with pytest.raises(SettingsError, match=r"The password of the database .+ was not kept"):
-        do(engine, settings, active, database=label)
+        run_import(engine, settings, active, database=label)
     given = settings.model_copy(update={"pbx_import_url": SecretStr(label)})
-    result = do(engine, given, active, database=label, kind="queue_log")
+    result = run_import(engine, given, active, database=label, kind="queue_log")
     assert [source["kind"] for source in result["sources"]] == ["queue_log"]
