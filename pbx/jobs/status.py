@@ -18,8 +18,8 @@ from pbx.store.models import ImportCursorRow, Job, JobKind, RecordingRow
 from pbx.store.pbx_connections import ActiveConnection, active_connection
 from pbx.store.transcription_queue import overview
 
-KINDS: tuple[JobKind, ...] = ("sync", "collect", "import")
-MAX_SOURCES = 5  # number of import sources shown
+JOB_KINDS: tuple[JobKind, ...] = ("sync", "collect", "import")
+MAX_IMPORT_SOURCES = 5  # number of import sources shown
 _TRANSCRIPTION_FACTS = ("new", "queued", "transcribing", "completed", "failed", "paused", "blocked_reason", "left_s")
 
 
@@ -38,7 +38,7 @@ def cache_facts(engine: Engine, settings: Settings) -> dict[str, Any]:
         else "SELECT pg_database_size(current_database())"
     )
     with reading(engine) as session:
-        last = {kind: _last_ended(session, kind) for kind in KINDS}
+        last = {kind: _last_ended(session, kind) for kind in JOB_KINDS}
         speech = overview(session, active.id) if active else None
         return {
             "version": __version__,
@@ -47,7 +47,7 @@ def cache_facts(engine: Engine, settings: Settings) -> dict[str, Any]:
             "pbx": active and {"host": active.connection.host, "saved": active.saved},
             "worker_alive": worker_alive(settings),
             "listening": _listening(session, settings, active),
-            "imports": [_import_facts(cursor) for cursor in list_cursors(session, active.id, MAX_SOURCES)]
+            "imports": [_import_facts(cursor) for cursor in list_cursors(session, active.id, MAX_IMPORT_SOURCES)]
             if active
             else [],
             "last": {kind: job and job.model_dump(mode="json") for kind, job in last.items()},

@@ -20,7 +20,7 @@ visits is known, only visits count.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 from sqlalchemy import bindparam, case, func, select, union, update
 from sqlmodel import Session
@@ -28,7 +28,6 @@ from sqlmodel import Session
 from pbx.store.chunks import chunks
 from pbx.store.models import LegRow, Table, VisitRow
 
-_T = TypeVar("_T")
 SEPARATOR = ", "  # Queue() splits its arguments at commas, so no queue name contains one
 MAX_CHARACTERS = 500  # characters stored of a call's queues; the column is indexed
 _calls = Table.metadata.tables["calls"]

@@ -6,7 +6,7 @@ Everything is done in bulk because a PBX can have tens of thousands of recording
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from sqlalchemy import BigInteger, bindparam, case, func, insert, or_, select, type_coerce, update
 from sqlmodel import Session
@@ -17,7 +17,6 @@ from pbx.store.chunks import chunks
 from pbx.store.models import LegRow, Table, now
 from pbx.store.queues_of_calls import update_call_queues
 
-_T = TypeVar("_T")
 UNFINISHED_FOR = timedelta(days=1)  # an empty or unreadable file younger than this is possibly unfinished
 RETRIED_STATES = ("listed", "downloading", "waiting", "failed")  # tried again at every sync
 RETRIED_WHILE_YOUNG = ("empty", "unreadable")  # tried again only while young

@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 from sqlalchemy import Table as SqlTable
 from sqlalchemy import bindparam, insert, select, update
@@ -20,7 +20,6 @@ from pbx.store.models import AgentEventRow, RingRow, Table, VisitRow
 from pbx.store.queues_of_calls import calls_of_uniqueids, update_call_queues
 from pbx.store.safe_values import bounded
 
-_T = TypeVar("_T")
 VisitSource = Literal["live", "queue_log"]
 SAME_MOMENT_S = 2
 _TIMES = ("joined_at", "connected_at", "ended_at")

@@ -28,12 +28,12 @@ _CLICKED = "drilldown_clicked"  # set by a click, so that the page scrolls to th
 _RESETS = "chart_resets"  # how often the selection of each chart was cleared
 _SELECTED_CHART = "selected_chart"
 
-Query = TypeVar("Query")
-Row = TypeVar("Row")
+_Query = TypeVar("_Query")
+_Row = TypeVar("_Row")
 
 
 @dataclass(frozen=True, slots=True)
-class Drilldown(Generic[Query, Row]):
+class Drilldown(Generic[_Query, _Row]):
     """How one kind of call (a call, a trunk's channel, a visit to a queue) is selected, listed and exported.
 
     `narrow` limits a query to the URL's parameters and describes each in words; it ignores what it can't read.
@@ -43,20 +43,20 @@ class Drilldown(Generic[Query, Row]):
     title: str  # of the table and of the exported file
     key: str  # of the table and its export
     columns: Sequence[str]
-    narrow: Callable[[Mapping[str, str], Query, Period], tuple[Query, list[str]]]
-    load: Callable[[Session, Site, Query, int, int], tuple[int, Sequence[Row]]]
-    cells: Callable[[Site, Sequence[Row]], Sequence[list[TableCell]]]
-    call_id: Callable[[Row], int | None]
-    export_values: Callable[[Row], Sequence[CellValue]]
+    narrow: Callable[[Mapping[str, str], _Query, Period], tuple[_Query, list[str]]]
+    load: Callable[[Session, Site, _Query, int, int], tuple[int, Sequence[_Row]]]
+    cells: Callable[[Site, Sequence[_Row]], Sequence[list[TableCell]]]
+    call_id: Callable[[_Row], int | None]
+    export_values: Callable[[_Row], Sequence[CellValue]]
     export_columns: Sequence[str]  # none: the list has no export
-    filters: Callable[[Site, Query], dict[str, str | list[str]] | None] | None = None  # that find the same calls
+    filters: Callable[[Site, _Query], dict[str, str | list[str]] | None] | None = None  # that find the same calls
 
-    def select(self, query: Query, period: Period) -> tuple[Query, str]:
+    def select(self, query: _Query, period: Period) -> tuple[_Query, str]:
         """The page's query limited to the URL's selection, and the selection in words ("" for all)."""
         query, words = self.narrow(drilldown_from_url(), query, period)
         return query, ", ".join(words)
 
-    def show(self, site: Site, query: Query, text: str) -> None:
+    def show(self, site: Site, query: _Query, text: str) -> None:
         """List the selected calls, a page at a time; a click on a row opens the call."""
         heading, rows = st.container(), st.container()
         with reading(site.engine) as session:
@@ -80,7 +80,7 @@ class Drilldown(Generic[Query, Row]):
         if picked is not None:
             open_call(picked.partition(" ")[2])
 
-    def _exported(self, site: Site, query: Query) -> Iterator[Sequence[CellValue]]:
+    def _exported(self, site: Site, query: _Query) -> Iterator[Sequence[CellValue]]:
         with reading(site.engine) as session:
             for offset in range(0, MAX_EXPORTED_ROWS, EXPORT_STEP):
                 _, found = self.load(session, site, query, offset, EXPORT_STEP)
@@ -91,7 +91,7 @@ class Drilldown(Generic[Query, Row]):
 
 @st.fragment
 @show_errors
-def show_drilldown(site: Site, drilldown: Drilldown[Query, Row], query: Query, period: Period) -> None:
+def show_drilldown(site: Site, drilldown: Drilldown[_Query, _Row], query: _Query, period: Period) -> None:
     """List the calls that the URL selects from those of `query`."""
     drilldown.show(site, *drilldown.select(query, period))
 

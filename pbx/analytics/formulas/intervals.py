@@ -17,16 +17,16 @@ Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 HOUR_S = 3600
 DAYS, HOURS = 7, 24
-Figures = TypeVar("Figures")
+_Figures = TypeVar("_Figures")
 
 
 @dataclass(frozen=True)
-class Interval(Generic[Figures]):
+class Interval(Generic[_Figures]):
     """Figures of what began from `start_at` up to `end_at` (UTC), an hour or day of the PBX's zone."""
 
     start_at: datetime
     end_at: datetime
-    figures: Figures
+    figures: _Figures
 
 
 def interval_edges(since: datetime, until: datetime, zone: tzinfo, step: IntervalStep) -> list[datetime]:
@@ -43,7 +43,7 @@ def interval_edges(since: datetime, until: datetime, zone: tzinfo, step: Interva
     return [*edges, until.astimezone(UTC)]
 
 
-def with_edges(edges: Sequence[datetime], figures: Sequence[Figures]) -> list[Interval[Figures]]:
+def with_edges(edges: Sequence[datetime], figures: Sequence[_Figures]) -> list[Interval[_Figures]]:
     """The intervals between edges, each with its figures."""
     return [Interval(*item) for item in zip(edges, edges[1:], figures, strict=False)]
 
