@@ -163,7 +163,7 @@ def test_channels_have_the_same_fields(server: LabServer, real: Connection, demo
 def test_a_recording_that_grows_while_it_is_sent_exceeds_its_content_length(
     server: LabServer, real: Connection
 ) -> None:
-    """The demo PBX also sends more bytes than it announced (tests/unit/demo/test_ari_faults.py)."""
+    """The demo PBX also sends more bytes than it announced (tests/unit/demo/test_faults_of_ari.py)."""
     path = server.monitor / f"{NAME}.wav"
     path.write_bytes(bytes(20_000_000))
     with socket.create_connection((real.host, real.ari_port), timeout=10) as line:

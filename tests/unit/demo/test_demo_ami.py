@@ -76,7 +76,7 @@ def test_a_snapshot_shows_the_simulated_state(demo: tuple[SimulatedPbx, Clock]) 
     assert any(queue.completed > 100 for queue in seen.queues)
 
 
-def test_a_snapshot_shows_callers_who_wait() -> None:
+def test_a_snapshot_shows_waiting_callers() -> None:
     for minute in range(0, 120, 2):
         at = Clock().at + timedelta(minutes=minute)
         with_callers = [queue for queue in state_at(at, at - timedelta(days=2)).queues if queue.callers]
@@ -89,7 +89,7 @@ def test_a_snapshot_shows_callers_who_wait() -> None:
         assert found == [(waiter.position, waiter.wait_s) for waiter in queue.callers]
 
 
-def test_a_trunk_that_is_away_is_seen_so(pbx: SimulatedPbx) -> None:
+def test_a_snapshot_shows_an_unregistered_trunk(pbx: SimulatedPbx) -> None:
     clock = pbx.clock
     assert isinstance(clock, Clock)
     while registrations_at(clock.at)["harbour-sip"] == "Registered":
@@ -100,7 +100,9 @@ def test_a_trunk_that_is_away_is_seen_so(pbx: SimulatedPbx) -> None:
     assert states["harbour-sip"] in ("unregistered", "rejected")
 
 
-def test_watch_stores_what_was_planned(demo: tuple[SimulatedPbx, Clock], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_listener_stores_the_planned_calls(
+    demo: tuple[SimulatedPbx, Clock], monkeypatch: pytest.MonkeyPatch
+) -> None:
     pbx, clock = demo
     monkeypatch.setattr(snapshot_poller, "QUIET_INTERVAL_S", 60.0)
     for name, value in (("HOST", "127.0.0.1"), ("AMI_PORT", pbx.ami_port), ("AMI_USERNAME", pbx.username)):
@@ -138,36 +140,36 @@ def test_watch_stores_what_was_planned(demo: tuple[SimulatedPbx, Clock], monkeyp
     assert {call.linkedid for call in answered} <= {leg.linkedid for leg in legs}
 
 
-def test_actions_may_come_byte_by_byte(pbx: SimulatedPbx) -> None:
-    with RawConnection(pbx) as whole, RawConnection(pbx) as bytewise:
+def test_actions_that_arrive_byte_by_byte_get_the_same_replies(pbx: SimulatedPbx) -> None:
+    with RawConnection(pbx) as in_one_piece, RawConnection(pbx) as byte_by_byte:
         answers = []
-        for line, piece in ((whole, 1 << 20), (bytewise, 1)):
-            line.log_in()
-            line.send("Action: QueueStatus\nActionID: a\n\nAction: CoreShowChannels\nActionID: b\n\n", piece)
-            answers.append(line.until(rb"Event: CoreShowChannelsComplete.*?\r\n\r\n"))
+        for connection, piece in ((in_one_piece, 1 << 20), (byte_by_byte, 1)):
+            connection.log_in()
+            connection.send("Action: QueueStatus\nActionID: a\n\nAction: CoreShowChannels\nActionID: b\n\n", piece)
+            answers.append(connection.until(rb"Event: CoreShowChannelsComplete.*?\r\n\r\n"))
     assert answers[0] == answers[1]
     assert answers[0].count(b"ActionID: a\r\n") > 15
 
 
-def test_answers_may_trickle(pbx: SimulatedPbx) -> None:
+def test_a_snapshot_from_slow_replies_is_the_same(pbx: SimulatedPbx) -> None:
     with AmiClient.connect(pbx.connection()) as client:
         before = take_snapshot(client, ["queues", "active_calls"])
         pbx.faults.arm(Fault("trickle", "ami/*"), times=None)
         after = take_snapshot(client, ["queues", "active_calls"])
     assert (after.queues, after.active_calls) == (before.queues, before.active_calls)
-    assert pbx.faults.taken["trickle"] == 3  # the clock, too: who wraps up is judged by it
+    assert pbx.faults.taken["trickle"] == 3  # also for the clock, which shows who is in wrap-up
 
 
-def test_two_clients_are_served_at_once(demo: tuple[SimulatedPbx, Clock]) -> None:
+def test_two_clients_are_served_at_the_same_time(demo: tuple[SimulatedPbx, Clock]) -> None:
     pbx, clock = demo
-    seen, heard = [], []
+    seen, received = [], []
 
-    def look(client: AmiClient) -> None:
+    def take_queues(client: AmiClient) -> None:
         seen.append(take_snapshot(client).queues)
 
     with AmiClient.connect(pbx.connection(), events="call,agent") as one, AmiClient.connect(pbx.connection()) as two:
-        loud, quiet = one.subscribe(), two.subscribe()
-        threads = [threading.Thread(target=look, args=(client,)) for client in (one, two, one, two)]
+        with_events, without_events = one.subscribe(), two.subscribe()
+        threads = [threading.Thread(target=take_queues, args=(client,)) for client in (one, two, one, two)]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -176,38 +178,40 @@ def test_two_clients_are_served_at_once(demo: tuple[SimulatedPbx, Clock]) -> Non
         wanted = pbx.asterisk.events_between(clock.at - timedelta(minutes=2), clock.at)
         wanted = tuple(event for event in wanted if event.group in ("call", "agent"))
         for _ in wanted:
-            event = loud.get(10)
+            event = with_events.get(10)
             assert event is not None
             assert not isinstance(event, ConnectionGap)
-            heard.append((event.event, event.get("Uniqueid")))
-        assert quiet.get(0) is None
+            received.append((event.event, event.get("Uniqueid")))
+        assert without_events.get(0) is None
     assert len(seen) == 4
     assert all(queues == seen[0] for queues in seen)
-    assert heard == [(event.name, dict(event.headers).get("Uniqueid", "")) for event in wanted]
+    assert received == [(event.name, dict(event.headers).get("Uniqueid", "")) for event in wanted]
     assert len(wanted) > 5
 
 
-def test_events_are_those_of_the_classes_and_filters(pbx: SimulatedPbx) -> None:
+def test_a_client_gets_the_events_of_its_classes_and_filters(pbx: SimulatedPbx) -> None:
     clock = pbx.clock
     assert isinstance(clock, Clock)
-    with RawConnection(pbx) as line:
-        assert b"Event: FullyBooted" in line.log_in("on") + line.until(rb"Fully Booted\r\n\r\n")
-        line.send("Action: Filter\nOperation: Add\nFilter: ^Event: (Hangup)[[:cntrl:]]\n\n")
-        line.send(
+    with RawConnection(pbx) as connection:
+        assert b"Event: FullyBooted" in connection.log_in("on") + connection.until(rb"Fully Booted\r\n\r\n")
+        connection.send("Action: Filter\nOperation: Add\nFilter: ^Event: (Hangup)[[:cntrl:]]\n\n")
+        connection.send(
             "Action: Filter\nOperation: Add\nFilter: ^Event: VarSet[[:cntrl:]].*Variable: (ABANDONED)[[:cntrl:]]\n\n"
         )
-        line.until(rb"(Message: Success\r\n\r\n.*){2}")
+        connection.until(rb"(Message: Success\r\n\r\n.*){2}")
         begun_at = clock.at
         clock.at += timedelta(minutes=60)
         events = pbx.asterisk.events_between(begun_at, clock.at)
         wanted = [event for event in events if event.name == "Hangup" or ("Variable", "ABANDONED") in event.headers]
-        heard = line.until(b".*".join(b"Uniqueid: " + dict(one.headers)["Uniqueid"].encode() for one in wanted))
-        assert heard.count(b"Event: ") == len(wanted)
-        line.send("Action: Events\nEventMask: off\nActionID: x\n\n")
-        line.until(rb"ActionID: x\r\nEvents: Off\r\n\r\n")
+        received = connection.until(
+            b".*".join(b"Uniqueid: " + dict(one.headers)["Uniqueid"].encode() for one in wanted)
+        )
+        assert received.count(b"Event: ") == len(wanted)
+        connection.send("Action: Events\nEventMask: off\nActionID: x\n\n")
+        connection.until(rb"ActionID: x\r\nEvents: Off\r\n\r\n")
         clock.at += timedelta(minutes=60)
-        line.send("Action: Ping\nActionID: y\n\n")
-        assert b"Event:" not in line.until(rb"ActionID: y\r\nPing: Pong")
+        connection.send("Action: Ping\nActionID: y\n\n")
+        assert b"Event:" not in connection.until(rb"ActionID: y\r\nPing: Pong")
 
 
 @pytest.mark.parametrize("wrong", [{"ami_username": "nobody"}, {"ami_password": SecretStr("wrong")}])
@@ -217,21 +221,21 @@ def test_a_refused_login_gives_no_hint(
     caplog.set_level(logging.DEBUG)
     with pytest.raises(AmiLoginError):
         AmiClient.connect(pbx.connection().model_copy(update=wrong))
-    words = []
+    replies = []
     for proof in ("Secret: wrong", f"Secret: {pbx.password}x", "AuthType: MD5\nKey: 00", "Secret: ä"):
-        with RawConnection(pbx) as line:
-            line.until(rb"\r\n")
-            line.send(f"Action: Login\nUsername: {wrong.get('ami_username', pbx.username)}\n{proof}\n\n")
-            words.append(line.rest())
-    assert set(words) == {b"Response: Error\r\nMessage: Authentication failed\r\n\r\n"}
+        with RawConnection(pbx) as connection:
+            connection.until(rb"\r\n")
+            connection.send(f"Action: Login\nUsername: {wrong.get('ami_username', pbx.username)}\n{proof}\n\n")
+            replies.append(connection.rest())
+    assert set(replies) == {b"Response: Error\r\nMessage: Authentication failed\r\n\r\n"}
     assert pbx.password not in caplog.text
 
 
-def test_a_challenge_serves_one_session_only(pbx: SimulatedPbx) -> None:
+def test_a_challenge_is_valid_for_one_session_only(pbx: SimulatedPbx) -> None:
     with RawConnection(pbx) as one, RawConnection(pbx) as two:
-        for line in (one, two):
-            line.until(rb"\r\n")
-            line.send("Action: Challenge\nAuthType: MD5\n\n")
+        for connection in (one, two):
+            connection.until(rb"\r\n")
+            connection.send("Action: Challenge\nAuthType: MD5\n\n")
         challenge = one.until(rb"Challenge: \d+\r\n\r\n").split()[-1].decode()
         key = hashlib.md5((challenge + pbx.password).encode()).hexdigest()
         login = f"Action: Login\nAuthType: MD5\nUsername: {pbx.username}\nKey: {key}\nEvents: off\n\n"
@@ -242,10 +246,10 @@ def test_a_challenge_serves_one_session_only(pbx: SimulatedPbx) -> None:
 
 
 def test_nothing_is_reported_before_the_login(pbx: SimulatedPbx) -> None:
-    with RawConnection(pbx) as line:
-        line.until(rb"\r\n")
-        line.send("Action: QueueStatus\nActionID: q\n\nFoo: bar\nActionID: z\n\n")
-        reported = line.until(rb"ActionID: z\r\nMessage: Missing action in request\r\n\r\n")
+    with RawConnection(pbx) as connection:
+        connection.until(rb"\r\n")
+        connection.send("Action: QueueStatus\nActionID: q\n\nFoo: bar\nActionID: z\n\n")
+        reported = connection.until(rb"ActionID: z\r\nMessage: Missing action in request\r\n\r\n")
     assert reported.startswith(b"Response: Error\r\nActionID: q\r\nMessage: Permission denied\r\n\r\n")
 
 
@@ -258,27 +262,27 @@ def test_unknown_actions_and_endless_lines_are_errors(demo: tuple[SimulatedPbx, 
             client.command("no such command")
         assert client.command("core show version")[0].startswith(f"Asterisk {pbx.release.version} ")
         assert client.submit("SIPpeers").result().failed == (pbx.release is ASTERISK_22)
-    with RawConnection(pbx) as line:
-        line.log_in()
-        line.send(f"Action: Ping\nJunk: {'x' * 2000}\nActionID: l\n\nAction: Ping\nActionID: m\n\n")
-        reported = line.until(rb"ActionID: m\r\nPing: Pong")
+    with RawConnection(pbx) as connection:
+        connection.log_in()
+        connection.send(f"Action: Ping\nJunk: {'x' * 2000}\nActionID: l\n\nAction: Ping\nActionID: m\n\n")
+        reported = connection.until(rb"ActionID: m\r\nPing: Pong")
     assert b"Failed to parse message: line too long" in reported
 
 
-def test_its_clock_is_reported_with_its_zone(pbx: SimulatedPbx) -> None:
-    with RawConnection(pbx) as line:
-        line.log_in()
+def test_the_clock_is_reported_with_its_time_zone(pbx: SimulatedPbx) -> None:
+    with RawConnection(pbx) as connection:
+        connection.log_in()
         pbx.jump_clock(timedelta(hours=-2))
-        line.send(
+        connection.send(
             "Action: Getvar\nVariable: STRFTIME(,,%s.%3q)\n\nAction: Getvar\nVariable: STRFTIME(1782900000,,%z %s)\n\n"
         )
-        reported = line.until(rb"Value: \+.*?\r\n\r\n").decode()
+        reported = connection.until(rb"Value: \+.*?\r\n\r\n").decode()
     at = Clock().at - timedelta(hours=2)
     assert f"Value: {int(at.timestamp())}.000\r\n" in reported
     assert "Value: +0100 1782900000\r\n" in reported, "July is summer time"
 
 
-def test_a_new_password_counts_at_once(pbx: SimulatedPbx) -> None:
+def test_a_new_password_is_valid_immediately(pbx: SimulatedPbx) -> None:
     old = pbx.connection()
     with AmiClient.connect(old) as client:
         assert pbx.change_password() != old.ami_password.get_secret_value()
@@ -289,7 +293,7 @@ def test_a_new_password_counts_at_once(pbx: SimulatedPbx) -> None:
             assert again.request("Ping")
 
 
-def test_a_restart_ends_calls_and_connections_and_counts_from_nothing(pbx: SimulatedPbx) -> None:
+def test_a_restart_ends_calls_and_connections_and_resets_counters(pbx: SimulatedPbx) -> None:
     with AmiClient.connect(pbx.connection(), events="call", timing=AmiTiming(retry_s=0.05)) as client:
         events = client.subscribe()
         assert take_snapshot(client).active_calls
@@ -305,7 +309,7 @@ def test_a_restart_ends_calls_and_connections_and_counts_from_nothing(pbx: Simul
     assert seen.system.uptime_s == 0
 
 
-def test_faults_are_done_where_they_are_armed(pbx: SimulatedPbx) -> None:
+def test_armed_faults_happen_at_their_action(pbx: SimulatedPbx) -> None:
     with AmiClient.connect(pbx.connection(), timing=AmiTiming(retry_s=0.05)) as client:
         pbx.faults.arm(Fault("mute", "ami/QueueStatus"))
         with pytest.raises(Deadline):
@@ -325,27 +329,27 @@ def test_faults_are_done_where_they_are_armed(pbx: SimulatedPbx) -> None:
     assert pbx.faults.taken == {"mute": 1, "cut": 1, "stall": 1, "slow_list": 1, "refuse": 1}
 
 
-def test_a_port_that_is_taken_is_an_error_with_a_fix(pbx: SimulatedPbx) -> None:
+def test_a_port_in_use_is_an_error_with_a_fix(pbx: SimulatedPbx) -> None:
     with pytest.raises(DataError) as raised, SimulatedPbx(ami_port=pbx.ami_port, clock=Clock()):
         pass
     assert "chooses free ports" in raised.value.fix
 
 
-def test_it_ends_with_clients_on_the_line() -> None:
+def test_the_simulated_pbx_stops_while_clients_are_connected() -> None:
     with running_pbx() as (pbx, _):
-        lines = [RawConnection(pbx) for _ in range(3)]
-        for line in lines:
-            line.log_in("on")
+        connections = [RawConnection(pbx) for _ in range(3)]
+        for connection in connections:
+            connection.log_in("on")
         threads = {thread.name for thread in threading.enumerate()}
         assert "demo-pbx" in threads
     assert "demo-pbx" not in {thread.name for thread in threading.enumerate()}
-    for line in lines:
+    for connection in connections:
         with pytest.raises((ConnectionError, EOFError)):
-            line.until(rb"never")
-        line.sock.close()
+            connection.until(rb"never")
+        connection.sock.close()
 
 
-def test_one_that_never_started_can_be_closed() -> None:
+def test_a_simulated_pbx_that_never_started_can_be_closed() -> None:
     pbx = SimulatedPbx(clock=Clock(), recordings=SimulatedRecordings())
     pbx.drop_connections()
     pbx.close()

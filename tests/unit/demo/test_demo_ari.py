@@ -1,4 +1,4 @@
-"""The demo PBX's ARI as the app meets it, and byte for byte beside what real Asterisk sent."""
+"""The simulated PBX's ARI: used by the app's client, and compared byte for byte with replies of real Asterisk."""
 
 import json
 import re
@@ -45,7 +45,7 @@ def client(pbx: SimulatedPbx) -> Iterator[AriClient]:
 @pytest.mark.parametrize(
     "name", ["info", "ping", "channels", "list", "404-path", "404-recording", "file", "file-empty"]
 )
-def test_answers_have_the_shape_of_the_captured_ones(pbx: SimulatedPbx, version: int, name: str) -> None:
+def test_replies_have_the_shape_of_the_captured_ones(pbx: SimulatedPbx, version: int, name: str) -> None:
     pbx.recordings.add("2026/11/20/q-600-1-20261120-110000-1795172400.1", wav())
     pbx.recordings.add("empty", b"")
     paths = {
@@ -62,7 +62,9 @@ def test_answers_have_the_shape_of_the_captured_ones(pbx: SimulatedPbx, version:
 
 
 @pytest.mark.parametrize("name", ["401", "403", "404-path", "404-recording", "bare-list", "list-500"])
-def test_these_answers_are_the_captured_ones_except_server_and_date(pbx: SimulatedPbx, version: int, name: str) -> None:
+def test_these_replies_equal_the_captured_ones_except_server_and_date(
+    pbx: SimulatedPbx, version: int, name: str
+) -> None:
     if name == "list-500":
         pbx.recordings.add("bad\udcff", b"x")
     reply = {
@@ -79,13 +81,13 @@ def test_these_answers_are_the_captured_ones_except_server_and_date(pbx: Simulat
     assert raw == real
 
 
-def test_info_tells_the_version_and_since_when_it_runs(pbx: SimulatedPbx, client: AriClient) -> None:
+def test_info_has_the_version_and_the_start_time(pbx: SimulatedPbx, client: AriClient) -> None:
     info = client.info()
     assert info.version == pbx.release.version
     assert info.started_at == pbx.asterisk.booted_at < BUSY
 
 
-def test_channels_are_those_of_the_calls_that_go_on(pbx: SimulatedPbx, client: AriClient) -> None:
+def test_channels_are_those_of_current_calls(pbx: SimulatedPbx, client: AriClient) -> None:
     channels = pbx.asterisk.channels_at(BUSY)
     assert len(channels) > 3
     assert client.channels() == {channel.uniqueid for channel in channels}
@@ -100,7 +102,7 @@ def test_channels_are_those_of_the_calls_that_go_on(pbx: SimulatedPbx, client: A
 @pytest.mark.parametrize(
     "name", ["plain", "a/b/c", "with space", "plus+and-dash", "Zoë's 50% #1 + ?&", "é 日本 🎧", "100%25", 'quote"and\\']
 )
-def test_a_name_of_any_kind_is_listed_and_handed_out(
+def test_recordings_with_unusual_names_are_listed_and_downloaded(
     pbx: SimulatedPbx, client: AriClient, tmp_path: Path, name: str
 ) -> None:
     pbx.recordings.add(name, wav(name.encode()))
@@ -110,7 +112,7 @@ def test_a_name_of_any_kind_is_listed_and_handed_out(
     assert size_bytes == len(wav(name.encode()))
 
 
-def test_a_name_that_is_not_quoted_is_not_found_as_on_asterisk(pbx: SimulatedPbx) -> None:
+def test_an_unquoted_name_is_not_found_as_on_asterisk(pbx: SimulatedPbx) -> None:
     pbx.recordings.add("a/b+c", wav())
     assert ask(pbx.connection(), f"{STORED}/a/b%2Bc/file").body == b'{"message":"Resource not found"}'
     assert ask(pbx.connection(), f"{STORED}/a%2Fb+c/file").body == b'{"message":"Recording not found"}'
@@ -119,10 +121,10 @@ def test_a_name_that_is_not_quoted_is_not_found_as_on_asterisk(pbx: SimulatedPbx
     assert ask(pbx.connection(), f"{STORED}/{quote('../../etc/passwd', safe='')}/file").status == "404 Not Found"
 
 
-def test_a_range_gets_the_whole_and_head_is_refused(pbx: SimulatedPbx) -> None:
+def test_a_range_request_gets_the_complete_file_and_head_is_refused(pbx: SimulatedPbx) -> None:
     pbx.recordings.add("call", wav())
-    whole = ask(pbx.connection(), f"{STORED}/call/file", "Range: bytes=0-9")
-    assert (whole.status, whole.body) == ("200 OK", wav())
+    reply = ask(pbx.connection(), f"{STORED}/call/file", "Range: bytes=0-9")
+    assert (reply.status, reply.body) == ("200 OK", wav())
     assert ask(pbx.connection(), f"{STORED}/call/file", method="HEAD").status == "403 Forbidden"
 
 
@@ -135,7 +137,7 @@ def test_a_range_gets_the_whole_and_head_is_refused(pbx: SimulatedPbx) -> None:
         ("/ari/recordings/stored/x/copy", "OPTIONS,POST"),
     ],
 )
-def test_what_cannot_be_read_says_what_it_can(pbx: SimulatedPbx, path: str, methods: str) -> None:
+def test_a_path_without_get_names_its_methods(pbx: SimulatedPbx, path: str, methods: str) -> None:
     refused = ask(pbx.connection(), path)
     assert (refused.status, refused.header("Allow")) == ("405 Method Not Allowed", methods)
     assert refused.body == b'{"message":"Invalid method"}'
@@ -143,7 +145,7 @@ def test_what_cannot_be_read_says_what_it_can(pbx: SimulatedPbx, path: str, meth
     assert (reply.status, reply.header("Allow"), reply.body) == ("204 No Content", methods, b"")
 
 
-def test_a_slash_at_the_end_and_what_is_not_aris(pbx: SimulatedPbx) -> None:
+def test_a_trailing_slash_and_paths_outside_ari_are_not_found(pbx: SimulatedPbx) -> None:
     assert b"Try /ari/recordings/stored" in ask(pbx.connection(), f"{STORED}/").body
     for path in ("/", "/arix", "/recordings/stored"):
         found = ask(pbx.connection(), path)
@@ -163,7 +165,7 @@ def test_a_slash_at_the_end_and_what_is_not_aris(pbx: SimulatedPbx) -> None:
         (b"GET / HTTP/1.1\r\nContent-Length: -1\r\n\r\n", "400 Bad Request", b"Invalid Content-Length"),
     ],
 )
-def test_what_is_no_request_is_answered_and_ends_the_connection(
+def test_an_invalid_request_gets_an_error_and_ends_the_connection(
     pbx: SimulatedPbx, request_: bytes, status: str, words: bytes
 ) -> None:
     found = Answer(ask_raw(pbx.connection(), request_))
@@ -172,32 +174,32 @@ def test_what_is_no_request_is_answered_and_ends_the_connection(
     assert words in found.body
 
 
-def test_one_connection_takes_many_requests_until_one_asks_to_close(pbx: SimulatedPbx) -> None:
+def test_a_connection_takes_requests_until_one_has_connection_close(pbx: SimulatedPbx) -> None:
     login = authorization(pbx.connection())
     request = f"GET /ari/channels HTTP/1.1\r\n{login}\r\n\r\n"
     refused = "POST /ari/channels HTTP/1.0\r\nContent-Length: 5\r\n\r\nhello"
     last = f"GET /ari/nothing HTTP/1.1\r\nConnection: Close\r\n{login}\r\n\r\n"
-    with socket.create_connection(("127.0.0.1", pbx.ari_port), timeout=10) as line:
-        line.sendall((request + refused + request + last).encode())
+    with socket.create_connection(("127.0.0.1", pbx.ari_port), timeout=10) as connection:
+        connection.sendall((request + refused + request + last).encode())
         raw = b""
-        while more := line.recv(65536):
+        while more := connection.recv(65536):
             raw += more
     assert re.findall(rb"HTTP/1.1 (\d+)", raw) == [b"200", b"401", b"200", b"404"]
     assert raw.count(b"Connection: close\r\n") == 1
 
 
-def test_a_connection_that_asks_nothing_is_closed(pbx: SimulatedPbx, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_idle_connection_is_closed(pbx: SimulatedPbx, monkeypatch: pytest.MonkeyPatch) -> None:
     assert asterisk_http.KEEP_ALIVE_S == 15  # seen on 16 and 22, before the first request and after
     monkeypatch.setattr(asterisk_http, "KEEP_ALIVE_S", 0.05)
     login = authorization(pbx.connection())
     for first in (b"", b"GET /ari/cha", f"GET /ari/channels HTTP/1.1\r\n{login}\r\n\r\n".encode()):
-        with socket.create_connection(("127.0.0.1", pbx.ari_port), timeout=10) as line:
-            line.sendall(first)
-            raw = b"".join(iter(lambda at=line: at.recv(65536), b""))
+        with socket.create_connection(("127.0.0.1", pbx.ari_port), timeout=10) as connection:
+            connection.sendall(first)
+            raw = b"".join(iter(lambda at=connection: at.recv(65536), b""))
         assert raw.startswith(b"HTTP/1.1 200 OK") == (len(first) > 50)
 
 
-def test_a_password_is_changed_meanwhile(pbx: SimulatedPbx, client: AriClient) -> None:
+def test_a_changed_password_refuses_the_connected_client(pbx: SimulatedPbx, client: AriClient) -> None:
     client.channels()
     before = pbx.password
     pbx.change_password()
@@ -208,7 +210,7 @@ def test_a_password_is_changed_meanwhile(pbx: SimulatedPbx, client: AriClient) -
         again.channels()
 
 
-def test_the_key_in_the_address_is_a_login_too(pbx: SimulatedPbx) -> None:
+def test_the_api_key_in_the_url_is_accepted_as_a_login(pbx: SimulatedPbx) -> None:
     for key, status in ((f"demo:{pbx.password}", "200 OK"), ("demo:x", "401 Unauthorized"), ("", "401 Unauthorized")):
         raw = ask_raw(pbx.connection(), f"GET {STORED}?api_key={quote(key)} HTTP/1.1\r\n\r\n".encode())
         assert Answer(raw).status == status
@@ -219,7 +221,7 @@ def test_the_key_in_the_address_is_a_login_too(pbx: SimulatedPbx) -> None:
         )
 
 
-def test_a_list_that_asterisk_cannot_make(pbx: SimulatedPbx, client: AriClient) -> None:
+def test_a_name_that_is_not_utf_8_makes_the_list_fail(pbx: SimulatedPbx, client: AriClient) -> None:
     bad = b"bad\xff".decode(errors="surrogateescape")
     pbx.recordings.add(bad, wav())
     with pytest.raises(AriServerError, match="can't list"):
@@ -229,14 +231,14 @@ def test_a_list_that_asterisk_cannot_make(pbx: SimulatedPbx, client: AriClient) 
     assert client.list_recordings() == []
 
 
-def test_a_hundred_thousand_are_listed(pbx: SimulatedPbx, client: AriClient, tmp_path: Path) -> None:
+def test_100_000_recordings_are_listed(pbx: SimulatedPbx, client: AriClient, tmp_path: Path) -> None:
     pbx.recordings.add_bulk(100_000, wav())
     found = client.list_recordings()
     assert len({item.name for item in found}) == 100_000
     assert client.download(found[77_777].name, tmp_path / "one") == len(wav())
 
 
-def test_gone_between_listing_and_download(pbx: SimulatedPbx, client: AriClient, tmp_path: Path) -> None:
+def test_a_recording_deleted_after_listing_is_not_found(pbx: SimulatedPbx, client: AriClient, tmp_path: Path) -> None:
     pbx.recordings.add("call", wav())
     (listed,) = client.list_recordings()
     pbx.recordings.delete("call")
@@ -245,7 +247,7 @@ def test_gone_between_listing_and_download(pbx: SimulatedPbx, client: AriClient,
     assert list(tmp_path.iterdir()) == []
 
 
-def test_times_are_the_companys() -> None:
+def test_times_are_in_the_companys_time_zone() -> None:
     assert ZONE == "Europe/London"
     noon = datetime(2026, 7, 1, 12, 0, 0, 70_500, tzinfo=UTC)
     with SimulatedPbx(recordings=SimulatedRecordings(), clock=lambda: noon) as pbx:
@@ -254,7 +256,7 @@ def test_times_are_the_companys() -> None:
     assert found.header("Date") == "Wed, 01 Jul 2026 12:00:00 GMT"
 
 
-def test_the_connection_check_finds_nothing_wrong(pbx: SimulatedPbx) -> None:
+def test_the_connection_check_passes(pbx: SimulatedPbx) -> None:
     pbx.recordings.add("2026/11/19/q-600-1-20261119-110000-1795086000.1", wav())
     steps = [step for step in check_connection(pbx.connection()) if step.name.startswith(("ARI", "Recording"))]
     assert len(steps) == 5

@@ -63,7 +63,7 @@ def test_every_missed_ring_is_recorded() -> None:
     assert {(one.rung_at, one.agent, one.queue, one.uniqueid, one.ring_s) for one in FACTS.rings} == planned
 
 
-def test_every_telephone_that_rang_is_a_leg() -> None:
+def test_every_phone_that_rang_is_a_leg() -> None:
     for call in CALLS:
         legs = of_call(call)
         if call.direction == "inbound":
@@ -84,7 +84,7 @@ def test_every_telephone_that_rang_is_a_leg() -> None:
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
-def test_a_call_in_progress_is_known_only_as_far_as_it_went(share: float) -> None:
+def test_a_call_in_progress_has_data_only_until_now(share: float) -> None:
     for call in CALLS[::7]:
         at = call.started_at + (call.ended_at - call.started_at) * share
         facts = history_of_calls([call], at)
@@ -102,7 +102,7 @@ def test_a_call_in_progress_is_known_only_as_far_as_it_went(share: float) -> Non
             assert visit.connected_at == (call.answered_at if call.answered_at and call.answered_at <= at else None)
 
 
-def test_a_call_that_has_not_begun_is_unknown() -> None:
+def test_a_call_that_has_not_begun_has_no_data() -> None:
     assert len(history_of_calls(CALLS[:1], CALLS[0].started_at - timedelta(milliseconds=1))) == 0
 
 

@@ -1,4 +1,4 @@
-"""The demo is entered, lives, survives being killed, and is left without a trace: with real processes."""
+"""The demo with real processes: it starts, restarts after being killed, and is removed completely."""
 
 import json
 import sqlite3
@@ -32,13 +32,13 @@ from pbx.store.engine import open_engine, reading
 from pbx.store.job_queue import worker_alive
 from pbx.store.pbx_connections import save_connection
 
-PATIENCE_S = 90.0  # on a machine that has much else to do
+PATIENCE_S = 90.0  # for a busy machine
 FOUND = "SELECT group_concat(quote(id) || quote(host) || quote(ami_password_encrypted)) FROM connections"
 
 
-def until(true: Callable[[], object], what: str) -> None:
+def wait_for(condition: Callable[[], object], what: str) -> None:
     deadline = time.monotonic() + PATIENCE_S
-    while not true():
+    while not condition():
         assert time.monotonic() < deadline, what
         time.sleep(0.05)
 
@@ -49,7 +49,7 @@ def real(no_real_data: Path) -> Iterator[Settings]:
     assert settings.pbx_data_dir == no_real_data
     yield settings
     remove_demo(settings)
-    until(lambda: not demo_alive(settings), "the demo's process ends")
+    wait_for(lambda: not demo_alive(settings), "the demo's process ends")
 
 
 def count(settings: Settings, query: str) -> int:
@@ -60,35 +60,35 @@ def count(settings: Settings, query: str) -> int:
         database.close()
 
 
-def test_it_is_entered_killed_taken_up_and_left(real: Settings) -> None:
+def test_the_demo_starts_restarts_after_being_killed_and_is_removed(real: Settings) -> None:
     assert demo_state(real) == DemoState("off")
     start_demo(real)
-    start_demo(real)  # of two who ask one starts it
+    start_demo(real)  # a second request starts no second process
     assert demo_state(real).status == "preparing"
-    until(lambda: load_settings().demo_id, demo_state(real).error)
+    wait_for(lambda: load_settings().demo_id, demo_state(real).error)
     demo = load_settings()
     assert demo.home_dir == real.pbx_data_dir
-    _is_whole(demo)
+    _assert_complete(demo)
     first = json.loads((demo_dir(real) / DEMO_PBX).read_text())
     assert (demo_dir(real) / DEMO_PBX).stat().st_mode & 0o077 == 0
     for file in (one for one in demo_dir(real).rglob("*") if one.is_file()):
         assert file.name == DEMO_PBX or first["password"].encode() not in file.read_bytes(), file.name
 
-    until(lambda: worker_alive(demo), "a worker begins")
+    wait_for(lambda: worker_alive(demo), "a worker begins")
     lifecycle._started[-1].kill()
-    until(lambda: not demo_alive(real), "it is dead")
-    until(lambda: not worker_alive(demo), "its worker ends automatically")
-    assert load_settings().demo_id == demo.demo_id  # the pages still show what is there
+    wait_for(lambda: not demo_alive(real), "it is dead")
+    wait_for(lambda: not worker_alive(demo), "its worker ends automatically")
+    assert load_settings().demo_id == demo.demo_id  # the pages still show the stored data
     calls = count(demo, "SELECT count(*) FROM calls")
     ensure_demo(demo)
-    until(lambda: (demo_dir(real) / DEMO_PBX).exists() and worker_alive(demo), "it lives again")
+    wait_for(lambda: (demo_dir(real) / DEMO_PBX).exists() and worker_alive(demo), "it lives again")
     again = load_settings()
     assert again.demo_id == demo.demo_id
     assert again.connection is not None
     assert demo.connection is not None
     assert again.connection.ami_password != demo.connection.ami_password
     assert count(demo, "SELECT count(*) FROM calls") >= calls
-    _is_whole(again)
+    _assert_complete(again)
 
     remove_demo(real)
     assert not demo_alive(real)
@@ -102,8 +102,8 @@ def test_it_is_entered_killed_taken_up_and_left(real: Settings) -> None:
     assert was_removed(real)
 
 
-def _is_whole(demo: Settings) -> None:
-    """Its PBX answers, and of the last week there is no gap."""
+def _assert_complete(demo: Settings) -> None:
+    """Assert that the demo's PBX answers and that its last week has no gap."""
     assert demo.connection is not None
     with AmiClient.connect(demo.connection) as client:
         assert not client.submit("CoreStatus").result().failed
@@ -116,14 +116,14 @@ def _is_whole(demo: Settings) -> None:
         engine.dispose()
     assert covered.gaps == ()
     assert count(demo, "SELECT count(*) FROM queue_visits WHERE joined_at > unixepoch() - 7 * 86400") > 1000
-    # A listener that starts marks the visits that end just then as unknown, until their gap is filled.
-    until(lambda: not count(demo, "SELECT count(*) FROM queue_visits WHERE outcome = 'unknown'"), "none is lost")
+    # A starting listener marks visits that end at that moment as unknown, until the gap is filled.
+    wait_for(lambda: not count(demo, "SELECT count(*) FROM queue_visits WHERE outcome = 'unknown'"), "none is lost")
     assert count(demo, "SELECT count(*) FROM transcripts WHERE current") == 12
     twice = "SELECT count(*) FROM (SELECT 1 FROM queue_visits GROUP BY uniqueid, queue HAVING count(*) > 1)"
     assert count(demo, twice) == 0
 
 
-def test_it_is_left_while_it_is_being_prepared(real: Settings) -> None:
+def test_the_demo_is_removed_while_it_is_being_prepared(real: Settings) -> None:
     start_demo(real)
     remove_demo(real)
     assert not demo_alive(real)
@@ -131,13 +131,13 @@ def test_it_is_left_while_it_is_being_prepared(real: Settings) -> None:
     assert load_settings().demo_id == ""
 
 
-def test_leaving_what_is_not_there_changes_nothing_real(real: Settings) -> None:
+def test_removing_a_demo_that_does_not_exist_creates_no_files(real: Settings) -> None:
     assert not real.pbx_data_dir.exists()
     remove_demo(real)
     assert not real.pbx_data_dir.exists()
 
 
-def test_its_database_is_closed_before_its_folder_is_deleted(real: Settings) -> None:
+def test_the_database_is_closed_before_its_folder_is_deleted(real: Settings) -> None:
     folder = demo_dir(real)
     folder.mkdir(parents=True)
     engine = open_engine(Settings(_env_file=None, pbx_data_dir=folder, pbx_database_url=None))
@@ -148,9 +148,9 @@ def test_its_database_is_closed_before_its_folder_is_deleted(real: Settings) -> 
     engine.dispose()
 
 
-def test_where_a_pbx_is_set_up_there_is_no_demo(real: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_demo_starts_if_a_pbx_is_set_up(real: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     assert is_unconfigured(real)
-    assert not real.pbx_data_dir.exists()  # asking makes no cache
+    assert not real.pbx_data_dir.exists()  # the question creates no cache
     engine = open_engine(real)
     assert is_unconfigured(real)
     saved = Connection(host="pbx.example.com", ami_port=5038, ari_port=8088, ami_password=SecretStr("secret"))
@@ -163,7 +163,7 @@ def test_where_a_pbx_is_set_up_there_is_no_demo(real: Settings, monkeypatch: pyt
     assert not is_unconfigured(load_folder_settings())
 
 
-def test_what_a_killed_one_left_unfinished_is_no_demo(real: Settings) -> None:
+def test_an_unfinished_folder_of_a_killed_process_is_no_demo(real: Settings) -> None:
     folder = demo_dir(real)
     folder.mkdir(parents=True)
     (folder / "pbx.sqlite").write_bytes(b"half a database")
@@ -173,7 +173,7 @@ def test_what_a_killed_one_left_unfinished_is_no_demo(real: Settings) -> None:
     assert demo_state(real) == DemoState("off")
 
 
-def test_the_reason_why_it_could_not_be_prepared_is_reported(real: Settings) -> None:
+def test_an_error_during_preparation_is_reported(real: Settings) -> None:
     folder = demo_dir(real)
     folder.mkdir(parents=True)
     (folder / "preparing.json").write_text(json.dumps({"error": "Not enough disk space."}))
@@ -181,14 +181,14 @@ def test_the_reason_why_it_could_not_be_prepared_is_reported(real: Settings) -> 
 
 
 def test_a_second_process_is_refused(real: Settings) -> None:
-    slot = try_process_lock(real.home_dir, "demo-0")
-    assert slot is not None
-    with slot, pytest.raises(DataError, match="already running"):
+    lock = try_process_lock(real.home_dir, "demo-0")
+    assert lock is not None
+    with lock, pytest.raises(DataError, match="already running"):
         process.run_demo(real, threading.Event())
 
 
 def test_a_folder_with_another_history_is_replaced(real: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What another version wrote may not fit."""
+    """Data of another version may not fit."""
     monkeypatch.setattr(process, "FIRST_HISTORY_LENGTH", timedelta(hours=2))
     monkeypatch.setattr(process, "HISTORY_LENGTH", timedelta(hours=3))
     folder = demo_dir(real)
@@ -206,4 +206,4 @@ def test_a_folder_with_another_history_is_replaced(real: Settings, monkeypatch: 
     demo = load_settings()
     assert demo.demo_id not in ("", "0-of-old")
     assert count(demo, "SELECT count(*) FROM transcripts") == 12
-    assert not (folder / DEMO_PBX).exists()  # nobody is there
+    assert not (folder / DEMO_PBX).exists()  # the process has stopped

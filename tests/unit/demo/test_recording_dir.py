@@ -1,4 +1,4 @@
-"""The demo PBX's recordings: what is listed in which order, what grows, what goes, and a hundred thousand of them."""
+"""The simulated PBX's recordings: order of the list, recordings that grow or are deleted, and 100,000 of them."""
 
 import json
 import tracemalloc
@@ -46,7 +46,7 @@ def test_names_are_listed_by_their_bytes() -> None:
     assert listed(recordings) == [(name, "wav") for name in recordings.names()]
 
 
-def test_what_is_added_replaced_and_deleted_shows_in_the_list() -> None:
+def test_the_list_shows_added_replaced_and_deleted_recordings() -> None:
     recordings = SimulatedRecordings()
     assert recordings.listing() == b"[]"
     recordings.add("one", b"wav")
@@ -61,7 +61,7 @@ def test_what_is_added_replaced_and_deleted_shows_in_the_list() -> None:
             do("one")
 
 
-def test_a_growing_recording_grows_for_who_has_it_open() -> None:
+def test_a_growing_recording_grows_in_an_open_file() -> None:
     recordings = SimulatedRecordings()
     recordings.grow("call", b"ab")
     opened = recordings.file("call")
@@ -85,7 +85,7 @@ def test_a_file_grows_without_being_changed_on_disk(tmp_path: Path) -> None:
     assert path.read_bytes() == b"RIFF"
 
 
-def test_a_name_twice_is_listed_twice_until_it_goes() -> None:
+def test_list_twice_lists_a_name_twice_until_it_is_deleted() -> None:
     recordings = SimulatedRecordings()
     recordings.add("one", b"x")
     recordings.list_twice("one")
@@ -95,7 +95,7 @@ def test_a_name_twice_is_listed_twice_until_it_goes() -> None:
     assert listed(recordings) == []
 
 
-def test_a_name_that_is_not_utf8_spoils_the_whole_list() -> None:
+def test_a_name_that_is_not_utf_8_makes_the_list_fail() -> None:
     recordings = SimulatedRecordings()
     recordings.add("good", b"x")
     recordings.add(b"bad\xff".decode(errors="surrogateescape"), b"y")
@@ -104,7 +104,7 @@ def test_a_name_that_is_not_utf8_spoils_the_whole_list() -> None:
     assert listed(recordings) == [("good", "wav")]
 
 
-def test_many_recordings_are_listed_with_the_rest_and_may_lose_members() -> None:
+def test_bulk_recordings_are_listed_with_others_and_can_be_deleted() -> None:
     recordings = SimulatedRecordings()
     recordings.add("2026/01/05/own", b"own")
     recordings.add_bulk(3, b"all alike")
@@ -122,7 +122,7 @@ def test_many_recordings_are_listed_with_the_rest_and_may_lose_members() -> None
     assert recordings.names() == ["2026/01/05/own"]
 
 
-def test_a_hundred_thousand_take_bounded_memory() -> None:
+def test_100_000_recordings_need_little_memory() -> None:
     names = bulk_names(100_000)
     assert len(set(names)) == 100_000
     assert parse_name(names[54_321]).utc_offset_s == 0
@@ -138,4 +138,4 @@ def test_a_hundred_thousand_take_bounded_memory() -> None:
     assert body.count(b'"name"') == 100_000
     assert now_bytes < len(body) + 2_000_000
     assert peak_bytes < 6 * len(body)
-    assert recordings.listing() is body  # made once
+    assert recordings.listing() is body  # created once

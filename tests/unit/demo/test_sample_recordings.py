@@ -19,7 +19,7 @@ from pbx.transcription.analysis.sentences import read_conversation
 from tests.simulator.call_scripts import CALL_SCRIPTS
 
 SPEAKERS = {channel: speaker for speaker, channel in CHANNELS.items()}
-SILENT = 1e-3  # root mean square, -60 dB; what G.711 leaves of silence is below
+SILENT = 1e-3  # root mean square, -60 dB; silence encoded as G.711 is below this
 
 
 @cache
@@ -42,7 +42,7 @@ def test_twelve_calls_for_three_queues() -> None:
     assert {recording.queue for recording in SAMPLE_RECORDINGS.values()} == {queue.number for queue in QUEUES}
 
 
-def test_they_are_small_together() -> None:
+def test_all_files_are_small() -> None:
     sizes = [path.stat().st_size for path in FOLDER.iterdir()]
     assert len(sizes) == 25
     assert sum(sizes) < 6_000_000
@@ -56,28 +56,28 @@ def test_no_two_callers_sound_the_same() -> None:
 
 
 @pytest.mark.parametrize("name", SAMPLE_RECORDINGS)
-def test_a_recording_is_what_asterisk_could_have_written(name: str) -> None:
+def test_a_recording_has_the_format_that_asterisk_writes(name: str) -> None:
     recording = SAMPLE_RECORDINGS[name]
     facts = probe_audio(recording.sound)
     assert (facts.codec, facts.channels, facts.sample_rate) == ("pcm_mulaw", 2, 8_000)
     assert facts.duration_s == recording.duration_s
     assert 20 <= recording.duration_s <= 60
     with recording.sound.open("rb") as file:
-        judged = check_recording(file, recording.sound.stat().st_size, "wav")
-    assert (judged.state, judged.duration_s) == ("downloaded", recording.duration_s)
+        result = check_recording(file, recording.sound.stat().st_size, "wav")
+    assert (result.state, result.duration_s) == ("downloaded", recording.duration_s)
     assert has_separate_speakers(recording.sound)
 
 
 @pytest.mark.parametrize("name", SAMPLE_RECORDINGS)
-def test_the_transcript_says_what_the_script_says(name: str) -> None:
-    said = [
+def test_the_transcript_has_the_text_of_the_script(name: str) -> None:
+    lines = [
         (SPEAKERS[segment.channel], segment.text) for segment in SAMPLE_RECORDINGS[name].transcript() if segment.text
     ]
-    assert said == [(line.kind, line.text) for line in CALL_SCRIPTS[name].lines if line.text]
+    assert lines == [(line.kind, line.text) for line in CALL_SCRIPTS[name].lines if line.text]
 
 
 @pytest.mark.parametrize("name", SAMPLE_RECORDINGS)
-def test_words_lie_in_their_phrase_and_phrases_in_the_recording(name: str) -> None:
+def test_words_are_within_their_phrase_and_phrases_within_the_recording(name: str) -> None:
     segments = SAMPLE_RECORDINGS[name].transcript()
     assert [segment.start_s for segment in segments] == sorted(segment.start_s for segment in segments)
     assert segments[-1].end_s < SAMPLE_RECORDINGS[name].duration_s
@@ -90,7 +90,7 @@ def test_words_lie_in_their_phrase_and_phrases_in_the_recording(name: str) -> No
 
 
 @pytest.mark.parametrize("name", SAMPLE_RECORDINGS)
-def test_phrases_and_words_lie_where_there_is_sound(name: str) -> None:
+def test_phrases_and_words_have_sound(name: str) -> None:
     sound = sound_of(name)
     for segment in SAMPLE_RECORDINGS[name].transcript():
         assert loudness(sound[segment.channel], segment.start_s, segment.end_s) > 0.03, segment.text
@@ -99,7 +99,7 @@ def test_phrases_and_words_lie_where_there_is_sound(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", SAMPLE_RECORDINGS)
-def test_there_is_no_sound_that_the_script_does_not_have(name: str) -> None:
+def test_there_is_no_sound_outside_the_script(name: str) -> None:
     sound = sound_of(name).copy()
     for segment in SAMPLE_RECORDINGS[name].transcript():
         edges = round((segment.start_s - 0.02) * SPEECH_HZ), round((segment.end_s + 0.02) * SPEECH_HZ)
@@ -111,7 +111,7 @@ def test_there_is_no_sound_that_the_script_does_not_have(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", SAMPLE_RECORDINGS)
-def test_people_cut_in_only_where_it_is_written(name: str) -> None:
+def test_speakers_interrupt_only_where_the_script_says(name: str) -> None:
     phrases = SAMPLE_RECORDINGS[name].transcript()
     overlaps = [round(max(before.end_s - after.start_s, 0), 2) for before, after in pairwise(phrases)]
     written = [max(-line.seconds, 0) for line in CALL_SCRIPTS[name].lines if line.kind not in ("beep", "pause")][1:]
@@ -119,7 +119,7 @@ def test_people_cut_in_only_where_it_is_written(name: str) -> None:
     assert (max(overlaps) > 0.3) == (name == "angry-caller")
 
 
-def test_the_hold_music_is_found_as_such() -> None:
+def test_hold_music_is_detected() -> None:
     (music,) = [segment for segment in SAMPLE_RECORDINGS["hold-music"].transcript() if segment.flags == ("music",)]
     assert music.text == ""
     assert music.end_s - music.start_s > 10
@@ -129,7 +129,7 @@ def test_the_hold_music_is_found_as_such() -> None:
     assert found.end_s == pytest.approx(music.end_s, abs=1.5)
 
 
-def test_the_ringing_is_found_as_such() -> None:
+def test_ringing_is_detected() -> None:
     (ring,) = [segment for segment in SAMPLE_RECORDINGS["wrong-number"].transcript() if segment.flags == ("ringing",)]
     (found,) = tones_of("wrong-number", "agent")
     assert found.kind == "ringing"
@@ -137,14 +137,14 @@ def test_the_ringing_is_found_as_such() -> None:
 
 
 @pytest.mark.parametrize("name", SAMPLE_RECORDINGS)
-def test_no_voice_passes_for_a_tone(name: str) -> None:
+def test_no_voice_is_detected_as_a_tone(name: str) -> None:
     assert tones_of(name, "caller") == []
     if name not in ("hold-music", "wrong-number"):
         assert tones_of(name, "agent") == []
 
 
 @pytest.mark.parametrize("name", SAMPLE_RECORDINGS)
-def test_the_apps_voice_detector_hears_all_that_is_said_and_little_else(name: str) -> None:
+def test_voice_detection_finds_all_speech_and_little_else(name: str) -> None:
     for channel, sound in enumerate(sound_of(name)):
         spoken, voiced = np.zeros(len(sound) // 160 + 1, bool), np.zeros(len(sound) // 160 + 1, bool)  # by 10 ms
         for segment in SAMPLE_RECORDINGS[name].transcript():
@@ -153,10 +153,10 @@ def test_the_apps_voice_detector_hears_all_that_is_said_and_little_else(name: st
         for span in find_voice(sound):
             voiced[round(span.start_s * 100) : round(span.end_s * 100)] = True
         assert (spoken & voiced).sum() >= 0.95 * spoken.sum()
-        assert (voiced & ~spoken).sum() <= 300  # it keeps some 0.2 s before and after each phrase
+        assert (voiced & ~spoken).sum() <= 300  # it adds about 0.2 s before and after each phrase
 
 
-def test_the_card_number_is_kept_from_language_servers() -> None:
+def test_the_card_number_is_masked_for_language_servers() -> None:
     segments = [
         SpokenSegment(segment.start_s, segment.end_s, SPEAKERS[segment.channel], segment.text, segment.flags)
         for segment in SAMPLE_RECORDINGS["card-number"].transcript()

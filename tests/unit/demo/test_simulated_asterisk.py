@@ -1,4 +1,4 @@
-"""The demo PBX's events are those of its simulated history, and its state is what its events report."""
+"""The simulated PBX's events describe the planned calls, and its state agrees with its events."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -41,8 +41,8 @@ def message(event: AmiEvent) -> Message:
     return Message("\r\n".join(lines).encode())
 
 
-class Heard:
-    """What someone who listens makes of events."""
+class RecordedHistory:
+    """The history that the app's listener records from events."""
 
     def __init__(self, events: Iterable[AmiEvent]) -> None:
         history = LiveHistory()
@@ -63,21 +63,21 @@ def events() -> tuple[AmiEvent, ...]:
 
 
 @pytest.fixture(scope="module")
-def heard(events: tuple[AmiEvent, ...]) -> Heard:
-    return Heard(events)
+def recorded(events: tuple[AmiEvent, ...]) -> RecordedHistory:
+    return RecordedHistory(events)
 
 
 def of_day(events: Iterable[AmiEvent]) -> list[AmiEvent]:
-    """Those of the day's own calls: another day begins before END."""
+    """The events of the day's calls only; the next day begins before END."""
     own = {call.linkedid for call in CALLS}
     return [event for event in events if dict(event.headers).get("Linkedid", "") in own]
 
 
-def test_visits_heard_are_those_planned(heard: Heard) -> None:
+def test_recorded_visits_are_the_planned_ones(recorded: RecordedHistory) -> None:
     planned = [call for call in CALLS if call.queue]
     assert len(planned) > 200
     for call in planned:
-        visit = heard.visits[call.uniqueid]
+        visit = recorded.visits[call.uniqueid]
         assert (visit.queue, visit.outcome, visit.joined_at) == (call.queue, call.outcome, call.joined_at)
         assert (visit.caller, visit.caller_name, visit.did) == (call.from_number, call.from_name, call.did)
         assert (visit.connected_at, visit.ended_at) == (call.answered_at, call.left_at)
@@ -93,7 +93,9 @@ def test_visits_heard_are_those_planned(heard: Heard) -> None:
         assert (visit.position or 1) <= visit.original_position
 
 
-def test_positions_and_counts_are_those_of_who_waits(events: tuple[AmiEvent, ...], heard: Heard) -> None:
+def test_positions_and_counts_are_those_of_waiting_callers(
+    events: tuple[AmiEvent, ...], recorded: RecordedHistory
+) -> None:
     waiting: dict[str, list[str]] = {queue.number: [] for queue in QUEUES}
     reported = [one for one in events if one.name in ("QueueCallerJoin", "QueueCallerLeave", "QueueCallerAbandon")]
     longest = 0
@@ -109,13 +111,13 @@ def test_positions_and_counts_are_those_of_who_waits(events: tuple[AmiEvent, ...
             assert fields["Count"] == str(len(line))
         else:
             assert fields["Position"] == str(line.index(uniqueid) + 1)
-            assert fields["OriginalPosition"] == str(heard.visits[uniqueid].original_position)
+            assert fields["OriginalPosition"] == str(recorded.visits[uniqueid].original_position)
         longest = max(longest, len(line))
     assert longest > 1
     assert not any(waiting.values())
 
 
-def test_missed_rings_are_those_planned(heard: Heard) -> None:
+def test_recorded_missed_rings_are_the_planned_ones(recorded: RecordedHistory) -> None:
     planned = [
         (ring.at + timedelta(seconds=ring.ring_s), ring.agent.name, call.queue, call.uniqueid)
         for call in CALLS
@@ -123,21 +125,23 @@ def test_missed_rings_are_those_planned(heard: Heard) -> None:
         if not ring.answered and not ring.cancelled
     ]
     own = {call.uniqueid for call in CALLS}
-    reported = [(ring.rung_at, ring.agent, ring.queue, ring.uniqueid) for ring in heard.rings if ring.uniqueid in own]
+    reported = [
+        (ring.rung_at, ring.agent, ring.queue, ring.uniqueid) for ring in recorded.rings if ring.uniqueid in own
+    ]
     assert sorted(reported) == sorted(planned)
-    assert all(ring.ring_s == 15.0 for ring in heard.rings)
+    assert all(ring.ring_s == 15.0 for ring in recorded.rings)
 
 
-def test_changes_of_agents_are_those_planned(heard: Heard) -> None:
+def test_recorded_agent_changes_are_the_planned_ones(recorded: RecordedHistory) -> None:
     planned = agent_changes_of_day(DAY)
     assert len(planned) > 50
     next_day = CLOCK.start_at + timedelta(days=1)
-    assert [event for event in heard.agent_events if event.happened_at < next_day] == [*planned]
+    assert [event for event in recorded.agent_events if event.happened_at < next_day] == [*planned]
 
 
-def test_legs_of_calls_that_agents_make_are_those_planned(heard: Heard) -> None:
+def test_recorded_legs_of_agents_calls_are_the_planned_ones(recorded: RecordedHistory) -> None:
     dispositions = {17: "BUSY", 34: "CONGESTION", 1: "FAILED"}
-    legs = {leg.linkedid: leg for leg in heard.legs}
+    legs = {leg.linkedid: leg for leg in recorded.legs}
     planned = [call for call in CALLS if call.direction != "inbound"]
     assert {call.cause for call in planned} == {1, 16, 17, 34}
     for call in planned:
@@ -148,9 +152,9 @@ def test_legs_of_calls_that_agents_make_are_those_planned(heard: Heard) -> None:
         assert (leg.started_at, leg.answered_at, leg.ended_at) == (call.started_at, call.answered_at, call.ended_at)
 
 
-def test_legs_of_calls_to_queues_are_their_rings(heard: Heard) -> None:
+def test_legs_of_calls_to_queues_are_their_rings(recorded: RecordedHistory) -> None:
     for call in (call for call in CALLS if call.queue):
-        legs = sorted((leg for leg in heard.legs if leg.linkedid == call.linkedid), key=lambda leg: leg.started_at)
+        legs = sorted((leg for leg in recorded.legs if leg.linkedid == call.linkedid), key=lambda leg: leg.started_at)
         expected = [ring.agent.extension for ring in call.rings] + [call.target] * bool(call.target)
         assert [leg.dst_channel.partition("-")[0] for leg in legs if leg.dst_channel] == [
             f"PJSIP/{extension}" for extension in expected
@@ -160,13 +164,13 @@ def test_legs_of_calls_to_queues_are_their_rings(heard: Heard) -> None:
             assert leg.disposition == ("ANSWERED" if ring.answered else "NO ANSWER")
 
 
-def test_nothing_is_left_over_when_all_have_hung_up(events: tuple[AmiEvent, ...], heard: Heard) -> None:
+def test_every_channel_ends_with_a_hangup(events: tuple[AmiEvent, ...], recorded: RecordedHistory) -> None:
     counts = Counter(event.name for event in of_day(events))
     assert counts["Newchannel"] == counts["Hangup"] > 500
-    assert not Heard(of_day(events)).busy
+    assert not RecordedHistory(of_day(events)).busy
 
 
-def test_trunks_come_and_go_as_planned(events: tuple[AmiEvent, ...]) -> None:
+def test_trunk_registrations_change_as_planned(events: tuple[AmiEvent, ...]) -> None:
     reported = [event for event in events if event.name == "Registry"]
     planned = trunk_changes_of_day(DAY)
     assert [(event.at, dict(event.headers)["Status"]) for event in reported] == [
@@ -177,7 +181,7 @@ def test_trunks_come_and_go_as_planned(events: tuple[AmiEvent, ...]) -> None:
     assert registrations_at(at - timedelta(milliseconds=1))[trunk] == "Registered"
 
 
-def test_events_of_pieces_are_the_events_of_the_whole(events: tuple[AmiEvent, ...]) -> None:
+def test_events_minute_by_minute_equal_the_events_of_the_hour(events: tuple[AmiEvent, ...]) -> None:
     at, pieces = CLOCK.second_of(10), []
     begun_at = CLOCK.at(at)
     for minute in range(60):
@@ -188,7 +192,7 @@ def test_events_of_pieces_are_the_events_of_the_whole(events: tuple[AmiEvent, ..
 
 
 def state_from(events: Iterable[AmiEvent], at: datetime) -> dict[str, int]:
-    """The state of every channel at a moment, as the events say."""
+    """The state of every channel at a moment, calculated from the events."""
     states: dict[str, int] = {}
     for event in events:
         headers = dict(event.headers)
@@ -202,7 +206,7 @@ def state_from(events: Iterable[AmiEvent], at: datetime) -> dict[str, int]:
 
 
 @pytest.mark.parametrize("hour", [3.2, 9.5, 10.4, 10.7, 12.9, 14.3, 14.6, 21.5])
-def test_state_and_events_agree(events: tuple[AmiEvent, ...], hour: float) -> None:
+def test_state_agrees_with_events(events: tuple[AmiEvent, ...], hour: float) -> None:
     at = CLOCK.at(CLOCK.second_of(hour))
     state = state_at(at, BOOT)
     assert {channel.name: channel.state for channel in state.channels} == state_from(events, at)
@@ -228,8 +232,8 @@ def test_state_and_events_agree(events: tuple[AmiEvent, ...], hour: float) -> No
             assert reported == (str(member.status), str(int(member.paused)), member.reason)
 
 
-def test_counters_are_those_of_app_queue() -> None:
-    """Moving averages and service levels, written out for one queue's day."""
+def test_counters_are_calculated_as_in_app_queue() -> None:
+    """Moving averages and service levels, calculated step by step for one queue's day."""
     number, level_s = QUEUES[0].number, QUEUES[0].service_level_s
     moments: list[tuple[datetime, int, PlannedCall]] = []
     for call in (call for call in CALLS if call.queue == number):
@@ -257,17 +261,17 @@ def test_counters_are_those_of_app_queue() -> None:
     assert counted.service_level_perf2 == pytest.approx(100 * (in_level + early) / (completed + abandoned))
 
 
-def test_counting_goes_on_over_days_and_starts_again_with_asterisk() -> None:
+def test_counters_continue_over_days_and_restart_with_asterisk() -> None:
     at = CLOCK.at(CLOCK.second_of(11))
     long_ago = SimulatedAsterisk(at - timedelta(days=20))
-    whole = sum(
+    completed = sum(
         1
         for day in range(21)
         for call in calls_of_day(DAY - timedelta(days=day))
         if call.queue == "601" and call.answered_at and call.left_at and call.left_at <= at
         if call.started_at >= long_ago.booted_at
     )
-    assert counters_at(long_ago, "601", at).completed == whole > 1500
+    assert counters_at(long_ago, "601", at).completed == completed > 1500
     now = SimulatedAsterisk(at)
     assert counters_at(now, "601", at) == counters_at(now, "601", at + timedelta(milliseconds=1))
     assert counters_at(now, "601", at).completed == 0
@@ -276,16 +280,16 @@ def test_counting_goes_on_over_days_and_starts_again_with_asterisk() -> None:
     after = counters_at(now, "601", at + timedelta(hours=1))
     assert 0 < after.completed < 60
     assert all(member.calls_taken == 0 for queue in QUEUES for member in now.queue(queue, at).members)
-    assert any(now.queue(queue, at).members for queue in QUEUES), "members are kept over a restart"
+    assert any(now.queue(queue, at).members for queue in QUEUES), "members stay over a restart"
 
 
-def test_a_second_request_gets_the_same() -> None:
+def test_the_state_of_a_moment_is_always_the_same() -> None:
     at = CLOCK.at(CLOCK.second_of(14.4))
     assert state_at(at, BOOT) == state_at(at, BOOT)
     assert state_at(at, BOOT) != state_at(at + timedelta(minutes=5), BOOT)
 
 
-def test_names_of_a_recording_are_reported_before_the_caller_joins(events: tuple[AmiEvent, ...]) -> None:
+def test_the_name_of_a_recording_is_reported_before_the_caller_joins(events: tuple[AmiEvent, ...]) -> None:
     recorded = [call for call in CALLS if call.recording]
     assert len(recorded) == 2
     for call in recorded:
@@ -320,7 +324,7 @@ def test_round_trips_stay_in_bounds() -> None:
     assert {agent.extension for agent in AGENTS} < set(state_at(CLOCK.start_at, BOOT).devices)
 
 
-def test_two_who_talk_share_a_bridge() -> None:
+def test_connected_channels_share_a_bridge() -> None:
     channels = ASTERISK.channels_at(CLOCK.at(CLOCK.second_of(10.5)))
     talking = Counter(channel.bridge for channel in channels if channel.bridge)
     assert talking

@@ -30,7 +30,7 @@ Span = tuple[datetime, datetime]
 
 
 def busy_spans(calls: list[PlannedCall]) -> dict[str, list[Span]]:
-    """When each telephone of the house rang or talked."""
+    """By extension, the times when its phone rang or was on a call."""
     spans: dict[str, list[Span]] = {}
     for call in calls:
         for ring in call.rings:
@@ -52,14 +52,14 @@ def test_another_process_simulates_the_same_day() -> None:
     assert other.rstrip("\n") == str(calls_of_day(date(2026, 11, 18)))
 
 
-def test_days_differ() -> None:
+def test_two_mondays_differ() -> None:
     assert [call.from_number for call in calls_of_day(MONDAY)] != [
         call.from_number for call in calls_of_day(MONDAY + timedelta(days=7))
     ]
 
 
 @pytest.mark.parametrize("day", [*DAYS[:7], *CHANGES_OF_CLOCKS])
-def test_a_call_goes_on_in_order(day: date) -> None:
+def test_the_times_of_a_call_are_in_order(day: date) -> None:
     clock = DayClock(day)
     calls = calls_of_day(day)
     assert [call.started_at for call in calls] == sorted(call.started_at for call in calls)
@@ -73,7 +73,7 @@ def test_a_call_goes_on_in_order(day: date) -> None:
 
 
 @pytest.mark.parametrize("days", [[*DAYS, *CHANGES_OF_CLOCKS], EARLIER_DAYS], ids=["autumn", "spring"])
-def test_nobody_has_two_calls_at_once_not_even_around_midnight(days: list[date]) -> None:
+def test_no_phone_has_two_calls_at_the_same_time(days: list[date]) -> None:
     calls = [call for day in days for call in calls_of_day(day)]
     spans = busy_spans(calls)
     assert set(spans) == {phone.extension for phone in (*AGENTS, *STAFF)}
@@ -81,7 +81,7 @@ def test_nobody_has_two_calls_at_once_not_even_around_midnight(days: list[date])
         assert all(one[1] <= two[0] for one, two in pairwise(sorted(taken))), extension
 
 
-def test_nobody_is_rung_while_away_or_pausing() -> None:
+def test_no_agent_is_rung_while_logged_out_or_paused() -> None:
     for day in DAYS:
         shifts = {shift.agent: shift for shift in shifts_of_day(day)}
         for call in calls_of_day(day):
@@ -91,7 +91,7 @@ def test_nobody_is_rung_while_away_or_pausing() -> None:
                 assert call.queue in ring.agent.queues
 
 
-def test_every_channel_has_a_uniqueid_of_its_own() -> None:
+def test_every_channel_has_its_own_uniqueid() -> None:
     calls = [call for day in DAYS for call in calls_of_day(day)]
     serials = [call.serial for call in calls]
     assert len(set(serials)) == len(serials)
@@ -122,11 +122,11 @@ def test_the_hours_have_two_peaks_and_a_weekend_is_quiet() -> None:
     hours = Counter(DayClock(day).hour_of((call.started_at - DayClock(day).start_at).total_seconds()) // 1
                     for day in WORKING for call in calls_of_day(day))  # fmt: skip
     assert sorted(hours, key=lambda hour: -hours[hour])[:2] == [10, 14]
-    assert all(hours[hour] for hour in range(24)), "somebody rings at night too: the demo is never dead"
+    assert all(hours[hour] for hour in range(24)), "there are calls at night too"
     assert len(calls_of_day(DAYS[5])) < 0.85 * len(calls_of_day(MONDAY))
 
 
-def test_callers_who_gave_up_call_again_or_are_called_back() -> None:
+def test_some_abandoned_callers_call_again_or_are_called_back() -> None:
     again = back = 0
     for day in DAYS:
         calls = calls_of_day(day)
@@ -139,7 +139,7 @@ def test_callers_who_gave_up_call_again_or_are_called_back() -> None:
     assert 0.03 <= back / lost_calls <= 0.5
 
 
-def test_calls_over_the_trunk_that_is_away_fail_with_a_cause() -> None:
+def test_calls_over_an_unregistered_trunk_fail_with_a_cause() -> None:
     failed = [call for day in DAYS for call in calls_of_day(day) if call.cause == 34]
     assert failed
     for call in failed:
@@ -162,7 +162,7 @@ def test_changes_of_trunks_and_agents_alternate(day: date) -> None:
         assert kinds == ["login", *["pause", "unpause"] * ((len(kinds) - 2) // 2), "logout"]
 
 
-def test_numbers_are_nobodys() -> None:
+def test_numbers_are_reserved_for_drama() -> None:
     outside = {call.from_number for day in DAYS for call in calls_of_day(day) if call.direction == "inbound"}
     outside |= {call.did for day in DAYS for call in calls_of_day(day) if call.did}
     drama = ("07700900", "02079460", "01134960", "01174960", "01214960", "01314960", "01414960", "01614960", "01914980")
@@ -170,7 +170,7 @@ def test_numbers_are_nobodys() -> None:
     assert len(outside) > 300
 
 
-def test_the_recorded_calls_are_twelve_and_fit_their_scripts() -> None:
+def test_twelve_calls_have_recordings_that_fit_their_scripts() -> None:
     now = datetime(2026, 11, 20, 15, tzinfo=UTC)
     calls = recorded_calls(now)
     assert sorted(call.recording for call in calls) == sorted(SAMPLE_RECORDINGS)
@@ -184,14 +184,14 @@ def test_the_recorded_calls_are_twelve_and_fit_their_scripts() -> None:
     assert recorded_calls(newest.ended_at + timedelta(seconds=1))[0] == newest
 
 
-def test_a_period_holds_the_calls_that_reach_into_it() -> None:
-    whole = calls_of_day(MONDAY)
-    from_at, to_at = whole[100].started_at, whole[120].started_at
+def test_a_period_has_the_calls_that_overlap_it() -> None:
+    all_calls = calls_of_day(MONDAY)
+    from_at, to_at = all_calls[100].started_at, all_calls[120].started_at
     found = list(calls_between(from_at, to_at))
-    assert found == [call for call in whole if call.started_at < to_at and call.ended_at >= from_at]
+    assert found == [call for call in all_calls if call.started_at < to_at and call.ended_at >= from_at]
     assert len(found) > 20
 
 
-def test_queues_agents_and_trunks_are_as_many_as_described() -> None:
+def test_the_company_has_3_queues_12_agents_and_2_trunks() -> None:
     assert (len(QUEUES), len(AGENTS), len(TRUNKS), len(SAMPLE_RECORDINGS)) == (3, 12, 2, 12)
     assert [trunk.flaps for trunk in TRUNKS] == [False, True]

@@ -37,7 +37,7 @@ WANTED = FigureFilter(1, DAY, DAY + timedelta(days=1), None)
 
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
-    settings = Settings(_env_file=None, pbx_data_dir=tmp_path_factory.mktemp("past"))  # type: ignore[call-arg]
+    settings = Settings(_env_file=None, pbx_data_dir=tmp_path_factory.mktemp("history"))  # type: ignore[call-arg]
     opened = open_engine(settings)
     assert save_connection(opened, settings, Connection(host="127.0.0.1", ami_port=1, ari_port=1, timezone=ZONE)) == 1
     shares: list[float] = []
@@ -52,7 +52,7 @@ def calls_of_the_day() -> list[PlannedCall]:
     return [call for call in calls_between(DAY, DAY + timedelta(days=1)) if call.started_at >= DAY]
 
 
-def counted(session: Session) -> list[int]:
+def row_counts(session: Session) -> list[int]:
     tables = (
         "calls",
         "call_legs",
@@ -109,14 +109,14 @@ def test_there_is_no_gap(engine: Engine) -> None:
         assert snapshot_gaps(session, 1, SINCE, NOW, 300) == []
 
 
-def test_what_goes_on_at_the_end_goes_on(engine: Engine) -> None:
+def test_visits_in_progress_at_the_end_stay_in_progress(engine: Engine) -> None:
     going_on = [call for call in calls_between(NOW, NOW + timedelta(milliseconds=1)) if call.queue and call.joined_at]
     with reading(engine) as session:
-        open_ones = session.scalar(text("SELECT count(*) FROM queue_visits WHERE outcome = 'in_progress'"))
-    assert open_ones == sum(call.joined_at <= NOW < (call.left_at or NOW) for call in going_on if call.joined_at)
+        in_progress = session.scalar(text("SELECT count(*) FROM queue_visits WHERE outcome = 'in_progress'"))
+    assert in_progress == sum(call.joined_at <= NOW < (call.left_at or NOW) for call in going_on if call.joined_at)
 
 
-def test_every_script_can_be_read_and_found(engine: Engine) -> None:
+def test_every_transcript_is_complete_and_searchable(engine: Engine) -> None:
     with reading(engine) as session:
         rows = session.connection().execute(
             text("SELECT model, engine, current, complete FROM transcripts ORDER BY model")
@@ -150,28 +150,28 @@ def test_a_recorded_call_lasts_as_long_as_its_script(engine: Engine) -> None:
         assert talk_s == pytest.approx(SAMPLE_RECORDINGS[name].duration_s, abs=0.01)
 
 
-def test_written_twice_it_is_there_once(engine: Engine) -> None:
+def test_writing_the_history_again_adds_only_new_calls(engine: Engine) -> None:
     with reading(engine) as session:
-        before = counted(session)
+        before = row_counts(session)
     later = NOW + timedelta(minutes=30)
     assert fill_gaps(engine, 1, SINCE, NOW) == 0
     assert fill_gaps(engine, 1, SINCE, later) == 1
     write_history(engine, 1, NOW - timedelta(hours=5), later)
     with reading(engine) as session:
-        after = counted(session)
+        after = row_counts(session)
         assert queue_coverage(session, 1, SINCE, later).gaps == ()
         twice = text("SELECT count(*) FROM (SELECT 1 FROM queue_visits GROUP BY uniqueid, queue HAVING count(*) > 1)")
         assert session.scalar(twice) == 0
-        still = text(
+        stale = text(
             "SELECT count(*) FROM queue_visits WHERE outcome = 'in_progress'"
             " AND joined_at < unixepoch('2026-11-19 14:20')"
         )
-        assert session.scalar(still) == 0
+        assert session.scalar(stale) == 0
     more = [call for call in calls_between(NOW, later) if NOW < call.started_at <= later]
     assert after[0] - before[0] == len(more)
 
 
-def test_packed_the_figures_are_the_same(engine: Engine) -> None:
+def test_packing_days_changes_no_figure(engine: Engine) -> None:
     with reading(engine) as session:
         rows = figures_by(session, WANTED, "queue")
     with writing(engine) as session:
@@ -180,18 +180,18 @@ def test_packed_the_figures_are_the_same(engine: Engine) -> None:
         assert figures_by(session, WANTED, "queue") == rows
 
 
-def test_of_a_gap_only_the_gap_is_written(engine: Engine) -> None:
-    """With `live` the time after the last listening span is left to the listener."""
+def test_filling_gaps_writes_only_the_gaps(engine: Engine) -> None:
+    """With `live`, the time after the last listening span is left to the listener."""
     later = NOW + timedelta(hours=2)
     with reading(engine) as session:
-        before = counted(session)
+        before = row_counts(session)
     assert fill_gaps(engine, 1, SINCE, later, live=True) == 0
     assert fill_gaps(engine, 1, SINCE, later, go_on=lambda: False) == 1
     with reading(engine) as session:
-        assert counted(session) == before
+        assert row_counts(session) == before
 
 
-def test_who_was_being_answered_as_somebody_began_to_listen_goes_on(tmp_path: Path) -> None:
+def test_a_visit_answered_as_the_listener_starts_stays_in_progress(tmp_path: Path) -> None:
     settings = Settings(_env_file=None, pbx_data_dir=tmp_path)  # type: ignore[call-arg]
     opened = open_engine(settings)
     save_connection(opened, settings, Connection(host="127.0.0.1", ami_port=1, ari_port=1))
@@ -210,7 +210,7 @@ def test_who_was_being_answered_as_somebody_began_to_listen_goes_on(tmp_path: Pa
     assert tuple(found) == ("in_progress", call.agent.name)
 
 
-def test_a_call_of_today_is_read_soon_after_it_whoever_lists_it_first(tmp_path: Path) -> None:
+def test_a_call_of_today_gets_its_transcript_after_it_ends(tmp_path: Path) -> None:
     newest = recorded_calls(NOW)[0]
     opened = open_engine(settings := Settings(_env_file=None, pbx_data_dir=tmp_path))  # type: ignore[call-arg]
     try:

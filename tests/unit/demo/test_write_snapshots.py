@@ -51,12 +51,12 @@ def test_a_snapshot_shows_what_the_pbx_reports(engine: Engine, minutes: int) -> 
             assert (found["state"], found["channels"]) == (state.registrations[trunk.name].lower(), channels)
             assert 3 < found["roundtrip_ms"] < 60
         for extension, status in state.devices.items():
-            assert held(session, "extension_samples", "extension", extension, "", at) == {
+            assert last_status(session, "extension_samples", "extension", extension, "", at) == {
                 "status": DEVICE_STATES[status]
             }
         for agent in AGENTS:
             for queue_name in agent.queues:
-                member = held(session, "member_samples", "member", agent.interface, queue_name, at)
+                member = last_status(session, "member_samples", "member", agent.interface, queue_name, at)
                 assert member == member_row(state, agent.extension, queue_name)
 
 
@@ -97,8 +97,10 @@ def sample(session: Session, table: str, kind: str, name: str, at: datetime) -> 
     return {key: value for key, value in found[-1].items() if key not in ("taken_at", "subject_id")}
 
 
-def held(session: Session, table: str, kind: str, name: str, parent: str, at: datetime) -> dict[str, object] | None:
-    """The newest row up to a moment; None for a member who isn't there."""
+def last_status(
+    session: Session, table: str, kind: str, name: str, parent: str, at: datetime
+) -> dict[str, object] | None:
+    """The newest row up to a moment; None for a member who is logged out."""
     found = rows(session, table, kind, name, parent, at)
     if not found or found[-1]["status"] is None:
         return None
@@ -117,7 +119,7 @@ def test_there_is_no_gap_between_snapshots(engine: Engine) -> None:
         assert snapshot_gaps(session, 1, SINCE, UNTIL, int(SNAPSHOT_EVERY.total_seconds())) == []
 
 
-def test_a_trunk_that_goes_away_is_seen_at_that_very_moment(engine: Engine) -> None:
+def test_a_trunk_change_is_sampled_at_its_moment(engine: Engine) -> None:
 
     with reading(engine) as session:
         seen = {

@@ -1,4 +1,4 @@
-"""Every fault against the app's jobs: a clear error, nothing lost, nothing half-written, the next attempt well."""
+"""Sync and snapshot jobs with each fault of the PBX: a clear error, no lost or partial data, and success afterwards."""
 
 import time
 from collections.abc import Iterator
@@ -31,7 +31,7 @@ from tests.unit.asterisk.ari.replay_server import wav
 LIST = "ari/recordings/stored"
 FILES = "ari/recordings/stored/*/file"
 NOW = datetime.now(UTC).replace(microsecond=0)
-NEVER_S = 60.0
+ENDLESS_S = 60.0  # longer than the app waits
 
 
 def name(number: int) -> str:
@@ -54,21 +54,21 @@ def app(demo: tuple[SimulatedPbx, Clock], monkeypatch: pytest.MonkeyPatch) -> It
         yield made
 
 
-def trouble(kind: FaultKind, where: str, error: type[PbxError], **fields: float) -> object:
+def fault_case(kind: FaultKind, where: str, error: type[PbxError], **fields: float) -> object:
     return pytest.param(Fault(kind, where, **fields), error, id=f"{kind} {where}")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
     ("fault", "error"),
     [
-        trouble("refuse", "ari", Unreachable),
-        trouble("cut", LIST, Unreachable, after_bytes=20),
-        trouble("cut", "ari/channels", Unreachable, after_bytes=200),
-        trouble("slow_list", LIST, Deadline, seconds=NEVER_S),
-        trouble("wrong_length", LIST, Unreachable, extra_bytes=9),
-        trouble("wrong_length", LIST, AriProtocolError, extra_bytes=-9),
-        trouble("server_error", LIST, AriServerError),
-        trouble("server_error", "ari/channels", AriServerError, status=503),
+        fault_case("refuse", "ari", Unreachable),
+        fault_case("cut", LIST, Unreachable, after_bytes=20),
+        fault_case("cut", "ari/channels", Unreachable, after_bytes=200),
+        fault_case("slow_list", LIST, Deadline, seconds=ENDLESS_S),
+        fault_case("wrong_length", LIST, Unreachable, extra_bytes=9),
+        fault_case("wrong_length", LIST, AriProtocolError, extra_bytes=-9),
+        fault_case("server_error", LIST, AriServerError),
+        fault_case("server_error", "ari/channels", AriServerError, status=503),
     ],
 )
 def test_a_sync_that_does_not_get_the_list_changes_nothing(app: AppOnPbx, fault: Fault, error: type[PbxError]) -> None:
@@ -84,10 +84,10 @@ def test_a_sync_that_does_not_get_the_list_changes_nothing(app: AppOnPbx, fault:
 
 
 @pytest.mark.parametrize("kind", ["cut", "stall", "wrong_length", "server_error", "mute"])
-def test_files_that_do_not_arrive_are_reported_and_come_with_the_next_sync(app: AppOnPbx, kind: FaultKind) -> None:
+def test_files_that_do_not_arrive_are_reported_and_arrive_with_the_next_sync(app: AppOnPbx, kind: FaultKind) -> None:
     for number in (1, 2):
         where = f"{LIST}/*-02079460{number:03}-*/file"
-        app.pbx.faults.arm(Fault(kind, where, after_bytes=5000, seconds=NEVER_S), None)
+        app.pbx.faults.arm(Fault(kind, where, after_bytes=5000, seconds=ENDLESS_S), None)
     first = app.run("sync")
     failed = {failure["name"]: failure["reason"] for failure in first["failed"]}
     assert set(failed) == {name(1), name(2)}
@@ -100,7 +100,7 @@ def test_files_that_do_not_arrive_are_reported_and_come_with_the_next_sync(app: 
     assert app.is_complete()
 
 
-def test_a_file_that_is_cut_by_a_length_too_small_is_never_kept(app: AppOnPbx) -> None:
+def test_a_file_shortened_by_a_content_length_is_not_stored(app: AppOnPbx) -> None:
     app.pbx.faults.arm(Fault("wrong_length", FILES, extra_bytes=-1), 4)
     first = app.run("sync")
     assert (first["unreadable"], first["downloaded"]) == (4, 0)
@@ -108,7 +108,7 @@ def test_a_file_that_is_cut_by_a_length_too_small_is_never_kept(app: AppOnPbx) -
     assert app.is_complete()
 
 
-def test_byte_by_byte_is_only_slow(app: AppOnPbx) -> None:
+def test_replies_that_arrive_byte_by_byte_are_complete(app: AppOnPbx) -> None:
     for where in (LIST, "ari/channels"):
         app.pbx.faults.arm(Fault("trickle", where))
     app.pbx.faults.arm(Fault("trickle", FILES))
@@ -116,7 +116,7 @@ def test_byte_by_byte_is_only_slow(app: AppOnPbx) -> None:
     assert app.is_complete()
 
 
-def test_nobody_listens_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stopped_pbx_is_reported_as_unreachable(monkeypatch: pytest.MonkeyPatch) -> None:
     with SimulatedPbx(recordings=SimulatedRecordings()) as pbx, app_on(pbx, monkeypatch) as app:
         pbx.close()
         for kind in ("sync", "collect"):
@@ -125,7 +125,7 @@ def test_nobody_listens_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
             assert "Nothing listens" in str(error)
 
 
-def test_a_name_that_is_not_utf_8_is_named_as_what_stops_the_list(app: AppOnPbx) -> None:
+def test_a_name_that_is_not_utf_8_is_reported_as_the_cause(app: AppOnPbx) -> None:
     app.run("sync")
     odd = "2026/07/31/out-Zo\udceb-1001-20260731-143012-1785504612.42"
     app.pbx.recordings.add(odd, wav())
@@ -138,7 +138,7 @@ def test_a_name_that_is_not_utf_8_is_named_as_what_stops_the_list(app: AppOnPbx)
     assert app.is_complete()
 
 
-def test_a_password_that_was_changed_stops_both_jobs_and_loses_nothing(app: AppOnPbx) -> None:
+def test_a_changed_password_fails_both_jobs_and_loses_no_data(app: AppOnPbx) -> None:
     app.run("sync")
     app.run("collect")
     old = app.pbx.password
@@ -155,21 +155,21 @@ def test_a_password_that_was_changed_stops_both_jobs_and_loses_nothing(app: AppO
     assert app.run("sync")["listed"] == 4
 
 
-def test_a_password_that_is_changed_amid_a_sync_keeps_what_is_there(app: AppOnPbx) -> None:
+def test_a_password_change_during_a_sync_keeps_the_downloaded_recordings(app: AppOnPbx) -> None:
     for number in range(10, 30):
         app.pbx.recordings.add(name(number), wav(b"%04d" % number * 3000))
-    old, content = app.pbx.password, app.pbx.recordings.file
+    old, open_file = app.pbx.password, app.pbx.recordings.file
 
-    def change_at(wanted: str) -> object:
+    def change_password_at(wanted: str) -> object:
         if wanted == name(20):
             app.pbx.change_password()
-        return content(wanted)
+        return open_file(wanted)
 
-    app.pbx.recordings.file = change_at  # type: ignore[method-assign, assignment]
+    app.pbx.recordings.file = change_password_at  # type: ignore[method-assign, assignment]
     assert isinstance(app.fail("sync"), AriLoginError)
     states = list(app.states().values())
     assert 1 <= states.count("downloaded") < 24
-    app.pbx.recordings.file = content  # type: ignore[method-assign]
+    app.pbx.recordings.file = open_file  # type: ignore[method-assign]
     app.pbx.change_password(old)
     assert app.run("sync")["failed"] == []
     assert app.is_complete()
@@ -178,16 +178,16 @@ def test_a_password_that_is_changed_amid_a_sync_keeps_what_is_there(app: AppOnPb
 @pytest.mark.parametrize(
     ("fault", "error"),
     [
-        trouble("refuse", "ami", Unreachable),
-        trouble("cut", "ami/greeting", Unreachable, after_bytes=9),
-        trouble("cut", "ami/Login", Unreachable, after_bytes=30),
-        trouble("cut", "ami/QueueStatus", Unreachable, after_bytes=700),
-        trouble("mute", "ami/*", Deadline),
-        trouble("flood", "ami/Challenge", AmiTooLarge),
-        trouble("flood", "ami/Login", AmiTooLarge),
+        fault_case("refuse", "ami", Unreachable),
+        fault_case("cut", "ami/greeting", Unreachable, after_bytes=9),
+        fault_case("cut", "ami/Login", Unreachable, after_bytes=30),
+        fault_case("cut", "ami/QueueStatus", Unreachable, after_bytes=700),
+        fault_case("mute", "ami/*", Deadline),
+        fault_case("flood", "ami/Challenge", AmiTooLarge),
+        fault_case("flood", "ami/Login", AmiTooLarge),
     ],
 )
-def test_a_snapshot_that_is_not_whole_is_none(app: AppOnPbx, fault: Fault, error: type[PbxError]) -> None:
+def test_an_incomplete_snapshot_is_not_stored(app: AppOnPbx, fault: Fault, error: type[PbxError]) -> None:
     app.run("collect")
     written = (app.settings.pbx_data_dir / "freepbx.json").read_text()
     app.pbx.faults.arm(fault, None)
@@ -198,7 +198,7 @@ def test_a_snapshot_that_is_not_whole_is_none(app: AppOnPbx, fault: Fault, error
     assert app.run("collect")["incomplete_parts"] == {}
 
 
-def test_a_list_that_is_not_answered_is_not_an_empty_one(app: AppOnPbx) -> None:
+def test_a_list_without_a_reply_is_failed_not_empty(app: AppOnPbx) -> None:
     app.pbx.faults.arm(Fault("mute", "ami/QueueStatus"))
     reported = app.run("collect")
     assert reported["incomplete_parts"]["queues"]["state"] == "failed"
@@ -212,7 +212,7 @@ def test_a_list_that_is_not_answered_is_not_an_empty_one(app: AppOnPbx) -> None:
     ("kind", "words"),
     [("headless", "a list came without its response"), ("endless", "reply to QueueStatus is too large")],
 )
-def test_a_list_that_has_no_beginning_or_no_end_fails_alone(
+def test_a_list_without_beginning_or_end_fails_only_its_part(
     app: AppOnPbx, monkeypatch: pytest.MonkeyPatch, kind: FaultKind, words: str
 ) -> None:
     monkeypatch.setattr("pbx.asterisk.ami.pending_action.MAX_ANSWER_BYTES", 300_000)
@@ -221,25 +221,25 @@ def test_a_list_that_has_no_beginning_or_no_end_fails_alone(
     assert reported["incomplete_parts"].keys() == {"queues"}
     assert words in reported["incomplete_parts"]["queues"]["reason"]
     assert reported["trunks"] == 2
-    time.sleep(1)  # of two snapshots of one second the first stays
+    time.sleep(1)  # a second snapshot within one second is ignored
     assert app.run("collect")["incomplete_parts"] == {}
 
 
-def test_a_snapshot_that_trickles_is_the_same(app: AppOnPbx) -> None:
-    def seen() -> object:
+def test_a_snapshot_from_slow_replies_is_the_same(app: AppOnPbx) -> None:
+    def collected_snapshot() -> object:
         app.run("collect")
         with reading(app.engine) as session:
             snapshot = latest_snapshot(session, 1)
         assert snapshot is not None
         return snapshot.model_dump(exclude={"taken_at", "took_ms", "system"})
 
-    whole = seen()
-    time.sleep(1)  # of two snapshots of one second the first stays
+    expected = collected_snapshot()
+    time.sleep(1)  # a second snapshot within one second is ignored
     app.pbx.faults.arm(Fault("trickle", "ami/*"), None)
-    assert seen() == whole
+    assert collected_snapshot() == expected
 
 
-def test_after_a_restart_counters_begin_at_0_and_no_figure_goes_below(
+def test_after_a_restart_counters_begin_at_0_and_no_figure_is_negative(
     app: AppOnPbx, demo: tuple[SimulatedPbx, Clock]
 ) -> None:
     pbx, clock = demo
@@ -248,7 +248,7 @@ def test_after_a_restart_counters_begin_at_0_and_no_figure_goes_below(
         before = latest_snapshot(session, 1)
     pbx.restart()
     clock.at += timedelta(minutes=30)
-    time.sleep(1)  # of two snapshots of one second the first stays
+    time.sleep(1)  # a second snapshot within one second is ignored
     app.run("collect")
     with reading(app.engine) as session:
         after = latest_snapshot(session, 1)
@@ -258,6 +258,6 @@ def test_after_a_restart_counters_begin_at_0_and_no_figure_goes_below(
     assert sum(queue.completed for queue in before.queues) > sum(queue.completed for queue in after.queues) > 0
     assert before.system is not None
     assert after.system is not None
-    assert before.system.started_at != after.system.started_at  # by this the pages tell since when is counted
+    assert before.system.started_at != after.system.started_at  # pages show since when the counters count
     for sample in samples:
         assert min(sample.completed, sample.abandoned, sample.calls, sample.longest_wait_s, sample.hold_time_s) >= 0

@@ -1,4 +1,4 @@
-"""Faults against whoever listens: what was not heard is a gap with a reason, and no end is invented."""
+"""The listener with faults of the PBX: missed time is a gap with a reason, and no end of a visit is invented."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -48,13 +48,13 @@ def visits(app: AppOnPbx) -> dict[str, VisitRow]:
         return {row.uniqueid: row for row in session.exec(select(VisitRow))}
 
 
-def listens_again(app: AppOnPbx, at: Listener, since: int = 1) -> None:
-    """Wait until a later span than the first `since` goes on."""
+def wait_for_new_span(app: AppOnPbx, at: Listener, since: int = 1) -> None:
+    """Wait until the listener has more than `since` spans and is connected."""
     wait_until(lambda: at._listening and len(spans(app)) > since and at.client.connected)
 
 
-def hear(pbx: SimulatedPbx, clock: Clock, at: Listener) -> None:
-    """Let a while go by, and wait until all that happened in it was heard."""
+def let_events_arrive(pbx: SimulatedPbx, clock: Clock, at: Listener) -> None:
+    """Move the clock forward, and wait until the listener has stored the events of that time."""
     began_at, clock.at = clock.at, clock.at + MINUTES
     names = ("QueueCallerJoin", "AgentConnect", "AgentComplete", "QueueCallerAbandon")
     wanted = sum(event.name in names for event in pbx.asterisk.events_between(began_at, clock.at))
@@ -72,7 +72,7 @@ def hear(pbx: SimulatedPbx, clock: Clock, at: Listener) -> None:
     ],
     ids=lambda fault: f"{fault.where} {fault.after_bytes}",
 )
-def test_a_line_that_breaks_is_a_gap_and_no_end_is_invented(
+def test_a_lost_connection_is_a_gap_and_no_end_is_invented(
     app: AppOnPbx, demo: tuple[SimulatedPbx, Clock], fault: Fault
 ) -> None:
     pbx, clock = demo
@@ -80,16 +80,16 @@ def test_a_line_that_breaks_is_a_gap_and_no_end_is_invented(
     with listening(app.engine, app.settings) as at:
         pbx.faults.arm(fault)
         clock.at += MINUTES
-        listens_again(app, at)
+        wait_for_new_span(app, at)
         second_at = clock.at
-        hear(pbx, clock, at)
+        let_events_arrive(pbx, clock, at)
         until_at = clock.at
         planned = [call for call in pbx.asterisk.calls_between(first_at, until_at) if call.queue and call.joined_at]
         ended = {call.uniqueid: call for call in planned if call.left_at and call.left_at <= until_at}
-        heard = [call for call in ended.values() if call.joined_at and call.joined_at > second_at]
-        assert len(heard) > 5
-        # What `hear` counted may have been events from before, which came over the new line.
-        wait_until(lambda: all((row := visits(app).get(call.uniqueid)) and row.ended_at for call in heard))
+        calls_after_gap = [call for call in ended.values() if call.joined_at and call.joined_at > second_at]
+        assert len(calls_after_gap) > 5
+        # `let_events_arrive` may have counted earlier events that arrived over the new connection.
+        wait_until(lambda: all((row := visits(app).get(call.uniqueid)) and row.ended_at for call in calls_after_gap))
     first, *later = spans(app)
     assert first.end_reason
     assert [span.end_reason for span in later][-1] == "It was stopped."
@@ -112,17 +112,17 @@ def test_a_list_without_beginning_or_end_does_not_end_the_listening(
         pbx.faults.arm(Fault(kind, f"ami/{action}"))
         wait_until(lambda: pbx.faults.taken.get(kind) == 1)
         if kind == "endless":
-            listens_again(app, at)
+            wait_for_new_span(app, at)
         taken = at.poller.taken
         wait_until(lambda: at.poller.taken > taken + 1)
-        hear(pbx, clock, at)
+        let_events_arrive(pbx, clock, at)
     with reading(app.engine) as session:
         newest = latest_snapshot(session, 1)
     assert newest is not None
     assert {part.state for part in newest.parts.values()} <= {"ok", "absent"}
 
 
-def test_callers_names_that_are_not_utf_8_are_heard_as_cp1252(
+def test_caller_names_that_are_not_utf_8_are_decoded_as_cp1252(
     demo: tuple[SimulatedPbx, Clock], app: AppOnPbx, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pbx, clock = demo
@@ -130,7 +130,7 @@ def test_callers_names_that_are_not_utf_8_are_heard_as_cp1252(
     simulated_history.calls_of_day.cache_clear()
     try:
         with listening(app.engine, app.settings) as at:
-            hear(pbx, clock, at)
+            let_events_arrive(pbx, clock, at)
         app.run("collect")
     finally:
         simulated_history.calls_of_day.cache_clear()
@@ -138,17 +138,17 @@ def test_callers_names_that_are_not_utf_8_are_heard_as_cp1252(
     assert names == {"Zoë ÿ"}
 
 
-def test_a_pbx_that_falls_silent_is_a_gap_from_its_last_word(app: AppOnPbx, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pbx_that_stops_answering_is_a_gap(app: AppOnPbx, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watch, "KEEPALIVE_S", 0.3)
     monkeypatch.setattr(snapshot_poller, "QUIET_INTERVAL_S", 60.0)
     with listening(app.engine, app.settings) as at:
         app.pbx.faults.arm(Fault("mute", "ami/Ping"))
-        listens_again(app, at)
+        wait_for_new_span(app, at)
     assert "no answer to a ping" in spans(app)[0].end_reason
     assert app.pbx.faults.taken == {"mute": 1}
 
 
-def test_a_restart_leaves_a_mark_and_whoever_was_in_a_queue_is_unknown(
+def test_a_restart_is_a_gap_and_visits_in_progress_become_unknown(
     app: AppOnPbx, demo: tuple[SimulatedPbx, Clock]
 ) -> None:
     pbx, clock = demo
@@ -158,18 +158,18 @@ def test_a_restart_leaves_a_mark_and_whoever_was_in_a_queue_is_unknown(
         wait_until(lambda: there & visits(app).keys())
         waiting = {one for one, row in visits(app).items() if row.outcome == "in_progress"}
         pbx.restart()
-        listens_again(app, at)
+        wait_for_new_span(app, at)
         wait_until(lambda: not at.writer.waiting)
         found = visits(app)
         assert {found[one].outcome for one in waiting} <= {"unknown"}
         assert all(found[one].ended_at is None for one in waiting)
-        hear(pbx, clock, at)
+        let_events_arrive(pbx, clock, at)
     assert spans(app)[0].end_reason
     assert any(row.ended_at and uniqueid not in found for uniqueid, row in visits(app).items())
 
 
 @pytest.mark.parametrize("by", [timedelta(hours=1), timedelta(hours=-1)], ids=["forward", "back"])
-def test_a_clock_that_is_set_leaves_a_mark_and_counts_from_then_on(
+def test_setting_the_pbx_clock_starts_a_new_span(
     app: AppOnPbx, demo: tuple[SimulatedPbx, Clock], monkeypatch: pytest.MonkeyPatch, by: timedelta
 ) -> None:
     monkeypatch.setattr(snapshot_poller, "CLOCK_INTERVAL_S", 0.0)
@@ -182,7 +182,7 @@ def test_a_clock_that_is_set_leaves_a_mark_and_counts_from_then_on(
         real_at = datetime.now(UTC)
         begun = set(visits(app))
         pbx.jump_clock(by)
-        listens_again(app, at)
+        wait_for_new_span(app, at)
         reported_at = at._now()
         assert abs((reported_at - pbx_clock()).total_seconds()) < 5
     assert [span.end_reason for span in spans(app)] == ["The PBX's clock was set.", "It was stopped."]

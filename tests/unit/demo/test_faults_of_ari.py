@@ -1,4 +1,4 @@
-"""The app's client and sync against the demo PBX, sound and misbehaving: nothing half, nothing twice, nothing lost."""
+"""ARI client and sync against the simulated PBX, with and without faults: each recording arrives complete, once."""
 
 import socket
 import threading
@@ -32,8 +32,8 @@ Found = TypeVar("Found")
 SOUND = wav(b"\x01\x02" * 20_000)
 
 
-class Bench(SyncedCache):
-    """A demo PBX, a cache, and the app's sync between them."""
+class SyncedPbx(SyncedCache):
+    """A simulated PBX, a cache, and the app's sync between them."""
 
     def __init__(self, pbx: SimulatedPbx, data: Path) -> None:
         super().__init__(pbx.connection(), data)
@@ -42,8 +42,8 @@ class Bench(SyncedCache):
     def sync(self) -> SyncResult:
         return sync_recordings(self.engine, self.active, self.settings.audio_dir)
 
-    def is_whole(self) -> bool:
-        """Whether the cache holds exactly what the demo PBX says was recorded."""
+    def is_complete(self) -> bool:
+        """Whether the cache contains exactly the recordings of the simulated PBX."""
         rows, audio = self.rows(), self.settings.audio_dir
         assert {row.state for row in rows.values()} <= {"downloaded"}
         return set(rows) == set(self.pbx.recordings.names()) and all(
@@ -51,7 +51,7 @@ class Bench(SyncedCache):
         )
 
 
-impatient = partial(AriClient, idle_timeout_s=0.4, backoff_s=0.001)
+impatient_client = partial(AriClient, idle_timeout_s=0.4, backoff_s=0.001)
 
 
 @pytest.fixture
@@ -62,14 +62,14 @@ def pbx() -> Iterator[SimulatedPbx]:
 
 @pytest.fixture
 def client(pbx: SimulatedPbx) -> Iterator[AriClient]:
-    with impatient(pbx.connection()) as made:
+    with impatient_client(pbx.connection()) as made:
         yield made
 
 
 @pytest.fixture
-def bench(pbx: SimulatedPbx, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
-    monkeypatch.setattr(sync, "AriClient", impatient)
-    made = Bench(pbx, tmp_path / "data")
+def synced(pbx: SimulatedPbx, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SyncedPbx]:
+    monkeypatch.setattr(sync, "AriClient", impatient_client)
+    made = SyncedPbx(pbx, tmp_path / "data")
     yield made
     made.engine.dispose()
 
@@ -84,20 +84,20 @@ def put(pbx: SimulatedPbx, count: int) -> None:
         pbx.recordings.add(name(number), wav(b"%04d" % number * 4000))
 
 
-def test_the_twelve_calls_arrive_with_what_their_names_tell(tmp_path: Path) -> None:
+def test_the_twelve_recordings_arrive_with_the_data_from_their_names(tmp_path: Path) -> None:
     with SimulatedPbx(recordings=recordings_of_ended_calls(NOW)) as pbx:
-        bench = Bench(pbx, tmp_path / "data")
-        assert bench.sync() == SyncResult(listed=12, new=12, downloaded=12)
-        assert bench.is_whole()
-        calls, rows = bench.calls(), bench.rows()
+        synced = SyncedPbx(pbx, tmp_path / "data")
+        assert synced.sync() == SyncResult(listed=12, new=12, downloaded=12)
+        assert synced.is_complete()
+        calls, rows = synced.calls(), synced.rows()
         for planned in recorded_calls(NOW):
             call, row = calls[planned.linkedid], rows[recording_name(planned)]
             assert (call.direction, call.queue, call.from_number) == ("inbound", planned.queue, planned.from_number)
             assert call.started_at == planned.started_at.replace(microsecond=0)
             duration_s = SAMPLE_RECORDINGS[planned.recording].duration_s
             assert (row.type, row.format, row.duration_s) == ("q", "wav", duration_s)
-        assert bench.sync() == SyncResult(listed=12)
-        bench.engine.dispose()
+        assert synced.sync() == SyncResult(listed=12)
+        synced.engine.dispose()
 
 
 @pytest.mark.parametrize(
@@ -124,24 +124,24 @@ def test_the_twelve_calls_arrive_with_what_their_names_tell(tmp_path: Path) -> N
     ],
     ids=lambda value: f"{value.kind}:{value.where[15:]}" if isinstance(value, Fault) else str(value),
 )
-def test_one_sync_outlives_a_trouble_that_passes(bench: Bench, fault: Fault, times: int) -> None:
-    put(bench.pbx, 6)
-    bench.pbx.faults.arm(fault, times)
-    assert bench.sync() == SyncResult(listed=6, new=6, downloaded=6)
-    assert bench.is_whole()
-    assert bench.pbx.faults.taken == {fault.kind: times}
+def test_one_sync_survives_a_temporary_fault(synced: SyncedPbx, fault: Fault, times: int) -> None:
+    put(synced.pbx, 6)
+    synced.pbx.faults.arm(fault, times)
+    assert synced.sync() == SyncResult(listed=6, new=6, downloaded=6)
+    assert synced.is_complete()
+    assert synced.pbx.faults.taken == {fault.kind: times}
 
 
-def test_a_length_that_says_too_little_is_found_out_by_the_sounds_header(bench: Bench) -> None:
-    put(bench.pbx, 1)
-    bench.pbx.faults.arm(Fault("wrong_length", FILES, extra_bytes=-1000))
-    result = bench.sync()
+def test_a_content_length_that_is_too_small_is_detected_by_the_wav_header(synced: SyncedPbx) -> None:
+    put(synced.pbx, 1)
+    synced.pbx.faults.arm(Fault("wrong_length", FILES, extra_bytes=-1000))
+    result = synced.sync()
     assert (result.downloaded, result.unreadable) == (0, 1)
-    assert "cut short" in bench.rows()[name()].reason
+    assert "cut short" in synced.rows()[name()].reason
 
 
 @pytest.mark.parametrize(("status", "words"), [(500, "can't list"), (503, "still starting"), (502, "502")])
-def test_a_lasting_failure_is_reported_as_asterisk_s(
+def test_a_lasting_server_error_is_reported_with_its_cause(
     pbx: SimulatedPbx, client: AriClient, status: int, words: str
 ) -> None:
     pbx.faults.arm(Fault("server_error", LIST, status=status), None)
@@ -151,7 +151,7 @@ def test_a_lasting_failure_is_reported_as_asterisk_s(
     assert client.list_recordings() == []
 
 
-def test_503_is_what_an_asterisk_that_starts_says(pbx: SimulatedPbx) -> None:
+def test_the_503_reply_is_that_of_a_starting_asterisk(pbx: SimulatedPbx) -> None:
     pbx.faults.arm(Fault("server_error", LIST, status=503))
     found = ask(pbx.connection(), "/ari/recordings/stored")
     assert found.status == "503 Service Unavailable"
@@ -173,13 +173,13 @@ def test_503_is_what_an_asterisk_that_starts_says(pbx: SimulatedPbx) -> None:
     ],
     ids=lambda value: value.kind if isinstance(value, Fault) else "",
 )
-def test_a_trouble_that_lasts_has_a_name(pbx: SimulatedPbx, fault: Fault, error: type[Exception]) -> None:
+def test_a_lasting_fault_raises_its_error(pbx: SimulatedPbx, fault: Fault, error: type[Exception]) -> None:
     pbx.faults.arm(fault, None)
     with AriClient(pbx.connection(), idle_timeout_s=0.1, backoff_s=0.001) as client, pytest.raises(error):
         client.list_recordings()
 
 
-def test_a_fault_is_for_the_path_it_names(pbx: SimulatedPbx, client: AriClient) -> None:
+def test_a_fault_affects_only_its_path(pbx: SimulatedPbx, client: AriClient) -> None:
     pbx.recordings.add("a/b", SOUND)
     pbx.faults.arm(Fault("server_error", "ari/recordings/stored/a%2Fb/file", status=404), None)
     assert ask(pbx.connection(), "/ari/recordings/stored/a%2Fb").status == "200 OK"
@@ -195,34 +195,34 @@ def test_a_wrong_length_closes_the_connection(pbx: SimulatedPbx) -> None:
         assert (found.header("Content-Length"), found.body) == (str(announced), SOUND)
 
 
-def test_headers_that_drip_end_at_the_time_limit(pbx: SimulatedPbx) -> None:
+def test_headers_that_arrive_slowly_end_at_the_time_limit(pbx: SimulatedPbx) -> None:
     pbx.faults.arm(Fault("trickle", LIST, seconds=0.05), None)
     with AriClient(pbx.connection(), deadline_s=0.5) as client, pytest.raises(Deadline, match="took longer"):
         client.list_recordings()
 
 
-def test_an_endless_recording_is_too_large_and_the_others_come(bench: Bench) -> None:
-    put(bench.pbx, 3)
-    bench.pbx.faults.arm(Fault("endless", FILES))
-    assert bench.sync() == SyncResult(listed=3, new=3, downloaded=2, too_large=1)
-    assert bench.sync() == SyncResult(listed=3)
+def test_an_endless_recording_is_too_large_and_the_others_arrive(synced: SyncedPbx) -> None:
+    put(synced.pbx, 3)
+    synced.pbx.faults.arm(Fault("endless", FILES))
+    assert synced.sync() == SyncResult(listed=3, new=3, downloaded=2, too_large=1)
+    assert synced.sync() == SyncResult(listed=3)
 
 
-def test_a_call_that_goes_on_waits_and_then_arrives(bench: Bench) -> None:
-    recordings = bench.pbx.recordings
+def test_a_recording_in_progress_waits_until_it_is_finished(synced: SyncedPbx) -> None:
+    recordings = synced.pbx.recordings
     recordings.grow(name(), wav(SOUND, announced=0, riff=0))
-    assert bench.sync() == SyncResult(listed=1, new=1, waiting=1)
+    assert synced.sync() == SyncResult(listed=1, new=1, waiting=1)
     recordings.grow(name(), SOUND)
-    assert bench.sync() == SyncResult(listed=1, waiting=1)
+    assert synced.sync() == SyncResult(listed=1, waiting=1)
     recordings.finish(name(), wav(SOUND + SOUND))
-    assert bench.sync() == SyncResult(listed=1, downloaded=1)
-    assert bench.is_whole()
+    assert synced.sync() == SyncResult(listed=1, downloaded=1)
+    assert synced.is_complete()
 
 
-def test_a_recording_that_grows_while_it_is_sent_overflows_its_length_as_asterisks_do(
+def test_a_recording_that_grows_while_it_is_sent_exceeds_its_content_length_as_on_asterisk(
     pbx: SimulatedPbx, tmp_path: Path
 ) -> None:
-    """More bytes come than announced: the client takes those announced, and no other answer begins with the rest."""
+    """More bytes arrive than announced. The client takes those announced, and the rest doesn't start the next reply."""
     pbx.recordings.grow("call", SOUND)
     pbx.faults.arm(Fault("stall", FILES, after_bytes=1000, seconds=1), 2)
     head = f"GET /ari/recordings/stored/call/file HTTP/1.1\r\n{authorization(pbx.connection())}\r\n\r\n"
@@ -241,7 +241,7 @@ def test_a_recording_that_grows_while_it_is_sent_overflows_its_length_as_asteris
 
 
 def while_it_stalls(pbx: SimulatedPbx, fetch: Callable[[], Found], act: Callable[[], None]) -> Found:
-    """Fetch in another thread, and act as soon as the armed stall is taken."""
+    """Fetch in another thread, and act as soon as the armed stall happens."""
     found: list[Found] = []
     before = pbx.faults.taken.get("stall", 0)
     thread = threading.Thread(target=lambda: found.append(fetch()))
@@ -253,35 +253,37 @@ def while_it_stalls(pbx: SimulatedPbx, fetch: Callable[[], Found], act: Callable
     return found[0]
 
 
-def test_recordings_that_go_while_a_sync_runs(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    put(bench.pbx, 4)
-    listing = AriClient.list_recordings
+def test_a_recording_deleted_during_a_sync_is_reported_as_missing(
+    synced: SyncedPbx, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(synced.pbx, 4)
+    list_recordings = AriClient.list_recordings
 
     def list_and_delete(client: AriClient) -> object:
-        found = listing(client)
-        bench.pbx.recordings.delete(name(2))
+        found = list_recordings(client)
+        synced.pbx.recordings.delete(name(2))
         return found
 
     monkeypatch.setattr(AriClient, "list_recordings", list_and_delete)
-    result = bench.sync()
+    result = synced.sync()
     assert (result.listed, result.downloaded) == (4, 3)
     assert [failure.name for failure in result.failed] == [name(2)]
     monkeypatch.undo()
-    monkeypatch.setattr(sync, "AriClient", impatient)
-    assert bench.sync() == SyncResult(listed=3, gone=1, missing=1)
+    monkeypatch.setattr(sync, "AriClient", impatient_client)
+    assert synced.sync() == SyncResult(listed=3, gone=1, missing=1)
 
 
-def test_a_name_that_is_listed_twice_is_kept_once(bench: Bench) -> None:
-    put(bench.pbx, 3)
-    bench.pbx.recordings.list_twice(name(1))
-    assert bench.sync().downloaded == 3
-    assert bench.is_whole()
+def test_a_recording_that_is_listed_twice_is_stored_once(synced: SyncedPbx) -> None:
+    put(synced.pbx, 3)
+    synced.pbx.recordings.list_twice(name(1))
+    assert synced.sync().downloaded == 3
+    assert synced.is_complete()
 
 
-def test_a_reset_is_a_reset(pbx: SimulatedPbx) -> None:
+def test_the_cut_fault_resets_the_connection(pbx: SimulatedPbx) -> None:
     pbx.faults.arm(Fault("cut", LIST, after_bytes=5))
     login = authorization(pbx.connection())
-    with socket.create_connection(("127.0.0.1", pbx.ari_port), timeout=10) as line:
-        line.sendall(f"GET /{LIST} HTTP/1.1\r\n{login}\r\n\r\n".encode())
+    with socket.create_connection(("127.0.0.1", pbx.ari_port), timeout=10) as connection:
+        connection.sendall(f"GET /{LIST} HTTP/1.1\r\n{login}\r\n\r\n".encode())
         with pytest.raises(ConnectionResetError):
-            b"".join(iter(partial(line.recv, 100), b""))
+            b"".join(iter(partial(connection.recv, 100), b""))

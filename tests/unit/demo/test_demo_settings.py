@@ -1,4 +1,4 @@
-"""Which settings are read: the real ones, or the demo's while its mark is set."""
+"""load_settings returns the demo's settings while the demo's mark file exists, otherwise the real ones."""
 
 import json
 from pathlib import Path
@@ -12,15 +12,15 @@ PASSWORD = "made-up-but-secret"
 
 @pytest.fixture
 def folder(no_real_data: Path) -> Path:
-    made = no_real_data / DEMO_DIR
-    made.mkdir(parents=True)
-    (made / DEMO_MARK).write_text("1-abc")
+    folder = no_real_data / DEMO_DIR
+    folder.mkdir(parents=True)
+    (folder / DEMO_MARK).write_text("1-abc")
     connection_json = {"ami_port": 20001, "ari_port": 20002, "username": "demo", "password": PASSWORD}
-    (made / DEMO_PBX).write_text(json.dumps(connection_json))
-    return made
+    (folder / DEMO_PBX).write_text(json.dumps(connection_json))
+    return folder
 
 
-def test_with_its_mark_all_is_the_demo_s(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_with_the_mark_file_all_settings_are_the_demos(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PBX_DATABASE_URL", "postgresql://user:word@db.example.com/real")
     monkeypatch.setenv("PBX_SECRET_KEY", "of-the-real-cache")
     monkeypatch.setenv("ANALYSIS_URL", "http://127.0.0.1:1/v1")
@@ -38,13 +38,13 @@ def test_with_its_mark_all_is_the_demo_s(folder: Path, monkeypatch: pytest.Monke
     assert PASSWORD not in repr(settings)
 
 
-def test_without_its_mark_it_is_nothing(folder: Path) -> None:
+def test_without_the_mark_file_there_is_no_demo(folder: Path) -> None:
     (folder / DEMO_MARK).unlink()
     settings = load_settings()
     assert (settings.demo_id, settings.connection, settings.home_dir) == ("", None, folder.parent)
 
 
-def test_a_pbx_in_the_environment_comes_before_the_demo(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pbx_in_the_environment_takes_precedence_over_the_demo(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FREEPBX_HOST", "pbx.example.com")
     settings = load_settings()
     assert settings.demo_id == ""
@@ -53,8 +53,8 @@ def test_a_pbx_in_the_environment_comes_before_the_demo(folder: Path, monkeypatc
     assert settings.pbx_data_dir == folder.parent
 
 
-def test_what_works_on_a_directory_keeps_to_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A real worker stays real when the demo is entered; one that was given the demo's folder is the demo's."""
+def test_folder_settings_stay_with_their_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker of the real folder stays real when the demo starts; a worker of the demo's folder is the demo's."""
     assert load_folder_settings().demo_id == ""
     monkeypatch.setenv("PBX_DATA_DIR", str(folder))
     monkeypatch.setenv("FREEPBX_HOST", "pbx.example.com")
@@ -67,7 +67,7 @@ def test_what_works_on_a_directory_keeps_to_it(folder: Path, monkeypatch: pytest
 
 
 @pytest.mark.parametrize("connection_json", ["", "not json", '{"ami_port": 20001', None])
-def test_while_its_pbx_is_not_there_nobody_is_called(folder: Path, connection_json: str | None) -> None:
+def test_without_a_running_demo_pbx_the_ports_are_unused_ones(folder: Path, connection_json: str | None) -> None:
     if connection_json is None:
         (folder / DEMO_PBX).unlink()
     else:

@@ -1,4 +1,4 @@
-"""What is armed is taken once, where it was meant, by one of many askers."""
+"""Armed faults happen as often as armed, at their path only, also with concurrent requests."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -15,7 +15,7 @@ def test_a_fault_happens_as_often_as_armed() -> None:
     assert faults.armed == ()
 
 
-def test_only_its_kind_and_its_spots_take_it() -> None:
+def test_a_fault_happens_only_for_its_kind_and_paths() -> None:
     faults = Faults()
     download = Fault("server_error", "ari/recordings/stored/*/file", status=503)
     faults.arm(download)
@@ -24,7 +24,7 @@ def test_only_its_kind_and_its_spots_take_it() -> None:
     assert faults.take("server_error", "ari/recordings/stored/a%2Fb/file") == download
 
 
-def test_the_oldest_comes_first_and_a_lasting_one_stays_until_cleared() -> None:
+def test_the_oldest_fault_comes_first_and_a_lasting_one_stays_until_cleared() -> None:
     faults = Faults()
     lasting, later = Fault("stall", "ami*", seconds=1), Fault("stall", seconds=2)
     faults.arm(lasting, times=None)
@@ -35,12 +35,12 @@ def test_the_oldest_comes_first_and_a_lasting_one_stays_until_cleared() -> None:
     assert faults.take("stall", "ami/events") is None
 
 
-def test_what_is_armed_never_happens_never_is_refused() -> None:
+def test_arming_a_fault_zero_times_is_an_error() -> None:
     with pytest.raises(ValueError, match="at least once"):
         Faults().arm(Fault("mute"), times=0)
 
 
-def test_many_askers_share_what_is_armed() -> None:
+def test_concurrent_requests_share_the_armed_faults() -> None:
     faults = Faults()
     faults.arm(Fault("refuse", "ari"), times=500)
     with ThreadPoolExecutor(8) as threads:
