@@ -18,7 +18,7 @@ from pbx.store.pbx_connections import save_connection
 from tests.browser.actions import close_overlay, hover
 from tests.browser.checks import settle
 from tests.lab.browser import browser, running_app
-from tests.unit.sample_history import add_agents, add_calls, clock, leg, look_at_trunk
+from tests.unit.sample_history import add_agents, add_calls, add_trunk_samples, clock, leg
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(240)]
 SLOW_MS = 30_000
@@ -35,7 +35,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     pbx = save_connection(engine, settings, host)
     add_calls(engine, pbx)
     add_agents(engine, pbx)
-    look_at_trunk(engine, pbx)
+    add_trunk_samples(engine, pbx)
     with writing(engine) as session:
         store_legs(session, pbx, [leg(7, clock(16), FORMULA, "1001", "NO ANSWER", 19, duration_s=20.0)], "cdr")
     engine.dispose()

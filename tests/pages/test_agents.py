@@ -11,7 +11,7 @@ from pbx.store.visits import store_visits
 from tests.pages.page_reader import open_page, page_text, tables, without_errors
 from tests.pages.sample_data import save_pbx
 from tests.unit.charts.page_charts import charts
-from tests.unit.sample_history import DAY, add_agents, clock, listen
+from tests.unit.sample_history import DAY, add_agents, add_listening_span, clock
 
 pytestmark = pytest.mark.usefixtures("no_worker")
 
@@ -53,7 +53,7 @@ def test_figures_are_compared_only_with_a_day_that_has_data(engine: Engine) -> N
     app = without_errors(open_page(AGENTS, **DAY))
     assert {metric.delta for metric in app.metric} == {""}
     assert "No comparison with the previous period: the data begins on 2 Mar at 09:30." in page_text(app)
-    listen(engine, 1, clock(-24), clock(24))
+    add_listening_span(engine, 1, clock(-24), clock(24))
     changes = {
         metric.label.replace("\\", ""): metric.proto.delta_description
         for metric in without_errors(open_page(AGENTS, **DAY)).metric

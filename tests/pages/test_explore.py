@@ -14,7 +14,7 @@ from pbx.store.legs import store_legs
 from tests.pages.page_reader import open_page, opened_url, page_text, tables, without_errors
 from tests.pages.sample_data import add_call, add_sample_data, save_pbx
 from tests.unit.charts.page_charts import charts, points
-from tests.unit.sample_history import DAY, add_calls, clock, leg, listen
+from tests.unit.sample_history import DAY, add_calls, add_listening_span, clock, leg
 
 pytestmark = pytest.mark.usefixtures("no_worker")
 
@@ -39,7 +39,7 @@ def open_selection(selection: str, **query: object) -> AppTest:
 
 
 def test_headline_figures_match_manual_calculation(filled: int, engine: Engine) -> None:
-    listen(engine, filled, clock(-24), clock(24))
+    add_listening_span(engine, filled, clock(-24), clock(24))
     app = without_errors(open_page(EXPLORE, **DAY))
     assert metrics(app) == {
         "Calls": ("5", "+400%"),
@@ -60,7 +60,7 @@ def test_no_comparison_with_a_partly_known_day(filled: int) -> None:
 
 def test_comparison_leaves_out_time_not_imported_yet(filled: int, engine: Engine) -> None:
     """The CDR ends at 14:40, so both days are compared until then. The day before has a call at noon."""
-    listen(engine, filled, clock(-24), clock(-12))
+    add_listening_span(engine, filled, clock(-24), clock(-12))
     with writing(engine) as session:
         store_legs(session, filled, [leg(7, clock(-8), "+4930111", "1001", "ANSWERED", 16, billsec_s=30.0)], "cdr")
     app = without_errors(open_page(EXPLORE, **DAY))
@@ -79,8 +79,8 @@ def test_no_comparison_if_the_previous_day_has_a_gap(
     """A hundredth of 24 hours is 14 min 24 s."""
     with writing(engine) as session:  # live events only, so that no import covers the gap
         session.exec(text("UPDATE call_legs SET source = 'live'"))  # type: ignore[call-overload]
-    listen(engine, filled, clock(-48), clock(-20))
-    listen(engine, filled, clock(-20, unseen_minutes), clock(24))
+    add_listening_span(engine, filled, clock(-48), clock(-20))
+    add_listening_span(engine, filled, clock(-20, unseen_minutes), clock(24))
     app = without_errors(open_page(EXPLORE, **DAY))
     assert (f"No comparison with the previous period: {why}." in page_text(app)) == bool(why)
     assert metrics(app)["Calls"] == ("5", "" if why else "+400%")

@@ -16,7 +16,7 @@ from pbx.store.visits import store_visits
 from tests.pages.page_reader import QUEUES, open_page, page_text, tables, wallboard_html, without_errors
 from tests.pages.sample_data import HOSTILE, add_call, add_sample_data, save_pbx, snapshot_of_queues
 from tests.unit.charts.page_charts import points
-from tests.unit.sample_history import listen
+from tests.unit.sample_history import add_listening_span
 
 pytestmark = pytest.mark.usefixtures("no_worker")
 
@@ -114,7 +114,7 @@ def test_each_figure_is_compared_with_the_previous_period(engine: Engine, day: i
     ]
     with writing(engine) as session:
         store_visits(session, day, before, "queue_log")
-    listen(engine, day, YESTERDAY - timedelta(days=1), YESTERDAY)
+    add_listening_span(engine, day, YESTERDAY - timedelta(days=1), YESTERDAY)
     changes = {
         metric.label.replace("\\", ""): (metric.delta, metric.proto.delta_description) for metric in open_day().metric
     }

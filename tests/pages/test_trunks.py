@@ -11,7 +11,7 @@ from pbx.ui.trunks import lines_of
 from tests.pages.page_reader import open_page, page_text, tables, without_errors
 from tests.pages.sample_data import add_sample_data, save_pbx
 from tests.unit.charts.page_charts import charts, points
-from tests.unit.sample_history import DAY, add_calls, clock, leg, listen, look_at_trunk
+from tests.unit.sample_history import DAY, add_calls, add_listening_span, add_trunk_samples, clock, leg
 
 pytestmark = pytest.mark.usefixtures("no_worker")
 
@@ -23,12 +23,12 @@ def trunk_calls(engine: Engine) -> int:
     """Save a PBX with calls and five snapshots of its trunk. Returns the PBX's ID."""
     pbx = save_pbx(engine)
     add_calls(engine, pbx)
-    look_at_trunk(engine, pbx)
+    add_trunk_samples(engine, pbx)
     return pbx
 
 
 def test_headline_figures_match_figures_calculated_by_hand(engine: Engine, trunk_calls: int) -> None:
-    listen(engine, 1, clock(-24), clock(24))
+    add_listening_span(engine, 1, clock(-24), clock(24))
     app = without_errors(open_page(TRUNKS, **DAY))
     assert {metric.label.replace("\\", ""): (metric.value, metric.delta) for metric in app.metric} == {
         "Call attempts (seizures)": ("5", "+400%"),

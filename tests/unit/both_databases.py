@@ -1,4 +1,4 @@
-"""An empty cache: on SQLite, and when the lab runs, on a real PostgreSQL as well."""
+"""Settings for an empty database: SQLite, and in the lab also a real PostgreSQL."""
 
 import pytest
 

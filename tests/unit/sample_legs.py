@@ -1,4 +1,4 @@
-"""A leg that tests change as they need."""
+"""An answered leg that tests copy and change."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -6,7 +6,7 @@ from pbx.model.history import Leg
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 CALLER, CALLED = "PJSIP/carrier-00000092", "Local/2001@agents-00000105;1"
-ANSWERED = Leg(  # by an agent of a queue, whose phone a Local channel dials
+ANSWERED = Leg(  # answered by a queue agent, whose phone is dialled through a Local channel
     linkedid="1.1",
     uniqueid="1.1",
     channel=CALLER,

@@ -1,4 +1,4 @@
-"""What the documents mention exists: files, functions, make targets, commands."""
+"""Files, functions, make targets and commands that the documents mention exist."""
 
 import ast
 import importlib
@@ -25,24 +25,24 @@ every_document = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda file:
 
 
 @every_document
-def test_the_files_it_names_exist(document: Path) -> None:
+def test_the_files_a_document_names_exist(document: Path) -> None:
     named = [code for code in _code(document) if code.startswith(FOLDERS) or re.fullmatch(r"\w+\.(py|toml|txt)", code)]
     assert [name for name in named if not (ROOT / name.split()[0]).exists()] == []
 
 
 @every_document
-def test_its_links_lead_to_files(document: Path) -> None:
+def test_the_links_of_a_document_lead_to_files(document: Path) -> None:
     links = re.findall(r"\]\(([^):]+)\)", re.sub(r"`[^`]*`", "", document.read_text(encoding="utf-8")))
-    assert [link for link in links if not _leads_somewhere(document, *link.partition("#")[::2])] == []
+    assert [link for link in links if not _target_exists(document, *link.partition("#")[::2])] == []
 
 
 @every_document
-def test_the_code_it_names_exists(document: Path) -> None:
+def test_the_code_a_document_names_exists(document: Path) -> None:
     assert [name for name in _code(document) if re.fullmatch(r"pbx(\.\w+)+", name) and not _exists(name)] == []
 
 
 @every_document
-def test_the_commands_it_names_exist(document: Path) -> None:
+def test_the_commands_a_document_names_exist(document: Path) -> None:
     text = document.read_text(encoding="utf-8")
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
     lines = re.findall(r"(?:^|`)make ([a-z -]+?)\s*(?:#|`|$)", text, re.MULTILINE)
@@ -67,13 +67,13 @@ def test_every_formula_is_documented() -> None:
     assert [name for name in ratios if f"`{name}`" not in METRICS] == []
 
 
-def _leads_somewhere(document: Path, path: str, heading: str) -> bool:
-    """Whether a link's file exists, and the heading it leads to."""
+def _target_exists(document: Path, path: str, heading: str) -> bool:
+    """Whether the file of a link exists, and the heading in it, if the link has one."""
     file = document.parent / path if path else document
     if not file.exists():
         return False
     headings = re.findall(r"^#+ (.+)$", file.read_text(encoding="utf-8"), re.MULTILINE) if heading else []
-    return not heading or heading in {re.sub(r"[^\w-]", "", one.lower().replace(" ", "-")) for one in headings}
+    return not heading or heading in {re.sub(r"[^\w-]", "", title.lower().replace(" ", "-")) for title in headings}
 
 
 def test_every_headline_figure_is_documented() -> None:
@@ -84,7 +84,7 @@ def test_every_headline_figure_is_documented() -> None:
 
 
 def _tile_labels(file: Path) -> Iterator[str]:
-    """The first argument of each call of `tile` or `figure_tile`, as far as it is a plain text."""
+    """The first argument of each call of `tile` or `figure_tile` that is a text constant."""
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if not isinstance(node, ast.Call) or getattr(node.func, "id", "") not in ("tile", "figure_tile"):
             continue
@@ -96,13 +96,13 @@ def _tile_labels(file: Path) -> Iterator[str]:
 
 
 def _code(document: Path) -> list[str]:
-    """What a document sets as code within a line."""
+    """The inline code of a document."""
     text = re.sub(r"^```.*?^```", "", document.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
     return re.findall(r"`([^`\n]+)`", text)
 
 
 def _exists(name: str) -> bool:
-    """Whether a dotted name is a module, or something in one: a function, a class, an attribute of a class."""
+    """Whether a dotted name is a module, or a function, class or attribute in one."""
     parts = name.split(".")
     for length in range(len(parts), 0, -1):
         try:

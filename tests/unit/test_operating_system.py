@@ -1,4 +1,4 @@
-"""What differs between operating systems, as far as this one shows it."""
+"""Functions that differ between operating systems work on this one."""
 
 import subprocess
 import sys
@@ -17,15 +17,15 @@ from pbx import operating_system
 stop = threading.Event()
 operating_system.end_with_parent(stop)
 print("ready", flush=True)
-if sys.argv[1] == "obeys":
+if sys.argv[1] == "stops":
     stop.wait(60)
     sys.exit(3)
 time.sleep(60)
 """
 
 
-def start(kind: str) -> "subprocess.Popen[bytes]":
-    command = [sys.executable, "-c", CHILD, kind]
+def start(behaviour: str) -> "subprocess.Popen[bytes]":
+    command = [sys.executable, "-c", CHILD, behaviour]
     child = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert child.stdout is not None
     with child.stdout:
@@ -33,13 +33,13 @@ def start(kind: str) -> "subprocess.Popen[bytes]":
     return child
 
 
-def test_free_memory_and_cores_are_within_what_the_machine_has() -> None:
+def test_free_memory_and_cores_are_within_the_machines_limits() -> None:
     assert 0 < operating_system.free_memory_bytes() <= psutil.virtual_memory().total
     assert 1 <= operating_system.usable_cores() <= (psutil.cpu_count() or 1)
 
 
-def test_a_child_ends_in_order_when_its_standard_input_is_closed() -> None:
-    child = start("obeys")
+def test_a_child_stops_in_an_orderly_way_when_its_standard_input_is_closed() -> None:
+    child = start("stops")
     operating_system.stop_child(child, 30)
     assert child.returncode == 3
 
@@ -50,14 +50,14 @@ def test_a_child_that_does_not_end_is_killed() -> None:
     assert child.returncode not in (0, 3, None)
 
 
-def test_a_process_that_takes_too_much_memory_ends() -> None:
+def test_a_process_that_exceeds_its_memory_limit_ends() -> None:
     code = "from pbx import operating_system; import time; operating_system.limit_memory(1); time.sleep(60)"
-    began = time.monotonic()
+    started = time.monotonic()
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, timeout=60).returncode == 1
-    assert time.monotonic() - began < 30
+    assert time.monotonic() - started < 30
 
 
-def test_a_file_takes_the_place_of_an_older_one(tmp_path: Path) -> None:
+def test_a_file_replaces_an_older_one(tmp_path: Path) -> None:
     old, part = tmp_path / "facts.json", tmp_path / "part"
     old.write_text("old", encoding="utf-8")
     part.write_text("new", encoding="utf-8")

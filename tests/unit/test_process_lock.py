@@ -1,4 +1,4 @@
-"""Locks between processes: who holds one, who starts a process that takes one, and how a lock is freed."""
+"""Locks between processes have one holder, one caller starts the holder, and a killed process frees its lock."""
 
 import shutil
 import subprocess
@@ -28,12 +28,12 @@ def hold(data_dir: Path, after_s: float = 0.0) -> "subprocess.Popen[bytes]":
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE)
 
 
-def end(process: "subprocess.Popen[bytes]") -> None:
+def kill(process: "subprocess.Popen[bytes]") -> None:
     process.kill()
     process.communicate()
 
 
-def test_a_lock_is_free_once_its_process_was_killed(tmp_path: Path) -> None:
+def test_a_killed_process_frees_its_lock(tmp_path: Path) -> None:
     holder = hold(tmp_path)
     try:
         assert holder.stdout is not None
@@ -41,35 +41,37 @@ def test_a_lock_is_free_once_its_process_was_killed(tmp_path: Path) -> None:
         assert anyone_alive(tmp_path, "worker")
         assert try_process_lock(tmp_path, "worker-0") is None
     finally:
-        end(holder)
+        kill(holder)
     assert not anyone_alive(tmp_path, "worker")
     with take_process_lock(tmp_path, "worker") as lock:
         assert lock.name == "worker-0"
 
 
-def test_tests_of_a_free_lock_are_not_mistaken_for_a_holder(tmp_path: Path) -> None:
+def test_checking_a_free_lock_does_not_make_it_look_held(tmp_path: Path) -> None:
     take_process_lock(tmp_path, "worker").close()
-    answers: list[bool] = []
+    results: list[bool] = []
 
-    def test_often() -> None:
-        answers.extend(anyone_alive(tmp_path, "worker") for _ in range(50))
+    def check_often() -> None:
+        results.extend(anyone_alive(tmp_path, "worker") for _ in range(50))
 
-    threads = [threading.Thread(target=test_often) for _ in range(6)]
+    threads = [threading.Thread(target=check_often) for _ in range(6)]
     for thread in threads:
         thread.start()
-    taken = [try_process_lock(tmp_path, "worker-1") for _ in range(20)]  # the first is kept, the rest are refused
+    taken = [
+        try_process_lock(tmp_path, "worker-1") for _ in range(20)
+    ]  # the first call takes the lock, the others get None
     for thread in threads:
         thread.join()
     assert [lock is not None for lock in taken] == [True] + [False] * 19
     assert taken[0] is not None
     taken[0].close()
-    assert len(answers) == 300
+    assert len(results) == 300
     assert not anyone_alive(tmp_path, "worker")
     with take_process_lock(tmp_path, "worker") as lock:
         assert lock.name == "worker-0"
 
 
-def test_of_several_callers_one_starts_a_process(tmp_path: Path) -> None:
+def test_only_one_of_several_callers_starts_a_process(tmp_path: Path) -> None:
     started: list[subprocess.Popen[bytes]] = []
 
     def start() -> None:
@@ -92,11 +94,11 @@ def test_of_several_callers_one_starts_a_process(tmp_path: Path) -> None:
         assert process.stdout.readline() == b"held\n"
         assert start_process(tmp_path, "worker", lambda: hold(tmp_path)) is None
     finally:
-        end(process)
+        kill(process)
     assert not anyone_alive(tmp_path, "worker")
 
 
-def test_a_process_that_ends_at_its_start_leaves_no_lock(tmp_path: Path) -> None:
+def test_a_process_that_fails_to_start_leaves_no_lock(tmp_path: Path) -> None:
     failing = start_process(tmp_path, "worker", lambda: subprocess.Popen([sys.executable, "-c", "raise SystemExit(1)"]))
     assert failing is not None
     assert failing.wait(30) == 1
@@ -107,7 +109,7 @@ def test_a_process_that_ends_at_its_start_leaves_no_lock(tmp_path: Path) -> None
 
 
 @needs_posix
-def test_a_lock_is_lost_when_its_directory_is_deleted_or_made_again(tmp_path: Path) -> None:
+def test_a_lock_is_lost_when_its_directory_is_deleted_or_created_again(tmp_path: Path) -> None:
     folder = tmp_path / "data"
     with take_process_lock(folder, "worker") as lock:
         assert not lock.lost

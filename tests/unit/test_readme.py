@@ -1,4 +1,4 @@
-"""What the README promises exists."""
+"""Commands, settings, make targets and files that the README names exist."""
 
 import re
 from typing import Any
@@ -13,19 +13,19 @@ README = (ROOT / "README.md").read_text()
 
 
 def command_names() -> set[str]:
-    """The commands of `python -m pbx`, as they are written."""
+    """The commands of `python -m pbx`, as typed on the command line."""
     return set(commands_of(get_command(app)))
 
 
-def commands_of(group: Any, before: str = "") -> dict[str, Any]:
-    """All commands by how they are written, those of groups by both words."""
-    found = {}
+def commands_of(group: Any, prefix: str = "") -> dict[str, Any]:
+    """All commands by what is typed for them; commands of a group have two words."""
+    commands = {}
     for name, command in group.commands.items():
-        found |= commands_of(command, f"{name} ") if hasattr(command, "commands") else {before + name: command}
-    return found
+        commands |= commands_of(command, f"{name} ") if hasattr(command, "commands") else {prefix + name: command}
+    return commands
 
 
-def test_every_command_and_option_it_names_exists() -> None:
+def test_the_commands_and_options_in_the_readme_exist() -> None:
     commands = commands_of(get_command(app))
     described = re.findall(r"^python -m pbx (\w[\w -]*?)\s+#(.*)$", README, re.MULTILINE)
     assert {name for name, _ in described} == {name for name, command in commands.items() if not command.hidden}
@@ -34,18 +34,18 @@ def test_every_command_and_option_it_names_exists() -> None:
         assert set(re.findall(r"--[a-z-]+", text)) <= options, name
 
 
-def test_the_settings_page_names_every_setting() -> None:
+def test_the_documentation_lists_every_setting() -> None:
     text = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
     assert [name for name in Settings.model_fields if f"`{name.upper()}`" not in text] == []
 
 
-def test_it_stays_short() -> None:
+def test_the_readme_has_less_than_200_short_lines() -> None:
     lines = README.splitlines()
     assert len(lines) < 200
     assert [line for line in lines if len(line) > 120] == []
 
 
-def test_every_make_target_it_names_exists() -> None:
+def test_the_make_targets_in_the_readme_exist() -> None:
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     named = {
         word for line in re.findall(r"\bmake ([a-z -]+?)\s*(?:#|`|$)", README, re.MULTILINE) for word in line.split()
@@ -54,7 +54,7 @@ def test_every_make_target_it_names_exists() -> None:
     assert named <= targets
 
 
-def test_every_picture_and_link_it_shows_exists() -> None:
+def test_the_pictures_and_links_in_the_readme_exist() -> None:
     targets = re.findall(r"\]\(([^)#:]+)\)", re.sub(r"`[^`]*`", "", README))
     assert targets
     for target in targets:

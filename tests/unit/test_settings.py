@@ -1,4 +1,4 @@
-"""Settings: defaults, checks that name the variable, and masks that hold."""
+"""Settings have defaults, errors name the variable, and passwords are masked."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from pbx.settings import load_settings
 from tests.paths import ROOT
 
 
-def test_defaults_need_nothing(no_real_data: Path) -> None:
+def test_settings_have_defaults(no_real_data: Path) -> None:
     settings = load_settings()
     assert settings.connection is None
     assert (settings.freepbx_ari_port, settings.freepbx_ami_port) == (8088, 5038)
@@ -17,7 +17,7 @@ def test_defaults_need_nothing(no_real_data: Path) -> None:
     assert str(settings.database_url) == f"sqlite:///{no_real_data / 'pbx.sqlite'}"
 
 
-def test_a_host_makes_a_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_host_is_enough_for_a_connection(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FREEPBX_HOST", "pbx.example")
     monkeypatch.setenv("FREEPBX_ARI_TLS", "true")
     monkeypatch.setenv("FREEPBX_ARI_PORT", "8089")
@@ -26,7 +26,7 @@ def test_a_host_makes_a_connection(monkeypatch: pytest.MonkeyPatch) -> None:
     assert connection.ari_url == "https://pbx.example:8089/ari"
 
 
-def test_an_ipv6_host_is_bracketed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_ipv6_host_has_brackets_in_the_url(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FREEPBX_HOST", "::1")
     connection = load_settings().connection
     assert connection is not None
@@ -43,14 +43,16 @@ def test_an_ipv6_host_is_bracketed(monkeypatch: pytest.MonkeyPatch) -> None:
         ("FREEPBX_AMI_TLS", "perhaps"),
     ],
 )
-def test_a_wrong_value_is_named(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+def test_the_error_of_an_invalid_value_names_the_variable(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
     monkeypatch.setenv(name, value)
     with pytest.raises(SettingsError, match=name) as caught:
         load_settings()
     assert caught.value.fix
 
 
-def test_empty_values_are_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_empty_values_mean_the_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FREEPBX_AMI_PORT", "")
     monkeypatch.setenv("FREEPBX_TIMEZONE", "")
     settings = load_settings()
@@ -96,7 +98,7 @@ def test_a_binary_env_file_is_reported(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize("content", [b"\xff", b"[1]", b"1", b"{", b'{"ami_port": 1'])
-def test_a_damaged_note_of_the_demo_is_as_none(no_real_data: Path, content: bytes) -> None:
+def test_a_damaged_file_of_the_demo_is_ignored(no_real_data: Path, content: bytes) -> None:
     demo = no_real_data / "demo"
     demo.mkdir(parents=True)
     (demo / "pbx.json").write_bytes(content)

@@ -1,4 +1,4 @@
-"""A cache with a PBX that never answers, for tests of what the worker does."""
+"""Settings with a PBX that never answers, for tests of what the worker does."""
 
 from pathlib import Path
 
@@ -10,5 +10,5 @@ from pbx.settings import Settings, load_settings
 @pytest.fixture
 def settings(no_real_data: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     monkeypatch.setenv("FREEPBX_HOST", "127.0.0.1")
-    monkeypatch.setenv("FREEPBX_AMI_PORT", "1")  # nobody listens there
+    monkeypatch.setenv("FREEPBX_AMI_PORT", "1")  # a closed port
     return load_settings()

@@ -1,4 +1,4 @@
-"""The legs of an open call show what CEL adds to the CDR."""
+"""The legs of an open call show the facts that CEL adds to the CDR."""
 
 from dataclasses import replace
 from datetime import timedelta

@@ -1,4 +1,4 @@
-"""Days as an address or a click gives them."""
+"""Ranges of days from the URL or a click become valid ranges."""
 
 from datetime import date, timedelta
 
@@ -11,12 +11,12 @@ TODAY = date(2026, 11, 30)
 
 
 @given(st.lists(st.dates(), max_size=4))
-def test_days_are_sorted_and_not_in_the_future(days: list[date]) -> None:
+def test_a_range_of_days_is_sorted_and_not_in_the_future(days: list[date]) -> None:
     first, last = day_range(days, TODAY)
     assert first <= last <= TODAY
-    assert day_range((first, last), TODAY) == (first, last)  # what is shown is understood as itself
+    assert day_range((first, last), TODAY) == (first, last)  # a valid range is unchanged
 
 
-def test_one_day_or_none() -> None:
+def test_one_day_is_a_range_and_none_means_the_last_seven_days() -> None:
     assert day_range([date(2026, 11, 24)], TODAY) == (date(2026, 11, 24),) * 2
     assert day_range([], TODAY) == (TODAY - timedelta(days=6), TODAY)

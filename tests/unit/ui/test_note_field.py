@@ -1,4 +1,4 @@
-"""What the note's field sends is looked at first; then it is kept, or answered with the reason."""
+"""Drafts from the note field are validated, then saved or answered with an error."""
 
 import pytest
 from sqlalchemy import Engine
@@ -12,12 +12,12 @@ from pbx.ui.active_pbx import Site, find_site
 from pbx.ui.note_field import NoteAnswer, NoteDraft, parse_draft, save_draft
 from tests.pages.sample_data import HOSTILE, save_pbx
 
-SENT = {"linkedid": "1.2", "text": "a", "base": "", "number": "7"}
+VALID_DRAFT = {"linkedid": "1.2", "text": "a", "base": "", "number": "7"}
 
 
 @pytest.fixture
-def at(engine: Engine) -> Site:
-    """A PBX with a call."""
+def site(engine: Engine) -> Site:
+    """The app with a PBX and one call."""
     pbx = save_pbx(engine)
     with writing(engine) as session:
         session.add(CallRow(id=1, connection_id=pbx, linkedid="1.2"))
@@ -26,14 +26,14 @@ def at(engine: Engine) -> Site:
     return found
 
 
-def kept(at: Site) -> str:
-    with reading(at.engine) as session:
+def saved_note(site: Site) -> str:
+    with reading(site.engine) as session:
         note = get_note(session, 1)
         return note.note if note else ""
 
 
-def test_parse_draft() -> None:
-    assert parse_draft(SENT) == NoteDraft("1.2", "a", "", "7")
+def test_a_valid_draft_is_parsed() -> None:
+    assert parse_draft(VALID_DRAFT) == NoteDraft("1.2", "a", "", "7")
 
 
 @pytest.mark.parametrize(
@@ -42,10 +42,10 @@ def test_parse_draft() -> None:
         None,
         "x",
         {},
-        {**SENT, "text": 1},
-        {**SENT, "base": None},
-        {**SENT, "linkedid": "x" * 2000},
-        {**SENT, "number": "x" * 2000},
+        {**VALID_DRAFT, "text": 1},
+        {**VALID_DRAFT, "base": None},
+        {**VALID_DRAFT, "linkedid": "x" * 2000},
+        {**VALID_DRAFT, "number": "x" * 2000},
         {"linkedid": "1.2", "text": "a", "base": ""},
     ],
 )
@@ -54,37 +54,37 @@ def test_invalid_drafts_are_ignored(sent: object) -> None:
 
 
 @pytest.mark.parametrize("text", HOSTILE)
-def test_draft_is_saved_and_the_rating_stays(at: Site, text: str) -> None:
-    with writing(at.engine) as session:
+def test_a_draft_is_saved_and_the_rating_kept(site: Site, text: str) -> None:
+    with writing(site.engine) as session:
         save_rating(session, 1, 2)
-    assert save_draft(at, NoteDraft("1.2", text, "", "7")) == NoteAnswer("7", text)
-    assert kept(at) == text
-    with reading(at.engine) as session:
+    assert save_draft(site, NoteDraft("1.2", text, "", "7")) == NoteAnswer("7", text)
+    assert saved_note(site) == text
+    with reading(site.engine) as session:
         assert session.get_one(CallRow, 1).linkedid == "1.2"
         note = get_note(session, 1)
         assert note is not None
         assert note.rating == 2
 
 
-def test_a_stale_draft_does_not_undo_what_was_saved_meanwhile(at: Site) -> None:
-    with writing(at.engine) as session:
+def test_a_stale_draft_is_merged_with_what_was_saved_meanwhile(site: Site) -> None:
+    with writing(site.engine) as session:
         save_note(session, 1, "theirs")
-    assert save_draft(at, NoteDraft("1.2", "mine", "", "7")) == NoteAnswer("7", "mine\ntheirs")
-    assert save_draft(at, NoteDraft("1.2", "mine", "", "8")) == NoteAnswer("8", "mine\ntheirs")  # sent once more
+    assert save_draft(site, NoteDraft("1.2", "mine", "", "7")) == NoteAnswer("7", "mine\ntheirs")
+    assert save_draft(site, NoteDraft("1.2", "mine", "", "8")) == NoteAnswer("8", "mine\ntheirs")  # sent again
 
 
-def test_missing_call_is_reported(at: Site) -> None:
-    answer = save_draft(at, NoteDraft("9.9", "mine", "", "7"))
+def test_a_missing_call_is_reported(site: Site) -> None:
+    answer = save_draft(site, NoteDraft("9.9", "mine", "", "7"))
     assert (answer.gone, answer.problem) == (True, "This call no longer exists.")
 
 
-def test_unsaved_note_has_the_reason(at: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(session: Session, *_: object) -> str:
+def test_the_error_of_an_unsaved_note_is_returned(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    def raise_storage_full(session: Session, *_: object) -> str:
         raise StorageFull("Not enough disk space.", "Free disk space.")
 
-    assert "holds 20,000 characters" in save_draft(at, NoteDraft("1.2", "x" * 30_000, "", "7")).problem
-    monkeypatch.setattr("pbx.ui.note_field.save_note", full)
-    assert save_draft(at, NoteDraft("1.2", "mine", "", "7")) == NoteAnswer(
+    assert "holds 20,000 characters" in save_draft(site, NoteDraft("1.2", "x" * 30_000, "", "7")).problem
+    monkeypatch.setattr("pbx.ui.note_field.save_note", raise_storage_full)
+    assert save_draft(site, NoteDraft("1.2", "mine", "", "7")) == NoteAnswer(
         "7", problem="Not enough disk space. Free disk space."
     )
-    assert kept(at) == ""
+    assert saved_note(site) == ""

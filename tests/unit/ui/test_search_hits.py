@@ -1,4 +1,4 @@
-"""Search results: what is highlighted, how much of a long text is shown, and where a click leads."""
+"""Search results highlight matches, shorten long texts and link to the recording."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -9,7 +9,7 @@ from pbx.transcription.search.hits import Hit
 from pbx.ui.search_hits import MAX_CONTEXT_CHARACTERS, MAX_SEGMENT_CHARACTERS, clip_text, highlighted_parts, hit_data
 
 
-def marked(text: str, spans: list[tuple[int, int]]) -> str:
+def bracketed(text: str, spans: list[tuple[int, int]]) -> str:
     return "".join(f"[{part}]" if hit else part for part, hit in highlighted_parts(text, spans))
 
 
@@ -24,11 +24,11 @@ def marked(text: str, spans: list[tuple[int, int]]) -> str:
         ([(9, 12)], "one two"),
     ],
 )
-def test_matches_are_highlighted_and_nothing_is_lost(spans: list[tuple[int, int]], expected: str) -> None:
-    assert marked("one two", spans) == expected
+def test_matches_are_highlighted_and_all_text_is_kept(spans: list[tuple[int, int]], expected: str) -> None:
+    assert bracketed("one two", spans) == expected
 
 
-def test_markup_and_emoji_stay_text_and_count_as_characters() -> None:
+def test_markup_and_emoji_are_kept_as_text() -> None:
     assert list(highlighted_parts("📞 <b>refund</b>", [(5, 11)])) == [
         ("📞 <b>", False),
         ("refund", True),
@@ -37,7 +37,7 @@ def test_markup_and_emoji_stay_text_and_count_as_characters() -> None:
 
 
 @pytest.mark.parametrize("at", [0, 300, 2500, 4990])
-def test_long_text_is_cut_around_the_first_match(at: int) -> None:
+def test_a_long_text_is_shortened_around_the_first_match(at: int) -> None:
     words = ["word"] * 1000
     words[at // 5] = "here"
     text = " ".join(words)
@@ -49,7 +49,7 @@ def test_long_text_is_cut_around_the_first_match(at: int) -> None:
     assert (cut_before, cut_after) == (not text.startswith(shown), not text.endswith(shown))
 
 
-def test_a_text_without_spaces_is_cut_too() -> None:
+def test_a_text_without_spaces_is_shortened_too() -> None:
     text = "字" * 2000
     shown, spans, _, _ = clip_text(text, [(1000, 1002)])
     assert 0 < len(shown) <= MAX_SEGMENT_CHARACTERS
@@ -57,7 +57,7 @@ def test_a_text_without_spaces_is_cut_too() -> None:
 
 
 def hit(**changes: Any) -> Hit:
-    known: dict[str, Any] = {
+    defaults: dict[str, Any] = {
         "segment_id": 1,
         "call_id": 7,
         "recording_id": 3,
@@ -77,23 +77,23 @@ def hit(**changes: Any) -> Hit:
         "before": "",
         "after": "",
     }
-    return Hit(**(known | changes))
+    return Hit(**(defaults | changes))
 
 
-def test_mention_links_to_its_second_and_never_after_it() -> None:
+def test_a_mention_links_to_its_start_time_rounded_down() -> None:
     shown = hit_data(hit())
     assert (shown["href"], shown["at"], shown["speaker"]) == ("interactions?call=7&recording=3&t=61.9", "1:01", "Agent")
     assert hit_data(hit(start_s=0.0))["href"] == "interactions?call=7&recording=3&t=0"
 
 
-def test_doubtful_edited_and_unknown_speaker_are_shown() -> None:
+def test_doubtful_and_edited_segments_are_marked() -> None:
     assert hit_data(hit(flags=("phantom",), edited=True))["marks"] == ["doubtful", "edited"]
     assert hit_data(hit(speaker=""))["speaker"] == ""
 
 
-def test_context_is_cut_on_its_far_side() -> None:
-    long = " ".join(f"w{number}" for number in range(200))
-    shown = hit_data(hit(before=long, after=long))
+def test_context_is_shortened_at_the_end_far_from_the_match() -> None:
+    long_text = " ".join(f"w{number}" for number in range(200))
+    shown = hit_data(hit(before=long_text, after=long_text))
     assert shown["before"].startswith("… ")
     assert shown["before"].endswith("w199")
     assert shown["after"].startswith("w0 ")

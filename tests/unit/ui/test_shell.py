@@ -1,4 +1,4 @@
-"""What the app puts into Streamlit's page, and that it leaves all else as it is."""
+"""The app adds its styles and scripts to Streamlit's page and changes no other response."""
 
 import asyncio
 
@@ -11,14 +11,14 @@ from pbx.ui.shell import Shell
 PAGE = "<html><head><title>Streamlit</title></head><body><div id=root></div></body></html>"
 
 
-def respond(answer: Response, accept: str = "text/html,*/*", **more: str) -> tuple[int, dict[str, str], str]:
-    """Status, headers and text of what the shell makes of an answer."""
+def respond(response: Response, accept: str = "text/html,*/*", **more: str) -> tuple[int, dict[str, str], str]:
+    """Status, headers and text of a response after the shell has processed it."""
     sent: list[Message] = []
-    seen: dict[str, str] = {}
+    request_headers: dict[str, str] = {}
 
     async def app(scope, receive, send) -> None:
-        seen.update({name.decode(): value.decode() for name, value in scope["headers"]})
-        await answer(scope, receive, send)
+        request_headers.update({name.decode(): value.decode() for name, value in scope["headers"]})
+        await response(scope, receive, send)
 
     async def send(message: Message) -> None:
         sent.append(message)
@@ -37,12 +37,12 @@ def respond(answer: Response, accept: str = "text/html,*/*", **more: str) -> tup
     response_headers = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
     return (
         sent[0]["status"],
-        response_headers | {"requested": " ".join(seen)},
-        b"".join(one.get("body", b"") for one in sent).decode(),
+        response_headers | {"requested": " ".join(request_headers)},
+        b"".join(message.get("body", b"") for message in sent).decode(),
     )
 
 
-def test_a_page_gets_styles_scripts_and_the_code_of_its_elements() -> None:
+def test_a_page_gets_styles_scripts_and_component_code() -> None:
     status, headers, text = respond(HTMLResponse(PAGE))
     head, _, body = text.partition("</head>")
     assert status == 200
@@ -52,7 +52,7 @@ def test_a_page_gets_styles_scripts_and_the_code_of_its_elements() -> None:
     assert ".page-head" in body.partition("</body>")[0]
 
 
-def test_the_page_is_requested_complete_and_never_from_a_cache() -> None:
+def test_the_page_is_requested_without_compression_and_cache() -> None:
     _, headers, _ = respond(
         HTMLResponse(PAGE, headers={"etag": '"1"'}), **{"if-none-match": '"1"', "accept-encoding": "gzip"}
     )
@@ -61,13 +61,13 @@ def test_the_page_is_requested_complete_and_never_from_a_cache() -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "accept"),
+    ("response", "accept"),
     [
         (PlainTextResponse("</head>"), "text/html"),
         (HTMLResponse(PAGE, 404), "text/html"),
         (HTMLResponse(PAGE), "application/json"),
     ],
-    ids=["no page", "an error", "a request of a script"],
+    ids=["not HTML", "an error", "not requested as HTML"],
 )
-def test_other_responses_are_unchanged(answer: Response, accept: str) -> None:
-    assert respond(answer, accept)[2] == bytes(answer.body).decode()
+def test_other_responses_are_unchanged(response: Response, accept: str) -> None:
+    assert respond(response, accept)[2] == bytes(response.body).decode()

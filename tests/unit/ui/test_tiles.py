@@ -1,4 +1,4 @@
-"""How a headline figure and its change are said."""
+"""Headline figures and their changes are formatted as texts."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from pbx.ui.tiles import FigureKind, FigureValue, _change, value_text
 
 
 @pytest.mark.parametrize(
-    ("value", "kind", "said"),
+    ("value", "kind", "text"),
     [
         (1234, "count", "1,234"),
         (Ratio(5, 6), "percent", "83.3%"),
@@ -18,8 +18,8 @@ from pbx.ui.tiles import FigureKind, FigureValue, _change, value_text
         (2.345, "number", "2.3"),
     ],
 )
-def test_a_value_has_its_unit(value: FigureValue, kind: FigureKind, said: str) -> None:
-    assert value_text(value, kind) == said
+def test_a_value_has_its_unit(value: FigureValue, kind: FigureKind, text: str) -> None:
+    assert value_text(value, kind) == text
 
 
 @pytest.mark.parametrize(
@@ -28,13 +28,13 @@ def test_a_value_has_its_unit(value: FigureValue, kind: FigureKind, said: str) -
         (12, 10, "count", ("+20%", "from 10")),
         (8, 10, "count", ("-20%", "from 10")),
         (10, 10, "count", (None, "unchanged at 10")),
-        (3, 0, "count", (None, "from 0")),  # no percentage of nothing
+        (3, 0, "count", (None, "from 0")),  # no percentage of zero
         (3, None, "count", (None, "")),
         (Ratio(1, 2), Ratio(3, 4), "percent", ("-25.0 pp", "from 75.0%")),
         (Ratio(1, 2), Ratio(0, 0), "percent", (None, "from n/a")),
         (Ratio(0, 0), Ratio(1, 2), "percent", (None, "from 50.0%")),
         (65.0, 60.0, "duration", ("+5 s", "from 1 min")),
-        # A change is that of the figures as they are shown.
+        # A change is computed from the rounded figures that are shown.
         (7.4, 7.6, "duration", ("-1 s", "from 8 s")),
         (13.6, 14.4, "duration", (None, "unchanged at 14 s")),
         (Ratio(8876, 10_000), Ratio(8924, 10_000), "percent", ("-0.4 pp", "from 89.2%")),
@@ -42,7 +42,7 @@ def test_a_value_has_its_unit(value: FigureValue, kind: FigureKind, said: str) -
         (100_001, 100_000, "count", (None, "from 100,000")),
     ],
 )
-def test_a_change_has_its_sign_and_the_previous_figure(
+def test_a_change_has_a_sign_and_the_previous_figure(
     value: FigureValue, before: FigureValue, kind: FigureKind, change: tuple[str | None, str]
 ) -> None:
     assert _change(value, before, kind, 1) == change

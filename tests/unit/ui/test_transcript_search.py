@@ -1,4 +1,4 @@
-"""Topics and bars as searches."""
+"""Topics and bars of trend charts become searches."""
 
 import pytest
 
@@ -21,17 +21,17 @@ from pbx.ui.trends import trend_drilldown
         ("don't", ("don", "t"), False),
     ],
 )
-def test_phrase_query(phrase: str, words: tuple[str, ...], prefix: bool) -> None:
+def test_a_phrase_becomes_a_query(phrase: str, words: tuple[str, ...], prefix: bool) -> None:
     assert parse_query(phrase_query(phrase)) == PhraseTerm(words, prefix)
 
 
-def test_topic_query() -> None:
+def test_a_topic_becomes_a_query_of_its_phrases() -> None:
     topic = Topic(name="Refunds", phrases=["refund*", "money back"])
     assert topic_query(topic) == 'refund* OR "money back"'
     assert parse_query(topic_query(topic)) == Either((PhraseTerm(("refund",), True), PhraseTerm(("money", "back"))))
 
 
-def test_bar_links_to_the_calls_it_counts() -> None:
+def test_a_bar_links_to_the_calls_it_counts() -> None:
     filters = trend_drilldown("2026-07-01", "day")
     assert filters["period"] == "Custom range"
     assert [day.isoformat() for day in filters["days"]] == ["2026-07-01", "2026-07-01"]

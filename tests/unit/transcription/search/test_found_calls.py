@@ -1,4 +1,4 @@
-"""Calls as the search sees them: those it finds, those with a transcript, and what was made of them."""
+"""Lists of calls for the search page: calls with hits, transcribed calls, their agents and summaries."""
 
 from datetime import timedelta
 
@@ -14,12 +14,12 @@ from tests.unit.transcription.search.transcribed_calls import NOON, add_call, ad
 
 
 @pytest.fixture
-def filled(engine: Engine) -> Engine:
-    """Call 1 says refund once, 2 (later, of Ada) twice, 3 something else, 4 nothing yet; 5 is another PBX's."""
+def calls_with_transcripts(engine: Engine) -> Engine:
+    """Call 1 mentions refund once, 2 (later, Ada's) twice, 3 not at all; 4 has no transcript; 5 is another PBX's."""
     with writing(engine) as session:
-        for number, said in ((1, ["refund"]), (2, ["refund", "refund"]), (3, ["invoice"])):
+        for number, texts in ((1, ["refund"]), (2, ["refund", "refund"]), (3, ["invoice"])):
             add_call(session, number, started_at=NOON + timedelta(hours=number), agent="Ada" if number == 2 else "")
-            add_transcript(session, number, said)
+            add_transcript(session, number, texts)
         add_call(session, 4, agent="Grace")
         add_call(session, 5, 2, agent="Other")
         add_transcript(session, 5, ["refund"])
@@ -27,36 +27,36 @@ def filled(engine: Engine) -> Engine:
     return engine
 
 
-def test_calls_with_hits_are_sorted_and_limited(filled: Engine) -> None:
-    wanted = SearchFilter(1, "refund")
-    with reading(filled) as session:
-        assert calls_with_hits(session, wanted, limit=9) == [2, 1]
-        assert calls_with_hits(session, wanted, order="newest", limit=9) == [2, 1]
-        assert calls_with_hits(session, wanted, order="oldest", limit=9) == [1, 2]
-        assert calls_with_hits(session, wanted, order="oldest", limit=1) == [1]
+def test_calls_with_hits_are_sorted_and_limited(calls_with_transcripts: Engine) -> None:
+    search_filter = SearchFilter(1, "refund")
+    with reading(calls_with_transcripts) as session:
+        assert calls_with_hits(session, search_filter, limit=9) == [2, 1]
+        assert calls_with_hits(session, search_filter, order="newest", limit=9) == [2, 1]
+        assert calls_with_hits(session, search_filter, order="oldest", limit=9) == [1, 2]
+        assert calls_with_hits(session, search_filter, order="oldest", limit=1) == [1]
         assert calls_with_hits(session, SearchFilter(1, "refund", agent="Ada"), limit=9) == [2]
 
 
-def test_transcribed_calls_ignore_the_query(filled: Engine) -> None:
-    with reading(filled) as session:
-        for wanted, expected in (
+def test_transcribed_calls_ignore_the_query(calls_with_transcripts: Engine) -> None:
+    with reading(calls_with_transcripts) as session:
+        for search_filter, expected in (
             (SearchFilter(1, ""), [3, 2, 1]),
             (SearchFilter(1, "nowhere AND"), [3, 2, 1]),
             (SearchFilter(1, "", agent=""), [3, 1]),
             (SearchFilter(1, "", tag="vip"), [3]),
             (SearchFilter(1, "", since=NOON + timedelta(hours=2), until=NOON + timedelta(hours=3)), [2]),
         ):
-            assert [call.id for call in transcribed_calls(session, wanted, limit=9)] == expected
-            assert count_transcribed(session, wanted) == len(expected)
+            assert [call.id for call in transcribed_calls(session, search_filter, limit=9)] == expected
+            assert count_transcribed(session, search_filter) == len(expected)
         assert [call.id for call in transcribed_calls(session, SearchFilter(1, ""), limit=2)] == [3, 2]
 
 
-def test_agents_of_the_pbx_by_name(filled: Engine) -> None:
-    with reading(filled) as session:
+def test_agents_of_the_pbx_are_sorted_by_name(calls_with_transcripts: Engine) -> None:
+    with reading(calls_with_transcripts) as session:
         assert call_agents(session, 1) == ["Ada", "Grace"]
 
 
-def test_summaries_of_current_transcripts(engine: Engine) -> None:
+def test_summaries_are_those_of_current_transcripts(engine: Engine) -> None:
     with writing(engine) as session:
         add_call(session, 1)
         add_call(session, 2)

@@ -1,4 +1,4 @@
-"""The database and the marks in the text agree on what matches, and both with the plain meaning of a search."""
+"""The database and the highlighted spans agree with a direct evaluation of the search."""
 
 import sqlite3
 from itertools import pairwise
@@ -16,52 +16,53 @@ phrases = st.builds(PhraseTerm, st.lists(st.sampled_from(WORDS), min_size=1, max
 nears = st.builds(Near, st.lists(phrases, min_size=2, max_size=3).map(tuple), st.integers(0, 3))
 
 
-def pairs(trees: st.SearchStrategy[Query]) -> st.SearchStrategy[Query]:
-    both = st.lists(trees, min_size=2, max_size=3).map(tuple)
-    return st.builds(All, both) | st.builds(Either, both) | st.builds(Without, trees, trees)
+def compound_queries(trees: st.SearchStrategy[Query]) -> st.SearchStrategy[Query]:
+    several = st.lists(trees, min_size=2, max_size=3).map(tuple)
+    return st.builds(All, several) | st.builds(Either, several) | st.builds(Without, trees, trees)
 
 
-trees: st.SearchStrategy[Query] = st.recursive(phrases | nears, pairs, max_leaves=6)
+trees: st.SearchStrategy[Query] = st.recursive(phrases | nears, compound_queries, max_leaves=6)
 texts = st.lists(st.sampled_from(WORDS), max_size=14).map(" ".join)
 
 
-def places(phrase: PhraseTerm, words: list[str]) -> list[int]:
-    """Where a phrase begins, tried at every word."""
+def start_positions(phrase: PhraseTerm, words: list[str]) -> list[int]:
+    """The positions at which a phrase starts, found by trying every word."""
     count = len(phrase.words)
-    ends = str.startswith if phrase.prefix else str.__eq__
+    last_word_matches = str.startswith if phrase.prefix else str.__eq__
     return [
         at
         for at in range(len(words) - count + 1)
-        if tuple(words[at : at + count - 1]) == phrase.words[:-1] and ends(words[at + count - 1], phrase.words[-1])
+        if tuple(words[at : at + count - 1]) == phrase.words[:-1]
+        and last_word_matches(words[at + count - 1], phrase.words[-1])
     ]
 
 
-def means(tree: Query, words: list[str]) -> bool:
-    """Whether a text of these words is what is looked for, by the plain meaning of each node."""
+def matches(tree: Query, words: list[str]) -> bool:
+    """Whether a text of these words matches the query, evaluated node by node."""
     match tree:
         case PhraseTerm():
-            return bool(places(tree, words))
-        case Near(found, distance):
-            starts = [places(phrase, words) for phrase in found]
+            return bool(start_positions(tree, words))
+        case Near(terms, distance):
+            starts = [start_positions(phrase, words) for phrase in terms]
             return any(
                 all(
-                    any(last - len(phrase.words) - distance <= at <= last for at in mine)
-                    for phrase, mine in zip(found, starts, strict=True)
+                    any(last - len(phrase.words) - distance <= at <= last for at in phrase_starts)
+                    for phrase, phrase_starts in zip(terms, starts, strict=True)
                 )
-                for last in sorted({at for mine in starts for at in mine})
+                for last in sorted({at for phrase_starts in starts for at in phrase_starts})
             )
         case All(parts):
-            return all(means(part, words) for part in parts)
+            return all(matches(part, words) for part in parts)
         case Either(parts):
-            return any(means(part, words) for part in parts)
+            return any(matches(part, words) for part in parts)
         case Without(wanted, unwanted):
-            return means(wanted, words) and not means(unwanted, words)
+            return matches(wanted, words) and not matches(unwanted, words)
 
 
-def positive(tree: Query) -> bool:
+def has_no_exclusion(tree: Query) -> bool:
     match tree:
         case All(parts) | Either(parts):
-            return all(map(positive, parts))
+            return all(map(has_no_exclusion, parts))
     return not isinstance(tree, Without)
 
 
@@ -71,23 +72,23 @@ database.execute("CREATE VIRTUAL TABLE segment_index USING fts5(caller, agent, t
 
 @settings(deadline=None)
 @given(trees, texts)
-def test_sqlite_finds_the_right_texts(tree: Query, text: str) -> None:
+def test_sqlite_finds_exactly_the_matching_texts(tree: Query, text: str) -> None:
     words = [token.text for token in tokens_of(text)]
     database.execute("DELETE FROM segment_index")
     database.execute("INSERT INTO segment_index (caller) VALUES (?)", (" ".join(words),))
     expression = f"{{caller}} : {to_fts5(tree)}"
     query = "SELECT count(*) FROM segment_index WHERE segment_index MATCH ?"
     found = database.execute(query, (expression,)).fetchone()[0]
-    assert bool(found) == means(tree, words)
+    assert bool(found) == matches(tree, words)
 
 
 @settings(deadline=None)
 @given(trees, texts)
-def test_spans_of_matches(tree: Query, text: str) -> None:
+def test_a_matching_text_has_spans_that_do_not_overlap(tree: Query, text: str) -> None:
     spans = spans_in(tree, text)
     assert all(start < end for start, end in spans)
-    assert all(before[1] < after[0] for before, after in pairwise(spans))
-    if positive(tree) and means(tree, [token.text for token in tokens_of(text)]):
+    assert all(first[1] < second[0] for first, second in pairwise(spans))
+    if has_no_exclusion(tree) and matches(tree, [token.text for token in tokens_of(text)]):
         assert spans
 
 
@@ -104,7 +105,7 @@ def test_spans_of_matches(tree: Query, text: str) -> None:
         ("fee NOT refund", "fee fee", ["fee", "fee"]),
         ("fee OR bill", "a bill", ["bill"]),
         ("NEAR(fee late, 1)", "late the fee. fee, and then some more later: late", ["late", "fee"]),
-        ('"b c" "c d"', "a b c d e", ["b c d"]),  # overlapping: one mark
+        ('"b c" "c d"', "a b c d e", ["b c d"]),  # overlapping matches share one span
         ("script", "<script>alert('x')</script> 😀 script", ["script", "script", "script"]),
         ("كتاب", "هُوَ كِتَابٌ", ["كِتَابٌ"]),
         ("שלום", "שָׁלוֹם לך", ["שָׁלוֹם"]),

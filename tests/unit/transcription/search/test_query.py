@@ -1,4 +1,4 @@
-"""What somebody types into the search: understood, or explained."""
+"""Each text typed into the search becomes a query, or an error that explains what is wrong."""
 
 import pytest
 from hypothesis import given, settings
@@ -30,7 +30,7 @@ KYOTO = PhraseTerm(("京", "都"))
         ("((a))", A),
         ("and or not near", All(tuple(PhraseTerm((word,)) for word in ("and", "or", "not", "near")))),
         ('"A, b!"', PhraseTerm(("a", "b"))),
-        ("“a b” „c“", All((PhraseTerm(("a", "b")), C))),  # as phones and word processors write quotation marks
+        ("“a b” „c“", All((PhraseTerm(("a", "b")), C))),  # quotation marks of phones and word processors
         ('"AND"', PhraseTerm(("and",))),
         ('"NEAR(a"', PhraseTerm(("near", "a"))),
         ("don't", DON_T),
@@ -48,10 +48,10 @@ KYOTO = PhraseTerm(("京", "都"))
         ("NEAR(a,b,0)", Near((A, B), 0)),
         ('NEAR("a b" c* d, 5) b', All((Near((PhraseTerm(("a", "b")), PhraseTerm(("c",), True), D), 5), B))),
         ("NEAR(a 1,000 5)", Near((A, PhraseTerm(("1", "000")), PhraseTerm(("5",))), 10)),
-        ("text:a ^b -c +d", All((PhraseTerm(("text", "a")), B, C, D))),  # no language but this one
+        ("text:a ^b -c +d", All((PhraseTerm(("text", "a")), B, C, D))),  # no other query language
     ],
 )
-def test_valid_searches(text: str, tree: Query) -> None:
+def test_a_valid_search_becomes_a_query(text: str, tree: Query) -> None:
     assert parse_query(text) == tree
 
 
@@ -106,7 +106,7 @@ def test_valid_searches(text: str, tree: Query) -> None:
         ("a " * 1500, "too long"),
     ],
 )
-def test_invalid_searches_are_explained(text: str, reason: str) -> None:
+def test_an_invalid_search_raises_an_error_with_its_fix(text: str, reason: str) -> None:
     with pytest.raises(QueryError, match=reason) as caught:
         parse_query(text)
     assert caught.value.fix
@@ -138,9 +138,9 @@ PIECES = [
 @settings(deadline=None)
 @given(st.one_of(st.text(max_size=60), st.lists(st.sampled_from(PIECES), max_size=20).map(" ".join)))
 def test_any_text_is_a_search_or_a_query_error(text: str) -> None:
-    explained = None
+    query_error = None
     try:
         parse_query(text)
     except QueryError as error:
-        explained = error
-    assert explained is None or (str(explained).endswith(".") and explained.fix)
+        query_error = error
+    assert query_error is None or (str(query_error).endswith(".") and query_error.fix)

@@ -1,4 +1,4 @@
-"""Search over a few calls whose hits are known: by each filter, in each order, in context, and counted."""
+"""Searches over a few calls find and count the known hits with every filter, in every order and in context."""
 
 import re
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ BERLIN = ZoneInfo("Europe/Berlin")
 
 @pytest.fixture
 def session(engine: Engine) -> Iterator[Session]:
-    """Calls 1 to 5 of one PBX on four days; call 4 has two recordings, 5 no time, 6 is another's, 7 has no text."""
+    """Calls 1 to 5 of PBX 1 on four days; 4 has two recordings, 5 no time, 6 is another PBX's, 7 has no transcript."""
     phantom = Segment(2.0, 2.9, 0, "Thanks for your refund", flags=("phantom", "no_voice"))
     music = Segment(3.0, 9.0, 0, "", flags=("music",))
     sales = {"queue": "sales", "agent": "PJSIP/1001", "from_number": "+493012345"}
@@ -52,13 +52,13 @@ def session(engine: Engine) -> Iterator[Session]:
 
 
 def find(session: Session, query: str, order: str = "newest", **more: object) -> list[Hit]:
-    wanted = SearchFilter(1, query, **more)  # type: ignore[arg-type]
-    hits = find_hits(session, wanted, order=order, offset=0, limit=100)  # type: ignore[arg-type]
-    assert count_hits(session, wanted) == (len(hits), len({hit.call_id for hit in hits}))
+    search_filter = SearchFilter(1, query, **more)  # type: ignore[arg-type]
+    hits = find_hits(session, search_filter, order=order, offset=0, limit=100)  # type: ignore[arg-type]
+    assert count_hits(session, search_filter) == (len(hits), len({hit.call_id for hit in hits}))
     return hits
 
 
-def calls(session: Session, query: str, **more: object) -> list[int]:
+def calls_found(session: Session, query: str, **more: object) -> list[int]:
     return [hit.call_id for hit in find(session, query, **more)]  # type: ignore[arg-type]
 
 
@@ -68,7 +68,7 @@ def test_hit_has_all_its_data(session: Session) -> None:
     assert (hit.text, hit.spans) == ("Which refund do you mean?", ((6, 12),))
     assert (hit.started_at, hit.from_number, hit.to_number) == (NOON, "+493012345", "")
     assert (hit.queue, hit.agent, hit.direction, hit.flags, hit.edited) == ("sales", "PJSIP/1001", "inbound", (), False)
-    assert (hit.before, hit.after) == ("I want a refund", "The late one")  # not what is to be doubted
+    assert (hit.before, hit.after) == ("I want a refund", "The late one")  # without doubtful segments
 
 
 def test_doubtful_segments_are_found_only_if_included(session: Session) -> None:
@@ -76,24 +76,24 @@ def test_doubtful_segments_are_found_only_if_included(session: Session) -> None:
     (hit,) = find(session, "thanks", doubtful=True)
     assert hit.flags == ("phantom", "no_voice")
     assert (hit.before, hit.after) == ("Which refund do you mean?", "The late one")
-    assert calls(session, "late", doubtful=True) == [1]
+    assert calls_found(session, "late", doubtful=True) == [1]
 
 
-def test_paging_in_each_order(session: Session) -> None:
-    assert calls(session, "refund", order="newest") == [3, 2, 1, 1, 5]
-    assert calls(session, "refund", order="oldest") == [1, 1, 2, 3, 5]
+def test_pages_follow_each_other_in_each_order(session: Session) -> None:
+    assert calls_found(session, "refund", order="newest") == [3, 2, 1, 1, 5]
+    assert calls_found(session, "refund", order="oldest") == [1, 1, 2, 3, 5]
     for order in ("relevance", "newest", "oldest"):
-        whole = [hit.segment_id for hit in find(session, "refund", order=order)]
+        all_ids = [hit.segment_id for hit in find(session, "refund", order=order)]
         pages = [
             hit.segment_id
             for offset in (0, 2, 4, 6)
             for hit in find_hits(session, SearchFilter(1, "refund"), order=order, offset=offset, limit=2)  # type: ignore[arg-type]
         ]
-        assert pages == whole
+        assert pages == all_ids
 
 
 def test_relevance_prefers_frequent_words_and_short_segments(session: Session) -> None:
-    assert calls(session, "refund OR money", order="relevance")[0] == 3
+    assert calls_found(session, "refund OR money", order="relevance")[0] == 3
 
 
 def test_only_the_newest_of_too_many_hits_are_ranked(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -121,7 +121,7 @@ FILTERS: list[tuple[dict[str, object], list[int]]] = [
     ({"speaker": ""}, []),
     ({"queue": "sales", "speaker": "agent", "since": NOON, "agent": "PJSIP/1001"}, [1]),
 ]
-LANGUAGE = [
+QUERIES = [
     ("REFUND AND mean", [1]),
     ("refund want", [1]),
     ("refund NOT your", [3, 1, 1, 5]),
@@ -145,13 +145,13 @@ LANGUAGE = [
 ]
 
 
-def test_filters(session: Session) -> None:
-    assert [(more, calls(session, "refund", **more)) for more, _ in FILTERS] == FILTERS
+def test_each_filter_selects_its_hits(session: Session) -> None:
+    assert [(more, calls_found(session, "refund", **more)) for more, _ in FILTERS] == FILTERS
 
 
-def test_search_language(session: Session) -> None:
-    assert [(query, calls(session, query)) for query, _ in LANGUAGE] == LANGUAGE
-    assert all(hit.spans for query, _ in LANGUAGE for hit in find(session, query))
+def test_each_query_finds_its_hits(session: Session) -> None:
+    assert [(query, calls_found(session, query)) for query, _ in QUERIES] == QUERIES
+    assert all(hit.spans for query, _ in QUERIES for hit in find(session, query))
 
 
 def test_hits_name_their_recording(session: Session) -> None:
@@ -159,14 +159,14 @@ def test_hits_name_their_recording(session: Session) -> None:
 
 
 def test_each_function_raises_query_errors(session: Session) -> None:
-    wanted = SearchFilter(1, 'a "b')
-    for ask in (
-        lambda: find_hits(session, wanted, offset=0, limit=1),
-        lambda: count_hits(session, wanted),
-        lambda: trend(session, wanted, "day", UTC),
+    search_filter = SearchFilter(1, 'a "b')
+    for search in (
+        lambda: find_hits(session, search_filter, offset=0, limit=1),
+        lambda: count_hits(session, search_filter),
+        lambda: trend(session, search_filter, "day", UTC),
     ):
         with pytest.raises(QueryError, match='A closing " is missing'):
-            ask()
+            search()
 
 
 def test_a_trend_by_day_has_every_day(session: Session) -> None:
@@ -186,11 +186,11 @@ def test_days_are_in_the_zone(session: Session) -> None:
         assert (points[-1].label, points[-1].hits, points[-1].calls) == (last, 2, 1)
 
 
-def test_days_with_clock_changes(engine: Engine) -> None:
-    night = datetime(2026, 3, 28, 23, 30, tzinfo=UTC)  # 0:30 on the 29th, when clocks go forward at 2:00
+def test_a_trend_by_day_follows_clock_changes(engine: Engine) -> None:
+    started_at = datetime(2026, 3, 28, 23, 30, tzinfo=UTC)  # 0:30 on the 29th, when clocks go forward at 2:00
     with writing(engine) as session:
         for number in range(3):
-            add_call(session, 1 + number, started_at=night + number * timedelta(hours=22, minutes=15))
+            add_call(session, 1 + number, started_at=started_at + number * timedelta(hours=22, minutes=15))
             add_transcript(session, 1 + number, ["refund"])
     with reading(engine) as session:
         points = trend(session, SearchFilter(1, "refund"), "day", BERLIN)
@@ -198,12 +198,12 @@ def test_days_with_clock_changes(engine: Engine) -> None:
 
 
 def test_trend_covers_the_filter_s_period(session: Session) -> None:
-    wanted = SearchFilter(1, "refund", since=NOON - 2 * DAY, until=NOON + 2 * DAY)
-    points = trend(session, wanted, "day", UTC)
+    search_filter = SearchFilter(1, "refund", since=NOON - 2 * DAY, until=NOON + 2 * DAY)
+    points = trend(session, search_filter, "day", UTC)
     assert [point.hits for point in points] == [0, 0, 2, 1, 0]
     assert [point.label for point in points][::4] == ["2026-02-27", "2026-03-03"]
-    endless = SearchFilter(1, "refund", since=datetime(1, 1, 2, tzinfo=UTC), until=datetime(9999, 12, 30, tzinfo=UTC))
-    assert len(trend(session, endless, "day", UTC)) == 4
+    unlimited = SearchFilter(1, "refund", since=datetime(1, 1, 2, tzinfo=UTC), until=datetime(9999, 12, 30, tzinfo=UTC))
+    assert len(trend(session, unlimited, "day", UTC)) == 4
     assert trend(session, SearchFilter(9, "refund"), "day", UTC) == []
 
 
@@ -218,7 +218,7 @@ def test_trends_by_queue_and_agent(session: Session) -> None:
 
 
 @pytest.fixture
-def sqlite() -> Iterator[Engine]:
+def sqlite_engine() -> Iterator[Engine]:
     engine = open_engine(load_settings())
     yield engine
     engine.dispose()
@@ -228,7 +228,7 @@ def sqlite() -> Iterator[Engine]:
     "more",
     [{}, {"queue": "sales"}, {"since": NOON, "until": NOON + DAY}, {"tag": "angry", "number": "1", "agent": "a"}],
 )
-def test_query_plan_reads_the_index_first(sqlite: Engine, more: dict[str, object]) -> None:
+def test_query_plan_reads_the_index_first(sqlite_engine: Engine, more: dict[str, object]) -> None:
     plans: list[str] = []
 
     def explain(_conn: object, cursor: object, statement: str, parameters: object, *_: object) -> None:
@@ -236,12 +236,12 @@ def test_query_plan_reads_the_index_first(sqlite: Engine, more: dict[str, object
             plan = cursor.connection.execute(f"EXPLAIN QUERY PLAN {statement}", parameters)  # type: ignore[attr-defined]
             plans.append("\n".join(row[3] for row in plan))
 
-    event.listen(sqlite, "after_cursor_execute", explain)
-    wanted = SearchFilter(1, "refund", **more)  # type: ignore[arg-type]
-    with reading(sqlite) as session:
-        count_hits(session, wanted)
-        find_hits(session, wanted, offset=0, limit=50)
-        find_hits(session, wanted, order="newest", offset=0, limit=50)
+    event.listen(sqlite_engine, "after_cursor_execute", explain)
+    search_filter = SearchFilter(1, "refund", **more)  # type: ignore[arg-type]
+    with reading(sqlite_engine) as session:
+        count_hits(session, search_filter)
+        find_hits(session, search_filter, offset=0, limit=50)
+        find_hits(session, search_filter, order="newest", offset=0, limit=50)
     assert len(plans) == 3
     for plan in plans:
         assert "SCAN segment_index VIRTUAL TABLE INDEX" in plan

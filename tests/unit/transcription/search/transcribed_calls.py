@@ -1,4 +1,4 @@
-"""Makes calls with transcripts, for tests of transcripts, search and notes."""
+"""Creates calls with transcripts, for tests of transcripts, search and notes."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -14,12 +14,12 @@ from pbx.store.transcripts import add_part, begin_transcript, finish_transcript
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
-def add_call(session: Session, call_id: int, connection_id: int = 1, **facts: Any) -> RecordingRow:
-    """A call of a PBX, made if it isn't there, with one recording of the call's number."""
+def add_call(session: Session, call_id: int, connection_id: int = 1, **columns: Any) -> RecordingRow:
+    """Add a call with one recording of the same number; add its PBX if it is missing."""
     if session.get(PbxConnection, connection_id) is None:
         session.add(PbxConnection(id=connection_id, host=f"pbx-{connection_id}"))
         session.flush()
-    values: dict[str, Any] = {"direction": "inbound", "started_at": NOON} | facts
+    values: dict[str, Any] = {"direction": "inbound", "started_at": NOON} | columns
     session.add(CallRow(id=call_id, connection_id=connection_id, linkedid=f"{call_id}", **values))
     session.flush()
     recording = RecordingRow(
@@ -31,7 +31,7 @@ def add_call(session: Session, call_id: int, connection_id: int = 1, **facts: An
 
 
 def segments(*texts: str | Segment, start_s: float = 0.0) -> tuple[Segment, ...]:
-    """A segment a second, in turns of the two channels."""
+    """One segment per second, alternating between the two channels."""
     return tuple(
         text if isinstance(text, Segment) else Segment(start_s + at, start_s + at + 0.9, at % 2, text)
         for at, text in enumerate(texts)
@@ -39,11 +39,11 @@ def segments(*texts: str | Segment, start_s: float = 0.0) -> tuple[Segment, ...]
 
 
 def add_transcript(
-    session: Session, recording_id: int, said: Sequence[str | Segment], direction: str = "inbound", model: str = "base"
+    session: Session, recording_id: int, texts: Sequence[str | Segment], direction: str = "inbound", model: str = "base"
 ) -> Transcript:
-    """A whole, current transcript with two channels: the first text is the caller's, if they called."""
+    """Add a complete, current transcript with two channels; in an inbound call the first text is the caller's."""
     transcript = begin_transcript(session, recording_id, "whisper", model, "abc")
-    part = TranscriptPart(0, segments(*said), done_s=len(said), duration_s=len(said), channels=2, is_last=True)
+    part = TranscriptPart(0, segments(*texts), done_s=len(texts), duration_s=len(texts), channels=2, is_last=True)
     add_part(session, id_of(transcript), part, direction)
     finish_transcript(session, id_of(transcript))
     return transcript

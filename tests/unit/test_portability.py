@@ -14,8 +14,8 @@ import pytest
 import pbx
 from tests.paths import ROOT
 
-PLACE = ROOT / "tests" / "limited_python"
-SENSITIVE = [  # tests of what differs: locks, processes, files
+LIMITED_PYTHON = ROOT / "tests" / "limited_python"
+PLATFORM_TESTS = [  # tests of what differs between systems: locks, processes, files
     "tests/unit/test_process_lock.py",
     "tests/unit/test_operating_system.py",
     "tests/unit/jobs/test_worker.py::test_another_worker_continues_the_job_of_a_killed_worker",
@@ -30,16 +30,18 @@ SENSITIVE = [  # tests of what differs: locks, processes, files
     "tests/unit/live/test_collect.py",
     "tests/unit/export/test_zip.py",
 ]
-MODULES = sorted(one.name for one in pkgutil.walk_packages(pbx.__path__, "pbx.") if one.name != "pbx.__main__")
-DELETES_OPEN_FILES = "tests/unit/test_process_lock.py::test_a_lock_is_lost_when_its_directory_is_deleted_or_made_again"
-KNOWN_CODES = "aAbBcdGHIjmMpSuUVwWxXyYzZf%"
+MODULES = sorted(module.name for module in pkgutil.walk_packages(pbx.__path__, "pbx.") if module.name != "pbx.__main__")
+DELETES_OPEN_FILES = (
+    "tests/unit/test_process_lock.py::test_a_lock_is_lost_when_its_directory_is_deleted_or_created_again"
+)
+PORTABLE_CODES = "aAbBcdGHIjmMpSuUVwWxXyYzZf%"
 SOURCES = [*ROOT.glob("pbx/**/*.py"), *ROOT.glob("pages/**/*.py"), ROOT / "streamlit_app.py"]
 
 
-def run_elsewhere(*arguments: str, timeout_s: float = 600) -> "subprocess.CompletedProcess[str]":
+def run_limited_python(*arguments: str, timeout_s: float = 600) -> "subprocess.CompletedProcess[str]":
     """Run Python as on the poorest system, with ASCII as the encoding that text files have by default."""
     environment = os.environ | {
-        "PYTHONPATH": os.pathsep.join((str(PLACE), str(ROOT))),
+        "PYTHONPATH": os.pathsep.join((str(LIMITED_PYTHON), str(ROOT))),
         "PYTHONUTF8": "0",
         "PYTHONIOENCODING": "utf-8",
         "PYTHONCOERCECLOCALE": "0",
@@ -53,13 +55,13 @@ def run_elsewhere(*arguments: str, timeout_s: float = 600) -> "subprocess.Comple
 
 
 def run_tests(*arguments: str) -> "subprocess.CompletedProcess[str]":
-    return run_elsewhere("-m", "pytest", "-n", "0", "-p", "no:cacheprovider", "--tb=short", *arguments)
+    return run_limited_python("-m", "pytest", "-n", "0", "-p", "no:cacheprovider", "--tb=short", *arguments)
 
 
 def test_every_module_can_be_imported() -> None:
     code = "import importlib, sys\nfor name in sys.argv[1:]: importlib.import_module(name)\nprint('all imported')"
-    done = run_elsewhere("-c", code, *MODULES)
-    assert done.stdout == "all imported\n", done.stderr
+    process = run_limited_python("-c", code, *MODULES)
+    assert process.stdout == "all imported\n", process.stderr
 
 
 @pytest.mark.parametrize(
@@ -72,24 +74,24 @@ def test_every_module_can_be_imported() -> None:
         ("import subprocess; subprocess.run('x', pass_fds=[1])", "not every system has pass_fds"),
     ],
 )
-def test_what_other_systems_lack_is_missing(code: str, error: str, tmp_path: Path) -> None:
-    """So that the tests below prove something."""
+def test_the_limited_python_lacks_what_other_systems_lack(code: str, error: str, tmp_path: Path) -> None:
+    """Otherwise the tests below would prove nothing."""
     module = str(ROOT / "pbx" / "no_such_module.py")
     run = f"exec(compile({code!r}, {module!r}, 'exec'), {{'__file__': {module!r}}})"
-    done = run_elsewhere("-c", f"import sys; file = open(sys.argv[1], 'wb'); {run}", str(tmp_path / "file"))
-    assert done.returncode == 1
-    assert error in done.stderr
+    process = run_limited_python("-c", f"import sys; file = open(sys.argv[1], 'wb'); {run}", str(tmp_path / "file"))
+    assert process.returncode == 1
+    assert error in process.stderr
 
 
 @pytest.mark.timeout(600)
 def test_locks_processes_and_files_work() -> None:
-    done = run_tests(*SENSITIVE, "--deselect", DELETES_OPEN_FILES)
-    assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]
+    process = run_tests(*PLATFORM_TESTS, "--deselect", DELETES_OPEN_FILES)
+    assert process.returncode == 0, process.stdout[-8000:] + process.stderr[-2000:]
 
 
 @pytest.mark.timeout(600)
 def test_every_page_opens() -> None:
-    done = run_elsewhere(
+    process = run_limited_python(
         "-m",
         "pytest",
         "-n",
@@ -104,29 +106,29 @@ def test_every_page_opens() -> None:
         "tests/pages/test_extensions.py::test_extensions_show_devices_and_active_calls",
         "tests/pages/test_interactions.py::test_the_url_opens_a_call_with_its_audio_player",
     )
-    assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]
+    assert process.returncode == 0, process.stdout[-8000:] + process.stderr[-2000:]
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_times_are_written_in_a_form_that_every_system_knows(path: Path) -> None:
-    """Windows raises ValueError for %-d, and others of the C library's own."""
-    odd = [(line, form) for line, form in time_forms(path) if set(re.findall("%(.)", form)) - set(KNOWN_CODES)]
-    assert not odd
+def test_time_formats_use_only_portable_codes(path: Path) -> None:
+    """Windows raises ValueError for codes of other C libraries, such as %-d."""
+    invalid = [(line, code) for line, code in time_formats(path) if set(re.findall("%(.)", code)) - set(PORTABLE_CODES)]
+    assert not invalid
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_text_files_name_their_encoding(path: Path) -> None:
-    """Windows' own is not UTF-8."""
+    """Windows' default encoding is not UTF-8."""
     assert list(calls_without_encoding(path)) == []
 
 
 def calls_without_encoding(path: Path) -> Iterator[int]:
-    """The lines that read or write a text file in the encoding of the system."""
+    """The lines that read or write a text file in the system's default encoding."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if not isinstance(node, ast.Call) or any(keyword.arg == "encoding" for keyword in node.keywords):
             continue
         name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
-        modes = [one.value for one in node.args if isinstance(one, ast.Constant)]
+        modes = [argument.value for argument in node.args if isinstance(argument, ast.Constant)]
         if (name == "read_text" and not node.args) or (name == "write_text" and len(node.args) < 2):
             yield node.lineno
         if name in ("fdopen", "NamedTemporaryFile", "TemporaryFile") and "w" in modes:
@@ -135,11 +137,13 @@ def calls_without_encoding(path: Path) -> Iterator[int]:
             yield node.lineno
 
 
-def time_forms(path: Path) -> Iterator[tuple[int, str]]:
-    """The formats that a file's f-strings and calls of strftime have."""
+def time_formats(path: Path) -> Iterator[tuple[int, str]]:
+    """The line and format of each format specification in f-strings and calls of strftime."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.FormattedValue) and isinstance(node.format_spec, ast.JoinedStr):
             parts = [part.value for part in node.format_spec.values if isinstance(part, ast.Constant)]
             yield node.lineno, "".join(map(str, parts))
         elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "strftime":
-            yield from ((node.lineno, str(one.value)) for one in node.args if isinstance(one, ast.Constant))
+            yield from (
+                (node.lineno, str(argument.value)) for argument in node.args if isinstance(argument, ast.Constant)
+            )

@@ -1,4 +1,4 @@
-"""One thing has one name, and a package's `__all__` lists what the others import from it."""
+"""Public names are unique, and a package's `__all__` lists what other packages import from it."""
 
 import ast
 import importlib
@@ -15,12 +15,12 @@ APP_FILES = [*PBX_FILES, *sorted((ROOT / "pages").rglob("*.py")), ROOT / "stream
 PACKAGES = [file.parent for file in PBX_FILES if file.name == "__init__.py"]
 
 
-def test_no_two_classes_or_type_aliases_have_one_name() -> None:
+def test_classes_and_type_aliases_have_unique_names() -> None:
     types = ((name, file) for file in PBX_FILES for name in _types(_tree(file)))
     assert _repeated(types) == {}
 
 
-def test_no_two_functions_of_a_package_have_one_name() -> None:
+def test_functions_have_unique_names_in_their_package() -> None:
     functions = (
         ((_package_of(file), node.name), file)
         for file in PBX_FILES
@@ -31,14 +31,14 @@ def test_no_two_functions_of_a_package_have_one_name() -> None:
 
 
 @pytest.mark.parametrize("folder", PACKAGES, ids=lambda folder: ".".join(folder.relative_to(ROOT).parts))
-def test_all_lists_what_a_package_offers(folder: Path) -> None:
+def test_all_lists_what_other_packages_import(folder: Path) -> None:
     name = ".".join(folder.relative_to(ROOT).parts)
     package = importlib.import_module(name)
-    offered = set(getattr(package, "__all__", ()))
-    assert {one for one in offered if not hasattr(package, one)} == set()
+    exported = set(getattr(package, "__all__", ()))
+    assert {each for each in exported if not hasattr(package, each)} == set()
     modules = {file.stem for file in folder.iterdir()}
-    used = {one for file in APP_FILES if not file.is_relative_to(folder) for one in _imported(_tree(file), name)}
-    assert used - modules - {"__version__"} <= offered
+    used = {each for file in APP_FILES if not file.is_relative_to(folder) for each in _imported(_tree(file), name)}
+    assert used - modules - {"__version__"} <= exported
 
 
 def _tree(file: Path) -> ast.Module:
@@ -65,22 +65,22 @@ def _package_of(file: Path) -> Path:
 
 
 def _imported(tree: ast.Module, package: str) -> Iterator[str]:
-    """What a file imports from a package's root, or uses of it by `from pbx import package` and `package.name`."""
+    """The names a file imports from a package's root, or uses as `package.name` after `from pbx import package`."""
     parent, _, short = package.rpartition(".")
     alias = None
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and node.module == package:
-            yield from (one.name for one in node.names)
+            yield from (each.name for each in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module == parent:
-            alias = next((one.asname or one.name for one in node.names if one.name == short), alias)
+            alias = next((each.asname or each.name for each in node.names if each.name == short), alias)
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == alias:
             yield node.attr
 
 
 def _repeated(named: Iterable[tuple[Hashable, Path]]) -> dict[Hashable, list[str]]:
-    """The names that more than one file defines, with those files."""
+    """Each name that several files define, with those files."""
     files: dict[Hashable, set[str]] = defaultdict(set)
     for name, file in named:
         files[name].add(str(file.relative_to(ROOT)))
-    return {name: sorted(where) for name, where in files.items() if len(where) > 1}
+    return {name: sorted(paths) for name, paths in files.items() if len(paths) > 1}
