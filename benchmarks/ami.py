@@ -25,7 +25,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.ami_pbx import made_up_pbx  # noqa: E402 - a script: the project's path is set above
+from benchmarks.ami_pbx import generated_pbx  # noqa: E402 - a script: the project's path is set above
 from pbx.asterisk.ami.client import AmiClient  # noqa: E402
 from pbx.asterisk.ami.protocol import Message  # noqa: E402
 from pbx.asterisk.ami.queries import take_snapshot  # noqa: E402
@@ -258,7 +258,7 @@ def time_snapshots() -> None:
     """Print a snapshot's time with and without delay."""
     for version in (16, 22):
         size = {"phones": 1000, "trunks": 5, "queues": 50, "members": 20}
-        with made_up_pbx(version, "ami-bench", 5330 + version, **size) as pbx:
+        with generated_pbx(version, "ami-bench", 5330 + version, **size) as pbx:
             near, near_connect, what = snapshot_times(pbx.connection())
             proxy = DelayProxy((pbx.host, pbx.ami_port), ONE_WAY_S)
             through = pbx.connection().model_copy(update={"ami_port": proxy.port})

@@ -61,7 +61,7 @@ contact = sip:127.0.0.1:5399
 
 
 @dataclass(frozen=True)
-class MadeUpPbx(Asterisk):
+class GeneratedPbx(Asterisk):
     """An Asterisk with generated extensions, trunks by address, and queues with members."""
 
     templates: tuple[str, ...] = ("common",)
@@ -106,10 +106,10 @@ class MadeUpPbx(Asterisk):
 
 
 @contextmanager
-def made_up_pbx(version: int, purpose: str, ami_port: int, **size: int) -> Iterator[MadeUpPbx]:
+def generated_pbx(version: int, purpose: str, ami_port: int, **size: int) -> Iterator[GeneratedPbx]:
     """Run a generated PBX within the block; its SIP port is one above the manager's."""
     name = f"{purpose}-{version}"
-    pbx = MadeUpPbx(name, version, ami_port, ami_port + 1, ami_port + 2, 27000, suffix=f"-{name}", **size)  # type: ignore[arg-type]
+    pbx = GeneratedPbx(name, version, ami_port, ami_port + 1, ami_port + 2, 27000, suffix=f"-{name}", **size)  # type: ignore[arg-type]
     pbx.remove()
     try:
         pbx.start()

@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks.ami_pbx import made_up_pbx
+from benchmarks.ami_pbx import generated_pbx
 from pbx.asterisk.ami.client import AmiClient, AmiTiming
 from pbx.asterisk.ami.protocol import Message
 from pbx.asterisk.ami.queries import take_snapshot
@@ -135,7 +135,7 @@ def test_events_arrive_during_a_call(server: LabServer) -> None:
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("version", SERVERS)
 def test_the_client_reconnects_after_a_restart_and_reports_the_gap(version: int) -> None:
-    with made_up_pbx(version, "ami-restart", 5300 + version) as pbx:
+    with generated_pbx(version, "ami-restart", 5300 + version) as pbx:
         fast_retry = AmiTiming(retry_s=0.2)
         with (
             AmiClient.connect(pbx.connection(), events="on", timing=fast_retry) as client,
@@ -196,7 +196,7 @@ def test_free_agents_are_those_asterisk_would_call(version: int) -> None:
             )
         )
 
-    with made_up_pbx(version, "ami-wrap-up", 5310 + version) as pbx, AmiClient.connect(pbx.connection()) as client:
+    with generated_pbx(version, "ami-wrap-up", 5310 + version) as pbx, AmiClient.connect(pbx.connection()) as client:
         with (pbx.etc / "queues.conf").open("a") as queues:
             queues.write(WRAP_UP)
         client.command("queue reload all")
