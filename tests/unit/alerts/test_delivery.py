@@ -68,7 +68,7 @@ def send_due(engine: Engine, settings: Settings) -> int:
     return send_due_messages(engine, settings, pbx(engine, settings), threading.Event())
 
 
-def run_through(engine: Engine, settings: Settings, clock: list[datetime], *waits_s: int) -> None:
+def run_minutes(engine: Engine, settings: Settings, clock: list[datetime], *waits_s: int) -> None:
     """For each wait, one minute apart: record a snapshot, evaluate the rules and send the due messages."""
     for minute, wait_s in enumerate(waits_s):
         clock.append(minutes(minute))
@@ -82,7 +82,7 @@ def test_mail_and_webhook_get_one_message_at_the_start_and_one_at_the_end(
 ) -> None:
     zoned = settings.model_copy(update={"freepbx_timezone": "Europe/Berlin"})
     add_rule(engine, zoned, "longest_wait", 60, "", web.url, mail.url)
-    run_through(engine, zoned, clock, 90, 95, 0, 0, 0)
+    run_minutes(engine, zoned, clock, 90, 95, 0, 0, 0)
     start = (
         "The first caller has been waiting for 1 min 30 s, longer than 1 min. 1 caller waiting.\n"
         "Started at 11:00:00. PBX: 127.0.0.1. Times are in Europe/Berlin."
@@ -110,7 +110,7 @@ def test_a_failed_target_is_retried_and_the_others_get_the_message_immediately(
     url = {"refused": f"json://127.0.0.1:{free_port()}/{TOKEN}"}.get(fault, web.url)
     web.status, web.slow_s = (500, 0) if fault == "500" else (200, 0.5 if fault == "slow" else 0)
     add_rule(engine, settings, "longest_wait", 60, "", url + FAST, mail.url)
-    run_through(engine, settings, clock, 90)
+    run_minutes(engine, settings, clock, 90)
     assert (len(mail.messages), len(alerts(engine)[0].pending_targets)) == (1, 1)
     reason = (
         "the server answered with HTTP status 500"
@@ -137,7 +137,7 @@ def test_sending_stops_after_five_attempts_and_the_alert_shows_it(
 ) -> None:
     web.status = 403
     add_rule(engine, settings, "longest_wait", 60, "", web.url)
-    run_through(engine, settings, clock, 90)
+    run_minutes(engine, settings, clock, 90)
     for day in range(1, 10):
         clock.append(minutes(1440 * day))
         send_due(engine, settings)
@@ -240,7 +240,7 @@ def test_no_log_contains_a_secret(
     unreachable = f"json://127.0.0.1:{free_port()}/{TOKEN}{FAST}"
     add_rule(engine, settings, "longest_wait", 60, "", web.url, mail.url, unreachable, f"slack://{TOKEN}")
     with caplog.at_level(logging.DEBUG):
-        run_through(engine, settings, clock, 90)
+        run_minutes(engine, settings, clock, 90)
     own_records = [record for record in caplog.records if not record.name.startswith("mail.")]  # those of the receiver
     assert any("could not be sent" in record.getMessage() for record in own_records)
     logged = "\n".join(
@@ -254,7 +254,7 @@ def test_an_alert_of_a_rule_without_targets_counts_as_sent(
     engine: Engine, settings: Settings, clock: list[datetime]
 ) -> None:
     add_rule(engine, settings, "longest_wait", 60)
-    run_through(engine, settings, clock, 90)
+    run_minutes(engine, settings, clock, 90)
     assert (alerts(engine)[0].start_sent, alerts(engine)[0].send_error) == (True, "")
 
 

@@ -6,7 +6,7 @@ from pbx.analytics.formulas.erlang import blocking, lines_needed
 
 
 @pytest.mark.parametrize(
-    ("traffic", "lines", "lost"),
+    ("traffic", "lines", "probability"),
     [
         (8.108, 15, 0.0100),  # Erlang's table: 15 lines carry 8.11 E at 1% blocking
         (1.0, 1, 0.5),  # A / (1 + A)
@@ -16,8 +16,8 @@ from pbx.analytics.formulas.erlang import blocking, lines_needed
         (5.0, 0, 1.0),
     ],
 )
-def test_blocking_equals_the_published_values(traffic: float, lines: int, lost: float) -> None:
-    assert blocking(traffic, lines) == pytest.approx(lost, abs=2e-5)
+def test_blocking_equals_the_published_values(traffic: float, lines: int, probability: float) -> None:
+    assert blocking(traffic, lines) == pytest.approx(probability, abs=2e-5)
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ import pytest
 from pbx.analytics.formulas.queues import OUTCOMES, QueueFigures, Targets, VisitColumns, WaitBucket, tally, wait_buckets
 from pbx.model.history import VisitOutcome
 
-# queue, outcome, wait, talk; None: not known
-#   T of sales is the default of 20 s, of help its own 30 s; short abandons are those before 5 s
+# Queue, outcome, wait and talk time; None: unknown.
+# T is 20 s (the default) for sales and 30 s for help. Short abandons are those before 5 s.
 DAY = [
     ("sales", "answered", 5.0, 100.0),  # within T
     ("sales", "answered", 20.0, 200.0),  # exactly T: within

@@ -6,7 +6,7 @@ import pytest
 from pbx.analytics.formulas.concurrency import Load
 from pbx.analytics.formulas.trunks import SeizureColumns, TrunkFigures, tally_trunks
 
-# group, outbound, how it ended, billsec, PDD
+# Group, outbound, end, billsec and PDD.
 HOUR = [
     (0, True, "answered", 60.0, 1.0),
     (0, True, "answered", 120.0, 3.0),

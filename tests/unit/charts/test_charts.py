@@ -37,7 +37,7 @@ def draw_bands(points, gaps=()):
     return state_bands({"carrier": points}, frame_of((at(0), at(60)), gaps), title="Registration")
 
 
-def corners(figure):
+def line_points(figure):
     """The line's points as (time, value); the value is None where the line breaks."""
     values = [None if value != value else value for value in figure.data[0].y.tolist()]
     return list(zip(figure.data[0].x.tolist(), values, strict=True))
@@ -56,23 +56,23 @@ def bands(figure):
 
 
 def test_a_value_holds_until_the_next_snapshot_and_the_last_until_the_end() -> None:
-    drawn = corners(draw_lines([(at(0), 1), (at(20), 3)]))
+    drawn = line_points(draw_lines([(at(0), 1), (at(20), 3)]))
     assert drawn == [(clock(0), 1), (clock(20), 3), (clock(60), 3)]
 
 
 def test_a_gap_breaks_the_line_at_its_start() -> None:
     figure = draw_lines([(at(0), 1), (at(10), 2), (at(40), 3)], [(at(10), at(40))])
-    assert (clock(10), None) in corners(figure)
-    assert all(not clock(10) < moment < clock(40) for moment, _ in corners(figure))
+    assert (clock(10), None) in line_points(figure)
+    assert all(not clock(10) < moment < clock(40) for moment, _ in line_points(figure))
     assert figure.data[0].connectgaps is False
 
 
 def test_a_gap_at_the_end_is_not_filled_with_the_last_value() -> None:
-    assert max(moment for moment, _ in corners(draw_lines([(at(0), 1)], [(at(5), at(60))]))) == clock(5)
+    assert max(moment for moment, _ in line_points(draw_lines([(at(0), 1)], [(at(5), at(60))]))) == clock(5)
 
 
 def test_a_value_resumes_after_a_gap_within_one_point() -> None:
-    drawn = corners(draw_lines([(at(0), 4)], [(at(10), at(30))]))
+    drawn = line_points(draw_lines([(at(0), 4)], [(at(10), at(30))]))
     assert drawn == [(clock(0), 4), (clock(10), 4), (clock(10), None), (clock(30), 4), (clock(60), 4)]
 
 

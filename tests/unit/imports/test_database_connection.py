@@ -15,7 +15,7 @@ from pbx.imports.database_connection import connect_mysql
 from pbx.imports.databases import _read_only_mysql, open_source, source_url
 
 SECRET = "s3cret-of-the-database"
-# What MariaDB 10.11 greets with: protocol 10, version, thread, salt, capabilities, the plugin for a password.
+# The greeting of MariaDB 10.11: protocol 10, version, thread, salt, capabilities, and the password plugin.
 CAPABILITIES = 0x81BFF7FE & ~0x800  # without TLS, as the tests have no certificate
 
 
@@ -52,7 +52,7 @@ def server(*answers: bytes, then: Callable[[socket.socket], None] | None = None)
         yield listener.getsockname()[1]
 
 
-def drip(sock: socket.socket) -> None:
+def send_slowly(sock: socket.socket) -> None:
     """Send a packet of 16 MB, one byte every 50 ms."""
     sock.sendall(b"\xff\xff\x7f\0\x0a")
     for _ in range(600):
@@ -77,7 +77,7 @@ def refusal(port: int, kind: str = "mysql", statement_s: int = 1, options: str =
     ("answer", "expected"),
     [
         (b"SSH-2.0-OpenSSH_9.2p1 Debian-2+deb12u3\r\n", "an SSH server"),
-        (b"\x05\0\0\0\x0b\x08\x05\x1a\0", "X protocol"),  # the notice with which MySQL 8 greets on 33060
+        (b"\x05\0\0\0\x0b\x08\x05\x1a\0", "X protocol"),  # the notice that MySQL 8 sends first on port 33060
         (b"HTTP/1.1 400 Bad Request\r\n\r\n", "a web server"),
         (b"220 mail.example.com ESMTP Postfix\r\n", "a mail or FTP server"),
         (b"Asterisk Call Manager/5.0.2\r\n", "AMI"),
@@ -97,7 +97,7 @@ def test_a_silent_server_hits_the_deadline() -> None:
 
 
 def test_a_login_reply_that_trickles_in_hits_the_deadline() -> None:
-    with server(then=drip) as port:
+    with server(then=send_slowly) as port:
         assert isinstance(refusal(port), Deadline)
 
 

@@ -150,7 +150,7 @@ def row_of(at: int, answer: int | None, *rest: Any) -> dict[str, Any]:
     return {"calldate": at, "answer": answer, "dcontext": "from-queue"} | values
 
 
-# What Issabel and FreePBX up to 12 write of two calls to queues and one between telephones: no row has a linkedid.
+# What Issabel and FreePBX up to 12 write for two queue calls and one internal call: no row has a linkedid.
 ROWS = [
     queue_row(0, 2, "600", 1, 1001, 1, 60, 58),
     agent_row(5, 10, "600", 1001, 1, 3, 55, 50),

@@ -153,7 +153,7 @@ def test_a_visit_without_an_event_about_its_end_has_an_unknown_outcome() -> None
     assert (pbx.visit().outcome, pbx.visit().wait_s) == ("unknown", 9.0)
 
 
-def test_a_visit_left_without_a_status_ended_by_a_key_press_where_statuses_are_received() -> None:
+def test_a_visit_left_without_a_queuestatus_ended_by_a_key_press() -> None:
     pbx = EventFeed()
     pbx.history.visits.status_heard = True
     pbx.join()
@@ -236,8 +236,8 @@ def test_a_caller_missing_from_two_successive_snapshots_has_left() -> None:
     for uniqueid, queue in (("1.1", "sales"), ("1.2", "sales"), ("1.3", "hidden")):
         pbx.join(uniqueid, queue)
     both, one = {("1.1", "sales"), ("1.2", "sales")}, {("1.2", "sales")}
-    for there, outcome in ((one, "in_progress"), (both, "in_progress"), (one, "in_progress"), (one, "unknown")):
-        pbx.history.visits.close_absent(["sales"], there, pbx.at + LATER)
+    for present, outcome in ((one, "in_progress"), (both, "in_progress"), (one, "in_progress"), (one, "unknown")):
+        pbx.history.visits.close_absent(["sales"], present, pbx.at + LATER)
         pbx.updates()
         ends = {visit.uniqueid: visit.outcome for visit in pbx.visits.values()}
         assert ends == {"1.1": outcome, "1.2": "in_progress", "1.3": "in_progress"}

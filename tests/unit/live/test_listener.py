@@ -30,7 +30,7 @@ from tests.unit.live.fake_pbx import FakePbx, entry, listening, start_fake_pbx
 
 @pytest.fixture(params=VERSIONS)
 def pbx(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakePbx]:
-    monkeypatch.setattr(snapshot_poller, "QUIET_INTERVAL_S", 60.0)  # no look but those asked for
+    monkeypatch.setattr(snapshot_poller, "QUIET_INTERVAL_S", 60.0)  # no snapshots except those that events request
     with start_fake_pbx(monkeypatch, request.param) as (pbx, _):
         pbx.version = request.param  # type: ignore[attr-defined]
         yield pbx
@@ -108,12 +108,12 @@ def test_repeated_events_add_no_visits(pbx: FakePbx, engine: Engine) -> None:
 
 
 def test_a_connection_lost_within_a_message_leaves_visits_without_an_end(pbx: FakePbx, engine: Engine) -> None:
-    whole = events(pbx)
-    join = whole.rindex(b"Event: QueueCallerJoin")
-    cut = whole.index(b"\r\n\r\n", join) + 4 + 30  # callers are waiting, and the next message is incomplete
+    stream = events(pbx)
+    join = stream.rindex(b"Event: QueueCallerJoin")
+    cut = stream.index(b"\r\n\r\n", join) + 4 + 30  # callers are waiting, and the next message is incomplete
     with listening(engine) as listener:
-        send_and_wait(pbx, listener, whole[: cut - 30])
-        pbx.send_events(whole[cut - 30 : cut])
+        send_and_wait(pbx, listener, stream[: cut - 30])
+        pbx.send_events(stream[cut - 30 : cut])
         pbx.hang_up()
         wait_for_reconnect(pbx, listener)
         send_and_wait(pbx, listener, b"Event: QueueCallerJoin\r\nUniqueid: 9.9\r\nQueue: sales\r\n\r\n")
@@ -189,13 +189,13 @@ def test_a_restart_after_a_kill_resumes_the_visits_that_go_on(pbx: FakePbx, engi
         pbx.send_events(data[:cut])
         wait_until(lambda: len([one for one in visits(engine) if one.outcome == "in_progress"]) >= 2)
         process.kill()
-    left = {visit.uniqueid for visit in visits(engine) if visit.outcome == "in_progress"}
-    waiting = next(visit for visit in visits(engine) if visit.uniqueid in left and visit.connected_at is None)
+    in_progress = {visit.uniqueid for visit in visits(engine) if visit.outcome == "in_progress"}
+    waiting = next(visit for visit in visits(engine) if visit.uniqueid in in_progress and visit.connected_at is None)
     pbx.entries = entry(waiting.uniqueid, waiting.queue, 30)
     with listening(engine):
         wait_until(lambda: len(spans(engine)) == 2)
     assert spans(engine)[0].end_reason == CUT_OFF_REASON
-    outcomes = {visit.uniqueid: visit.outcome for visit in visits(engine) if visit.uniqueid in left}
+    outcomes = {visit.uniqueid: visit.outcome for visit in visits(engine) if visit.uniqueid in in_progress}
     assert outcomes.pop(waiting.uniqueid) == "in_progress"
     assert set(outcomes.values()) == {"unknown"}
     assert all(visit.ended_at is None for visit in visits(engine) if visit.outcome == "unknown")

@@ -24,11 +24,11 @@ from tests.unit.asterisk.ami.replay_server import wait_until
 START = datetime(2026, 3, 1, 9, 0, tzinfo=UTC)
 
 
-def snapshot(second: float, state: TrunkState, *, seen: bool = True) -> Snapshot:
+def snapshot(second: float, state: TrunkState, *, readable: bool = True) -> Snapshot:
     trunks = (Trunk(name="carrier", tech="PJSIP", state=state), Trunk(name="peer", tech="PJSIP", state="reachable"))
-    part = SnapshotPart() if seen else SnapshotPart(state="denied", reason="no right")
+    part = SnapshotPart() if readable else SnapshotPart(state="denied", reason="no right")
     poller = START + timedelta(seconds=second)
-    return Snapshot(taken_at=poller, trunks=trunks if seen else (), parts={"trunks": part})
+    return Snapshot(taken_at=poller, trunks=trunks if readable else (), parts={"trunks": part})
 
 
 class SuccessiveSnapshots:
@@ -84,7 +84,7 @@ def test_a_trunk_change_is_stored_with_the_time_of_its_event(
 def test_trunks_that_may_not_be_read_have_not_changed(
     poller: SnapshotPoller, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    unseen = snapshot(5, "registered", seen=False)
+    unseen = snapshot(5, "registered", readable=False)
     poll_each(poller, monkeypatch, snapshot(0, "registered"), unseen, snapshot(10, "registered"))
     assert states(engine) == []
 

@@ -217,7 +217,7 @@ def test_a_later_live_event_completes_an_earlier_one() -> None:
     assert merge_legs(started, "live", ended, "live") == replace(ended, src="1001")
 
 
-def test_two_rows_with_the_same_channels_are_merged_into_one_span() -> None:
+def test_two_rows_with_the_same_channels_are_merged_into_one_leg() -> None:
     first = leg(PHONE, "", 0, 0, 10, sequence=1)
     second = leg(PHONE, "", 60, 0, 30, sequence=4, recording_file="later.wav")
     for merged in (merge_legs(first, "cdr", second, "cdr"), merge_legs(second, "cdr", first, "cdr")):

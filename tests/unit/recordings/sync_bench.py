@@ -1,4 +1,4 @@
-"""A replayed PBX, a cache, and the sync between them, for the tests of the sync."""
+"""A test bench for the sync: a replayed PBX, a cache, and checks of the result."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -18,7 +18,7 @@ NOW = datetime.now(UTC).replace(microsecond=0)
 
 
 class Bench(SyncedCache):
-    """A PBX, a cache, and the sync between them."""
+    """A replayed PBX and a cache. Each sync between them is checked for consistency."""
 
     def __init__(self, pbx: ReplayPbx, data: Path) -> None:
         super().__init__(pbx.connection, data)
@@ -33,7 +33,7 @@ class Bench(SyncedCache):
         return {name: row.state for name, row in self.rows().items()}
 
     def files(self) -> dict[str, bytes]:
-        """All files below data/audio but the lock."""
+        """The content of all files in the audio directory, except the lock."""
         audio = self.settings.audio_dir
         return {
             str(file.relative_to(audio)): file.read_bytes()
@@ -42,16 +42,16 @@ class Bench(SyncedCache):
         }
 
     def check(self) -> None:
-        """What always holds: each file whole and of one row, each row with its call, nothing in the making."""
+        """Check that each file is complete and has one row, each row has a call, and no download is unfinished."""
         files, rows = self.files(), self.rows()
-        kept = {row.file: row for row in rows.values() if row.state == "downloaded"}
-        assert set(kept) == set(files)
-        for file, row in kept.items():
+        downloaded = {row.file: row for row in rows.values() if row.state == "downloaded"}
+        assert set(downloaded) == set(files)
+        for file, row in downloaded.items():
             assert row.size_bytes == len(files[file])
             assert row.downloaded_at is not None
             if row.name in self.pbx.recordings:
                 assert files[file] == self.pbx.recordings[row.name]
-        assert all(row.reason == "" for row in kept.values())
+        assert all(row.reason == "" for row in downloaded.values())
         assert "downloading" not in self.states().values()
         assert {row.call_id for row in rows.values()} == {call.id for call in self.calls().values()}
 
@@ -60,10 +60,11 @@ class Bench(SyncedCache):
 def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
     monkeypatch.setattr(sync, "AriClient", partial(AriClient, backoff_s=0.001))
     with replay() as pbx:
-        made = Bench(pbx, tmp_path / "data")
-        yield made
-        made.engine.dispose()
+        test_bench = Bench(pbx, tmp_path / "data")
+        yield test_bench
+        test_bench.engine.dispose()
 
 
 def name(kind: str = "out-5551-1001", at: datetime = NOW, leg: int = 0) -> str:
+    """The name of a recording as FreePBX writes it, without its extension."""
     return f"{at:%Y/%m/%d}/{kind}-{at:%Y%m%d-%H%M%S}-{int(at.timestamp())}.{leg}"

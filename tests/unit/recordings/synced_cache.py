@@ -1,4 +1,4 @@
-"""A cache that the tests' syncs fill."""
+"""A cache that tests of the sync fill."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from pbx.store.pbx_connections import ActiveConnection, active_connection
 
 
 class SyncedCache:
-    """A cache in a directory, for the PBX of a connection, and its rows."""
+    """The cache of one PBX, in a directory of its own."""
 
     def __init__(self, connection: Connection, data: Path) -> None:
         self.settings = Settings(

@@ -1,4 +1,4 @@
-"""Preparing a recording to be heard: asked for once for each, done by the worker, never by a page."""
+"""The worker converts each recording once into a format that browsers play; pages only request it."""
 
 import os
 import subprocess
@@ -31,32 +31,32 @@ def add_phrase(engine: Engine, settings: Settings) -> tuple[int, Path]:
     return number, file
 
 
-def test_each_recording_is_asked_for_once(engine: Engine, settings: Settings) -> None:
-    asked = [
+def test_one_job_is_queued_for_each_recording(engine: Engine, settings: Settings) -> None:
+    job_ids = [
         request_job(engine, settings, "make_playable", requested_by="page", options={"recording_id": number}).id
         for number in (1, 2, 1)
     ]
-    assert asked[0] == asked[2] != asked[1]
+    assert job_ids[0] == job_ids[2] != job_ids[1]
     assert len(jobs_of(engine)) == 2
 
 
-def test_the_worker_makes_what_a_browser_plays_and_draws(engine: Engine, settings: Settings) -> None:
+def test_the_job_makes_a_recording_playable(engine: Engine, settings: Settings) -> None:
     number, file = add_phrase(engine, settings)
     assert not is_prepared(file, settings.playable_dir)
     assert run_inline(engine, settings, "make_playable", {"recording_id": number}) == {"recording_id": number}
     assert is_prepared(file, settings.playable_dir)
 
 
-def test_a_recording_that_is_not_there_is_said(engine: Engine, settings: Settings) -> None:
+def test_a_missing_recording_is_an_error(engine: Engine, settings: Settings) -> None:
     with pytest.raises(DataError, match="not in the cache"):
         run_inline(engine, settings, "make_playable", {"recording_id": 99})
 
 
-def test_a_file_without_sound_fails_with_its_reason(engine: Engine, settings: Settings) -> None:
+def test_a_file_without_audio_fails_with_its_reason(engine: Engine, settings: Settings) -> None:
     _, file = add_phrase(engine, settings)
-    good, _ = add_phrase(engine, settings)
+    intact, _ = add_phrase(engine, settings)
     file.write_bytes(b"")
-    for number in (1, good):
+    for number in (1, intact):
         request_job(engine, settings, "make_playable", requested_by="page", options={"recording_id": number})
     script = [sys.executable, "-m", "tests.unit.transcription.speech_worker", "--once", "--quiet"]
     assert subprocess.run(script, cwd=ROOT, env=os.environ, capture_output=True, check=False).returncode == 1

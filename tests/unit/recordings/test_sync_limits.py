@@ -1,4 +1,4 @@
-"""What a sync keeps of files that aren't what they say, and of those that are too large for it."""
+"""How a sync handles files of another format than listed, damaged files, and files that are too large."""
 
 import shutil
 import socket
@@ -39,23 +39,23 @@ def encoded(folder: Path, suffix: str, codec: str) -> bytes:
     return path.read_bytes()
 
 
-MADE = {"flac": "flac", "ogg": "libopus", "mp3": "libmp3lame"}
+CODECS = {"flac": "flac", "ogg": "libopus", "mp3": "libmp3lame"}
 
 
-@pytest.mark.parametrize("suffix", MADE)
+@pytest.mark.parametrize("suffix", CODECS)
 @pytest.mark.parametrize("listed", ["wav", "gsm", "ulaw", "ogg"])
 def test_a_recording_under_another_formats_name_is_kept(bench: Bench, suffix: str, listed: str, tmp_path: Path) -> None:
-    file = encoded(tmp_path, suffix, MADE[suffix])
+    file = encoded(tmp_path, suffix, CODECS[suffix])
     bench.pbx.recordings, bench.pbx.formats = {name(): file}, {name(): listed}
     assert bench.sync().downloaded == 1
     row = bench.rows()[name()]
-    if not (suffix == "mp3" and listed in ("gsm", "ulaw") and not file.startswith(b"ID3")):  # they have no header
+    if not (suffix == "mp3" and listed in ("gsm", "ulaw") and not file.startswith(b"ID3")):  # MP3 without a header
         assert row.duration_s == pytest.approx(3.0, abs=0.15)
         assert row.file.endswith(f".{suffix}")
 
 
 @pytest.mark.parametrize("file", ["mp3-named.wav", "sox-pipe.wav"])
-def test_what_lame_and_sox_left_in_the_field_lasts_three_seconds(bench: Bench, file: str) -> None:
+def test_files_written_by_lame_and_sox_last_three_seconds(bench: Bench, file: str) -> None:
     bench.pbx.recordings = {name(): (AUDIO / file).read_bytes()}
     assert bench.sync() == SyncResult(listed=1, new=1, downloaded=1)
     assert bench.rows()[name()].duration_s == pytest.approx(3.0, abs=0.01)
@@ -73,36 +73,34 @@ def test_raw_gsm_named_wav_is_kept(bench: Bench) -> None:
     [0x7FFFF000, 0x7FFFEFFF, 0x7FFFF024, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 0xFFFFFFFE, 0xFFFFFFDB, 0x7FFFEFC4],
 )
 @pytest.mark.parametrize("riff", [None, 0, 0xFFFFFFFF, 0x7FFFF024])
-def test_a_wav_that_was_written_to_a_pipe_is_as_long_as_its_sound(
-    bench: Bench, announced: int, riff: int | None
-) -> None:
+def test_a_wav_written_to_a_pipe_has_the_duration_of_its_audio(bench: Bench, announced: int, riff: int | None) -> None:
     riff = min(announced + 36, 0xFFFFFFFF) if riff is None else riff
     bench.pbx.recordings = {name(): wav(SOUND, announced=announced, riff=riff)}
     assert bench.sync().downloaded == 1
     assert bench.rows()[name()].duration_s == 3.0
 
 
-def test_a_wav_cut_short_waits_a_day_for_its_rest_and_is_then_kept_as_it_is(bench: Bench) -> None:
-    young, old = name(), name(at=OLD)
-    bench.pbx.recordings = dict.fromkeys((young, old), wav(SOUND, announced=60_000))
+def test_a_truncated_wav_waits_a_day_and_is_then_kept(bench: Bench) -> None:
+    recent, old = name(), name(at=OLD)
+    bench.pbx.recordings = dict.fromkeys((recent, old), wav(SOUND, announced=60_000))
     assert bench.sync() == SyncResult(listed=2, new=2, downloaded=1, unreadable=1)
-    assert "cut short: 48000 of 60000" in bench.rows()[young].reason
+    assert "cut short: 48000 of 60000" in bench.rows()[recent].reason
     assert bench.rows()[old].duration_s == 3.0
 
 
-def test_a_wav_that_is_still_being_written_is_never_taken_for_whole(bench: Bench) -> None:
+def test_a_wav_that_is_still_being_written_waits(bench: Bench) -> None:
     bench.pbx.recordings = {name(): wav(SOUND, riff=0, announced=0), name(leg=1): wav(SOUND, announced=0)}
     assert bench.sync() == SyncResult(listed=2, new=2, waiting=2)
 
 
-def test_a_header_that_is_damaged_around_good_sound_is_no_loss(bench: Bench) -> None:
+def test_a_wav_with_a_damaged_header_is_kept(bench: Bench) -> None:
     rf64 = b"RF64\xff\xff\xff\xffWAVEds64" + struct.pack("<IQQQI", 28, 0, len(SOUND), 0, 0) + wav(SOUND)[12:40]
     bench.pbx.recordings = {name(): rf64 + b"\xff\xff\xff\xff" + SOUND}
     assert bench.sync().downloaded == 1
     assert bench.rows()[name()].duration_s == 3.0
 
 
-def test_a_recording_that_is_too_large_is_said_once_and_the_rest_goes_on(bench: Bench) -> None:
+def test_a_recording_that_is_too_large_is_skipped_and_the_rest_downloaded(bench: Bench) -> None:
     large, small = name(leg=1), name(leg=2)
     bench.pbx.recordings = {large: wav(SOUND), small: wav()}
     room = Room(largest_bytes=40_000)
@@ -118,18 +116,18 @@ def test_a_recording_that_is_too_large_is_said_once_and_the_rest_goes_on(bench: 
 
 
 @pytest.mark.parametrize("length", [10_000_000_000, 999_999_999_999_999])
-def test_a_file_of_ten_gigabytes_takes_no_byte_of_the_disk(bench: Bench, length: int) -> None:
+def test_a_file_of_10_gb_is_skipped_without_writing_to_disk(bench: Bench, length: int) -> None:
     bench.pbx.recordings = {name(leg=1): b"", name(leg=2): wav()}
     path = f"{STORED}/{name(leg=1).replace('/', '%2F')}/file"
-    whole = reply("file", b"x" * 100_000).replace(b"100000", b"%d" % length)
-    bench.pbx.answers[path] = whole
+    complete = reply("file", b"x" * 100_000).replace(b"100000", b"%d" % length)
+    bench.pbx.answers[path] = complete
     assert bench.sync() == SyncResult(listed=2, new=2, downloaded=1, too_large=1)
     assert bench.rows()[name(leg=1)].size_bytes == length
     assert sum(len(file) for file in bench.files().values()) == len(wav())
     assert bench.sync() == SyncResult(listed=2)
 
 
-def test_a_sync_leaves_free_what_it_must(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sync_keeps_the_minimum_free_disk_space(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     bench.pbx.recordings = {name(): wav(SOUND)}
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10**9, 10**9 - 540_000, 540_000))
@@ -141,17 +139,17 @@ def test_a_sync_leaves_free_what_it_must(bench: Bench, monkeypatch: pytest.Monke
     assert bench.sync(room=Room(least_free_bytes=100_000)).downloaded == 1
 
 
-def test_downloads_at_once_share_the_room_there_is(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_concurrent_downloads_share_the_free_disk_space(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     bench.pbx.recordings = {name(leg=leg): wav(SOUND) for leg in range(4)}
 
-    def in_halves(_: object, line: socket.socket, whole: bytes) -> None:
-        line.sendall(whole[:10_000])
+    def send_in_parts(_: object, sock: socket.socket, complete: bytes) -> None:
+        sock.sendall(complete[:10_000])
         time.sleep(0.3)
-        line.sendall(whole[10_000:])
+        sock.sendall(complete[10_000:])
 
-    bench.pbx.faults = {f"{STORED}/{name(leg=leg).replace('/', '%2F')}/file": [in_halves] for leg in range(4)}
+    bench.pbx.faults = {f"{STORED}/{name(leg=leg).replace('/', '%2F')}/file": [send_in_parts] for leg in range(4)}
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10**9, 0, 600_000))
     with pytest.raises(StorageFull):
         bench.sync(room=Room(least_free_bytes=500_000), parallel=4)
-    assert len(bench.files()) <= 3  # of 48 KB each, of which two fit at once
+    assert len(bench.files()) <= 3  # two of 48 KB each fit at the same time

@@ -14,7 +14,7 @@ from pbx.settings import Connection
 from tests.paths import FIXTURES
 
 VERSIONS = (16, 22)
-# Not among the fixtures: seen on both versions, the values are the lab's.
+# Replies that are not among the fixtures. Both versions send them; the values are the lab's.
 ZONES = {16: b"+0530", 22: b"+0000"}
 IAX_PEERS = (
     b"Response: Success\r\nActionID: x\r\nEventList: start\r\nMessage: IAX Peer status list will follow\r\n\r\n"

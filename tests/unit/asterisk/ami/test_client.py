@@ -1,3 +1,5 @@
+"""The AMI client: logins, actions and their replies, events, deadlines and reconnects."""
+
 import hashlib
 import threading
 from collections.abc import Iterator

@@ -1,3 +1,5 @@
+"""AMI connections: TLS, refused logins, and servers that are not AMI, each with a clear error."""
+
 import datetime as dt
 import ipaddress
 import socket

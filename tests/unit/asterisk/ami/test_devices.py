@@ -1,3 +1,5 @@
+"""AMI's lists of endpoints, peers and registrations become extensions and trunks."""
+
 from dataclasses import replace
 
 import pytest

@@ -1,3 +1,5 @@
+"""The AMI parser reads messages from any pieces of a stream, and actions are encoded safely."""
+
 from pathlib import Path
 
 import pytest

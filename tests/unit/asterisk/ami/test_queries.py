@@ -1,3 +1,5 @@
+"""Snapshots from real Asterisk's replies: complete, without secrets, and with each failed part marked."""
+
 import contextlib
 
 import pytest

@@ -1,3 +1,5 @@
+"""AMI's replies become calls, queues and the system's start time."""
+
 from datetime import UTC, datetime, timedelta
 
 from pbx.asterisk.ami.protocol import Message

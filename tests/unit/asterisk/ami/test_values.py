@@ -1,3 +1,5 @@
+"""Values of AMI headers: escapes, round-trip times, numbers and times."""
+
 from datetime import UTC, datetime, timedelta
 
 import pytest

@@ -41,13 +41,13 @@ def wav(sound: bytes = b"\x01\x02" * 800, *, announced: int | None = None, riff:
     return struct.pack("<4sI8sIHHIIHH4sI", *header) + sound
 
 
-def cut(pbx: "ReplayPbx", sock: socket, complete: bytes) -> None:
+def send_half(pbx: "ReplayPbx", sock: socket, complete: bytes) -> None:
     """Send half of the answer, then close the connection."""
     sock.sendall(complete[: len(complete) // 2])
     sock.shutdown(SHUT_RDWR)
 
 
-def drip(pbx: "ReplayPbx", sock: socket, complete: bytes) -> None:
+def send_slowly(pbx: "ReplayPbx", sock: socket, complete: bytes) -> None:
     """Send the head, then the body one byte every 20 ms."""
     header, gap, body = complete.partition(b"\r\n\r\n")
     sock.sendall(header + gap)
@@ -56,7 +56,7 @@ def drip(pbx: "ReplayPbx", sock: socket, complete: bytes) -> None:
         time.sleep(0.02)
 
 
-def hang(pbx: "ReplayPbx", sock: socket, complete: bytes) -> None:
+def never_answer(pbx: "ReplayPbx", sock: socket, complete: bytes) -> None:
     """Send nothing until the client disconnects."""
     sock.recv(1)
 
@@ -119,7 +119,7 @@ class ReplayPbx(socketserver.ThreadingTCPServer):
         time.sleep(self.delay_s)
         return reply("file", self.recordings[name])
 
-    def vanish(self) -> None:
+    def stop_abruptly(self) -> None:
         """Close the port and every connection, as a PBX does when it restarts."""
         self.shutdown()
         self.server_close()

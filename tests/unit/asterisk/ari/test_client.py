@@ -26,11 +26,11 @@ from tests.unit.asterisk.ari.replay_server import (
     STORED,
     ReplayPbx,
     captured,
-    cut,
-    drip,
-    hang,
+    never_answer,
     replay,
     reply,
+    send_half,
+    send_slowly,
     wav,
 )
 
@@ -150,7 +150,7 @@ def test_one_connection_serves_many_requests(pbx: ReplayPbx, tmp_path: Path) -> 
 
 def test_an_interrupted_download_restarts_from_the_beginning(pbx: ReplayPbx, tmp_path: Path) -> None:
     pbx.recordings["a"] = wav(bytes(range(256)) * 2000)
-    pbx.faults[f"{STORED}/a/file"] = [cut, cut]
+    pbx.faults[f"{STORED}/a/file"] = [send_half, send_half]
     with client(pbx.connection) as ari:
         ari.download("a", tmp_path / "a")
     assert (tmp_path / "a").read_bytes() == pbx.recordings["a"]
@@ -160,7 +160,7 @@ def test_an_interrupted_download_restarts_from_the_beginning(pbx: ReplayPbx, tmp
 
 def test_a_download_that_keeps_failing_raises_an_error_and_leaves_no_file(pbx: ReplayPbx, tmp_path: Path) -> None:
     pbx.recordings["a"] = wav()
-    pbx.faults[f"{STORED}/a/file"] = [cut] * 9
+    pbx.faults[f"{STORED}/a/file"] = [send_half] * 9
     with client(pbx.connection) as ari, pytest.raises(errors.Unreachable, match="broke off"):
         ari.download("a", tmp_path / "a")
     assert pbx.downloads()["a"] == 3
@@ -175,7 +175,8 @@ def test_a_lost_answer_is_requested_again(pbx: ReplayPbx) -> None:
 
 
 @pytest.mark.parametrize(
-    ("fault", "limits"), [(drip, {"deadline_s": 0.2}), (hang, {"idle_timeout_s": 0.05}), (drip, {"deadline_s": 0})]
+    ("fault", "limits"),
+    [(send_slowly, {"deadline_s": 0.2}), (never_answer, {"idle_timeout_s": 0.05}), (send_slowly, {"deadline_s": 0})],
 )
 def test_a_slow_server_hits_a_deadline(pbx: ReplayPbx, fault: Any, limits: dict[str, float], tmp_path: Path) -> None:
     pbx.recordings["a"] = wav()
@@ -191,7 +192,7 @@ def test_cancel_ends_the_downloads_of_other_threads(pbx: ReplayPbx, tmp_path: Pa
 
     def start_slowly(server: ReplayPbx, sock: socket.socket, complete: bytes) -> None:
         started.set()
-        drip(server, sock, complete)
+        send_slowly(server, sock, complete)
 
     pbx.faults[f"{STORED}/a/file"] = [start_slowly]
     with client(pbx.connection) as ari:
@@ -314,10 +315,10 @@ def tls_pbx(pem: Path) -> Iterator[ReplayPbx]:
 
 
 def test_tls_checks_the_ca_and_the_host_name(tmp_path: Path) -> None:
-    mine, other = certificate(tmp_path / "mine", "127.0.0.1"), certificate(tmp_path / "other", "pbx.example")
-    with tls_pbx(mine) as server:
+    matching, other = certificate(tmp_path / "mine", "127.0.0.1"), certificate(tmp_path / "other", "pbx.example")
+    with tls_pbx(matching) as server:
         server.answers["/ari/asterisk/info"] = captured("info")
-        secure = server.connection.model_copy(update={"ari_tls": True, "ca_file": mine})
+        secure = server.connection.model_copy(update={"ari_tls": True, "ca_file": matching})
         with client(secure) as ari:
             assert ari.info().version.startswith("16.")
         for ca_file in (None, other):

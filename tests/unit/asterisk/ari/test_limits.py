@@ -18,7 +18,7 @@ from pbx.errors import AriProtocolError, Deadline, PbxError, Unreachable
 from pbx.settings import Connection
 from tests.operating_systems import needs_linux
 from tests.paths import ROOT
-from tests.unit.asterisk.ari.replay_server import STORED, drip, replay, reply, wav
+from tests.unit.asterisk.ari.replay_server import STORED, replay, reply, send_slowly, wav
 from tests.unit.asterisk.ari.test_client import certificate
 
 Serve = Callable[[socket.socket], None]
@@ -44,7 +44,7 @@ def serving(serve: Serve, host: str = "127.0.0.1") -> Iterator[Connection]:
         server.shutdown(socket.SHUT_RDWR)
 
 
-def dripping(data: bytes, every_s: float = 0.05) -> Serve:
+def send_trickling(data: bytes, every_s: float = 0.05) -> Serve:
     """Send these bytes one at a time, then repeat the last one."""
 
     def serve(sock: socket.socket) -> None:
@@ -65,7 +65,7 @@ def timed(request: Callable[[], object], error: type[PbxError] = Deadline) -> fl
 
 
 HEAD = b"HTTP/1.1 200 OK\r\n"
-DRIPS = {
+UNFINISHED_ANSWERS = {
     "the status line": b"HTTP/1.1 2",
     "headers": HEAD + b"X: ",
     "many headers": HEAD + b"X: 1\r\n" * 20,
@@ -76,15 +76,18 @@ DRIPS = {
 }
 
 
-@pytest.mark.parametrize("data", DRIPS.values(), ids=DRIPS.keys())
+@pytest.mark.parametrize("data", UNFINISHED_ANSWERS.values(), ids=UNFINISHED_ANSWERS.keys())
 def test_an_answer_that_trickles_in_ends_at_the_deadline(data: bytes) -> None:
-    serve = dripping(data, 0.01 if len(data) > 500 else 0.05)
+    serve = send_trickling(data, 0.01 if len(data) > 500 else 0.05)
     with serving(serve) as connection, AriClient(connection, deadline_s=0.6, backoff_s=0.001) as ari:
         assert timed(ari.channels, PbxError) < 3
 
 
 def test_headers_that_trickle_in_hit_the_deadline_of_every_request(tmp_path: Path) -> None:
-    with serving(dripping(HEAD + b"X: ")) as connection, AriClient(connection, deadline_s=0.3, backoff_s=0.001) as ari:
+    with (
+        serving(send_trickling(HEAD + b"X: ")) as connection,
+        AriClient(connection, deadline_s=0.3, backoff_s=0.001) as ari,
+    ):
         for request in (ari.info, ari.channels, ari.list_recordings, lambda: ari.download("a", tmp_path / "a")):
             assert timed(request) < 2
     assert list(tmp_path.iterdir()) == []
@@ -102,7 +105,7 @@ def test_all_attempts_share_one_deadline() -> None:
 def test_a_tls_handshake_that_trickles_in_ends_at_the_deadline(tmp_path: Path) -> None:
     hello = b"\x16\x03\x03\x40\x00" + b"\x02\x00\x3f\xfc"  # a ServerHello of 16 KB
 
-    with serving(dripping(hello)) as connection:
+    with serving(send_trickling(hello)) as connection:
         secure = connection.model_copy(update={"ari_tls": True})
         with AriClient(secure, deadline_s=0.5, backoff_s=0.001) as ari:
             assert timed(ari.info, PbxError) < 3
@@ -115,7 +118,7 @@ def test_headers_that_trickle_in_through_tls_end_at_the_deadline(tmp_path: Path)
 
     def serve(sock: socket.socket) -> None:
         with context.wrap_socket(sock, server_side=True) as secure:
-            dripping(HEAD + b"X: ")(secure)
+            send_trickling(HEAD + b"X: ")(secure)
 
     with serving(serve) as connection:
         secure = connection.model_copy(update={"ari_tls": True, "ca_file": pem})
@@ -135,7 +138,7 @@ def test_a_connection_is_reused_after_an_answer_just_before_the_deadline() -> No
 def test_a_download_slower_than_the_minimum_rate_is_not_retried(tmp_path: Path) -> None:
     with replay() as pbx:
         pbx.recordings["a"] = wav(bytes(100_000))
-        pbx.faults[f"{STORED}/a/file"] = [drip] * 4
+        pbx.faults[f"{STORED}/a/file"] = [send_slowly] * 4
         with AriClient(pbx.connection, pace_s=0.2) as ari:
             assert timed(lambda: ari.download("a", tmp_path / "a")) < 2
         assert pbx.downloads()["a"] == 1  # it isn't retried
@@ -264,9 +267,9 @@ def test_a_pbx_can_have_an_ipv6_address() -> None:
         assert f"Host: [::1]:{connection.ari_port}".encode() in received[0]
 
 
-@pytest.mark.parametrize("way", ["cancel", "stop"])
+@pytest.mark.parametrize("method", ["cancel", "stop"])
 @pytest.mark.parametrize("data", [b"", HEAD, HEAD + b"Content-Length: 1000\r\n\r\n["], ids=["silent", "head", "body"])
-def test_cancelling_or_stopping_interrupts_a_read_immediately(data: bytes, way: str) -> None:
+def test_cancelling_or_stopping_interrupts_a_read_immediately(data: bytes, method: str) -> None:
     def serve(sock: socket.socket) -> None:
         sock.sendall(data)
         sock.recv(4096)
@@ -274,5 +277,5 @@ def test_cancelling_or_stopping_interrupts_a_read_immediately(data: bytes, way: 
 
     stop = threading.Event()
     with serving(serve) as connection, AriClient(connection, stop=stop) as ari:
-        threading.Timer(0.2, ari.cancel if way == "cancel" else stop.set).start()
+        threading.Timer(0.2, ari.cancel if method == "cancel" else stop.set).start()
         assert timed(ari.channels, Unreachable) < 3

@@ -4,10 +4,10 @@ import pytest
 
 from pbx.asterisk.doctor import ari
 from tests.unit.asterisk.ami.replay_server import raw
-from tests.unit.asterisk.ari.replay_server import STORED, captured, drip, hang, reply, wav
+from tests.unit.asterisk.ari.replay_server import STORED, captured, never_answer, reply, send_slowly, wav
 from tests.unit.asterisk.doctor.working_pbx import ARI_STEPS, NEW, OLD, check_steps, only_failed, working_pbx
 
-# What a path outside /ari gets, as when ARI is off or has a prefix (seen on 16 and 22).
+# The answer for a path outside /ari, as when ARI is off or has a prefix (captured from Asterisk 16 and 22).
 NO_ARI = (
     b"HTTP/1.1 404 Not Found\r\nServer: Asterisk/16.28.0~dfsg-0+deb11u4\r\nCache-Control: no-cache, no-store\r\n"
     b"Content-type: text/html\r\nContent-Length: 28\r\n\r\n<title>404 Not Found</title>"
@@ -59,7 +59,7 @@ def test_an_answer_that_is_not_aris_is_explained(answer: bytes, words: str) -> N
 def test_an_ari_server_that_never_answers_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ari, "ANSWER_S", 0.1)
     with working_pbx() as pbx:
-        pbx.ari.faults["/ari/asterisk/info"] = [hang] * 20
+        pbx.ari.faults["/ari/asterisk/info"] = [never_answer] * 20
         found = only_failed(check_steps(pbx.connection()), "ARI answers", ARI_STEPS)
     assert "stopped sending" in found.finding
 
@@ -168,7 +168,7 @@ def test_a_recording_that_asterisk_may_not_read_fails() -> None:
 def test_a_slow_download_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ari, "DOWNLOAD_S", 0.3)
     with working_pbx() as pbx:
-        pbx.ari.faults[f"{STORED}/{OLD.replace('/', '%2F')}/file"] = [drip] * 20
+        pbx.ari.faults[f"{STORED}/{OLD.replace('/', '%2F')}/file"] = [send_slowly] * 20
         found = check_steps(pbx.connection())["Recording downloads"]
     assert found.state == "warning"
     assert "longer than" in found.finding

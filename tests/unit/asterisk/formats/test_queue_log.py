@@ -71,7 +71,7 @@ def test_a_bar_in_an_agents_name_shifts_no_fields() -> None:
     assert (unknown.agent, unknown.name, unknown.data) == ("Ann", "NEWEVENT", "x")
 
 
-# Each event with the data that app_queue.c of a release writes: its newest form first, then those of 1.2 to 1.8.
+# Each event with its data as app_queue.c writes it: first the newest form, then those of Asterisk 1.2 to 1.8.
 @pytest.mark.parametrize(
     "event",
     [
