@@ -9,7 +9,7 @@ from playwright.sync_api import Browser, Page
 
 from tests.browser.chromium import CHROMIUM, SLOW_MS
 from tests.browser.demo import Demo
-from tests.unit.ui.test_access_gate import ROOT, app
+from tests.unit.ui.test_access_gate import ROOT, running_app
 from tests.web_servers import serve
 
 # What a page can try with another server: a WebSocket, a request, and a frame.
@@ -89,7 +89,7 @@ def test_all_files_are_readable_by_their_owner_only(demo: Demo) -> None:
 def test_a_page_script_started_alone_shows_nothing(demo: Demo, stranger: Page, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     data = Path(str(demo.engine.url.database)).parents[1]
-    with app("pages/live/queues.py", PBX_DATA_DIR=str(data)) as port:
+    with running_app("pages/live/queues.py", PBX_DATA_DIR=str(data)) as port:
         stranger.goto(f"http://127.0.0.1:{port}")
         stranger.get_by_text("This page was started without the app").wait_for()
         assert stranger.get_by_role("heading").count() == 1  # only its title
