@@ -1,9 +1,9 @@
-"""Two figures of the AMI client, printed, never asserted. Run it from anywhere: `python benchmarks/ami.py`.
+"""Measures the speed of the AMI client in two ways, and prints the figures: `python benchmarks/ami.py`.
 
-1. Messages per second from one loopback socket beside panoramisk, pystrix and python-ami: the same captured bytes, each
-   client in a process of its own with its usual event callback reading the event's name and one header; best of five.
-   Then the same with the stream sent in 7-byte pieces: what was lost, and in how many messages the caller's name was
-   damaged.
+1. Messages per second from one loopback socket, compared with panoramisk, pystrix and python-ami. Each client runs in a
+   separate process, gets the same captured bytes, and reads the event's name and one header in its usual callback. The
+   best of five rounds counts. The same stream in 7-byte pieces then shows how many messages a client loses, and in how
+   many it damages the caller's name.
 2. A snapshot of a real Asterisk with 1,000 endpoints and 50 queues of 20 members (needs the lab's root), on loopback
    and through a proxy that delays each direction: the difference in round trips.
 """
@@ -19,13 +19,12 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.ami_pbx import generated_pbx  # noqa: E402 - a script: the project's path is set above
+from benchmarks.generated_pbx import generated_pbx  # noqa: E402 - a script: the project's path is set above
 from pbx.asterisk.ami.client import AmiClient  # noqa: E402
 from pbx.asterisk.ami.protocol import Message  # noqa: E402
 from pbx.asterisk.ami.queries import take_snapshot  # noqa: E402
@@ -37,17 +36,15 @@ END = "BenchEnd"
 DEADLINE_S = 120
 ONE_WAY_S = 0.05
 
-See = Callable[[str, str], None]
 
-
-class Counted:
+class DeliveredMessages:
     """The messages that a client delivered."""
 
     def __init__(self) -> None:
         self.names: Counter[str] = Counter()
         self.done = threading.Event()
 
-    def see(self, event: str, name: str) -> None:
+    def add(self, event: str, name: str) -> None:
         if event == END:
             self.done.set()
         else:
@@ -92,62 +89,62 @@ def serve(listener: socket.socket, data: bytes, piece: int) -> None:
         pass
 
 
-def run_ours(port: int, counted: Counted) -> float:
+def run_ours(port: int, delivered: DeliveredMessages) -> float:
     connection = Connection(host="127.0.0.1", ari_port=1, ami_port=port, ami_username="u")
     with AmiClient.connect(connection, events="on") as client, client.subscribe(limit=10**9) as events:
 
         def consume() -> None:
             for item in events:
                 if isinstance(item, Message):
-                    counted.see(item.event, item.get(HEADER))
+                    delivered.add(item.event, item.get(HEADER))
 
         threading.Thread(target=consume, daemon=True).start()
         begun = time.perf_counter()
         client.submit("Go")
-        counted.done.wait(DEADLINE_S)
+        delivered.done.wait(DEADLINE_S)
         return time.perf_counter() - begun
 
 
-def run_panoramisk(port: int, counted: Counted) -> float:
+def run_panoramisk(port: int, delivered: DeliveredMessages) -> float:
     from panoramisk import Manager
 
     async def main() -> float:
         manager = Manager(loop=asyncio.get_running_loop(), host="127.0.0.1", port=port, username="u", secret="s")
-        manager.register_event("*", lambda _, event: counted.see(event.event, event.get(HEADER, "")))
+        manager.register_event("*", lambda _, event: delivered.add(event.event, event.get(HEADER, "")))
         await manager.connect()
         await asyncio.sleep(0.2)
         begun = time.perf_counter()
         manager.send_action({"Action": "Go"})
-        while not counted.done.is_set() and time.perf_counter() < begun + DEADLINE_S:
+        while not delivered.done.is_set() and time.perf_counter() < begun + DEADLINE_S:
             await asyncio.sleep(0.01)
         return time.perf_counter() - begun
 
     return asyncio.run(main())
 
 
-def run_pystrix(port: int, counted: Counted) -> float:
+def run_pystrix(port: int, delivered: DeliveredMessages) -> float:
     from pystrix.ami import Manager, core
     from pystrix.ami.ami import _Request
 
     manager = Manager()
     manager.connect("127.0.0.1", port)
     manager.send_action(core.Login("u", "s"))
-    manager.register_callback("", lambda event, _: counted.see(event.name, event.get(HEADER, "")))
+    manager.register_callback("", lambda event, _: delivered.add(event.name, event.get(HEADER, "")))
     begun = time.perf_counter()
     manager.send_action(_Request("Go"))
-    counted.done.wait(DEADLINE_S)
+    delivered.done.wait(DEADLINE_S)
     return time.perf_counter() - begun
 
 
-def run_python_ami(port: int, counted: Counted) -> float:
+def run_python_ami(port: int, delivered: DeliveredMessages) -> float:
     from asterisk.ami import AMIClient, SimpleAction
 
     client = AMIClient(address="127.0.0.1", port=port, timeout=30)
     client.login("u", "s").get_response()
-    client.add_event_listener(lambda event, **_: counted.see(event.name, event.keys.get(HEADER, "")))
+    client.add_event_listener(lambda event, **_: delivered.add(event.name, event.keys.get(HEADER, "")))
     begun = time.perf_counter()
     client.send_action(SimpleAction("Go"))
-    counted.done.wait(DEADLINE_S)
+    delivered.done.wait(DEADLINE_S)
     return time.perf_counter() - begun
 
 
@@ -160,9 +157,9 @@ CLIENTS = {
 
 
 def measure(name: str, port: int, results: "multiprocessing.Queue[tuple[float, Counter[str]]]") -> None:
-    counted = Counted()
-    duration_s = CLIENTS[name](port, counted)
-    results.put((duration_s, counted.names))
+    delivered = DeliveredMessages()
+    duration_s = CLIENTS[name](port, delivered)
+    results.put((duration_s, delivered.names))
 
 
 def run_client(name: str, data: bytes, piece: int) -> tuple[float, Counter[str]]:

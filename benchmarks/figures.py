@@ -2,7 +2,7 @@
 
     python benchmarks/figures.py [--calls 1000000] [--keep DIR]
 
-A database in DIR is used again. Each page queries in its own session: first through a new engine, then again for
+An existing database in DIR is used again. Each page queries in its own session: first through a new engine, then for
 another queue, trunk or direction. Seconds are processor time; numpy uses one thread.
 """
 
@@ -53,10 +53,10 @@ from pbx.store.models import PbxConnection, Table
 ZONE = ZoneInfo("Europe/Berlin")
 PERIODS = {"today": 1, "7 days": 7, "30 days": 30, "a year": 365}
 OPEN_TARGET_S, FILTER_TARGET_S = 2.0, 1.0
-Ask = Callable[[Session], Any]
+Query = Callable[[Session], Any]
 
 
-def queue_page(wanted: FigureFilter, now: datetime) -> dict[str, Ask]:
+def queue_page(wanted: FigureFilter, now: datetime) -> dict[str, Query]:
     step = "hour" if wanted.until - wanted.since < timedelta(days=3) else "day"
     return {
         "totals": lambda s: queue_totals(s, wanted),
@@ -76,7 +76,7 @@ def queue_page(wanted: FigureFilter, now: datetime) -> dict[str, Ask]:
     }
 
 
-def agent_page(wanted: FigureFilter) -> dict[str, Ask]:
+def agent_page(wanted: FigureFilter) -> dict[str, Query]:
     return {
         "agents": lambda s: agent_figures(s, wanted),
         "pauses": lambda s: pause_reasons(s, wanted),
@@ -85,7 +85,7 @@ def agent_page(wanted: FigureFilter) -> dict[str, Ask]:
     }
 
 
-def trunk_page(trunk: str | None, since: datetime, until: datetime) -> dict[str, Ask]:
+def trunk_page(trunk: str | None, since: datetime, until: datetime) -> dict[str, Query]:
     return {
         "totals": lambda s: trunk_totals(s, 1, trunk, since, until),
         "days": lambda s: trunk_intervals(s, 1, trunk, since, until, ZONE, "day"),
@@ -96,14 +96,14 @@ def trunk_page(trunk: str | None, since: datetime, until: datetime) -> dict[str,
     }
 
 
-def call_page(wanted: CallQuestion) -> dict[str, Ask]:
+def call_page(wanted: CallQuestion) -> dict[str, Query]:
     names = ("hour", "day", "direction", "did", "queue", "agent", "number")
-    page: dict[str, Ask] = {by: lambda s, by=by: call_counts(s, wanted, ZONE, by, 50) for by in names}  # type: ignore[misc]
+    page: dict[str, Query] = {by: lambda s, by=by: call_counts(s, wanted, ZONE, by, 50) for by in names}  # type: ignore[misc]
     return page | {"totals": lambda s: call_totals(s, wanted), "heat map": lambda s: call_heat_map(s, wanted, ZONE)}
 
 
-def pages_of(since: datetime, until: datetime, now: datetime, *, narrowed: bool) -> dict[str, dict[str, Ask]]:
-    """Return each page's queries of a period; `narrowed`: of one queue, trunk or direction."""
+def pages_of(since: datetime, until: datetime, now: datetime, *, narrowed: bool) -> dict[str, dict[str, Query]]:
+    """Return each page's queries for a period; with `narrowed`, for one queue, trunk or direction."""
     wanted, calls = FigureFilter(1, since, until), CallQuestion(1, since, until)
     if narrowed:
         wanted, calls = replace(wanted, queue=QUEUES[0]), replace(calls, direction="outbound")
@@ -173,12 +173,12 @@ def bench_pages(base: Path, *, each: bool) -> bool:
     return met
 
 
-def query_s(engine: Engine, page: dict[str, Ask], *, each: bool) -> float:
+def query_s(engine: Engine, page: dict[str, Query], *, each: bool) -> float:
     began = time.process_time()
     with reading(engine) as session:
-        for name, ask in page.items():
+        for name, query in page.items():
             query_began = time.perf_counter()
-            ask(session)
+            query(session)
             if each:
                 print(f"        {name:<20} {time.perf_counter() - query_began:.3f} s")
     return time.process_time() - began

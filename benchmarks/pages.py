@@ -1,4 +1,4 @@
-"""Times every page over a year of a million calls: opening it, and drawing it again with another filter.
+"""Times every page with a year of a million calls: opening it, and redrawing it with another filter.
 
     python benchmarks/pages.py --keep DIR [--page trunks] [--slowest N]
 
@@ -106,7 +106,7 @@ def bench(base: Path, part: str, slowest: int) -> bool:
     for name in measured_pages():
         if part.lower() not in name.lower():
             continue
-        forget_cached(base / "pbx.sqlite")
+        drop_from_file_cache(base / "pbx.sqlite")
         environment = os.environ | {"PBX_DATA_DIR": str(base), "PBX_ENV_FILE": "", "PBX_DATABASE_URL": ""}
         command = [sys.executable, __file__, "--measure", name, "--slowest", str(slowest)]
         run = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
@@ -123,13 +123,13 @@ def seconds_text(seconds: list[float]) -> str:
     return "  ".join(f"{value:.2f}" for value in seconds)
 
 
-def forget_cached(file: Path) -> None:
+def drop_from_file_cache(file: Path) -> None:
     """Drop the database from the system's file cache."""
     with file.open("rb") as opened:
         os.posix_fadvise(opened.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
-def measure(page: str, address: Query, then: Query, *, slowest: int) -> None:
+def measure(page: str, query: Query, next_query: Query, *, slowest: int) -> None:
     """Open a page in this process, filter it, and print the three times of each as JSON."""
     spent = time_statements()
     from streamlit.testing.v1 import AppTest
@@ -142,12 +142,12 @@ def measure(page: str, address: Query, then: Query, *, slowest: int) -> None:
     if page == TODAY:
         times.append(timed(app.run, spent))
     else:
-        app.run()  # the entry, which knows the pages; it reads only the little that Today needs
+        app.run()  # streamlit_app.py, which lists the pages; it runs Today, whose queries are few
         app.switch_page(page)
         spent["each"].clear()
-        set_query(app, address)
+        set_query(app, query)
         times.append(timed(app.run, spent))
-    set_query(app, then)
+    set_query(app, next_query)
     if slowest:
         for took_s, statement in sorted(spent["each"], reverse=True)[:slowest]:
             print(f"{took_s:.3f} s {' '.join(statement.split())[:400]}")
@@ -158,7 +158,7 @@ def measure(page: str, address: Query, then: Query, *, slowest: int) -> None:
 
 
 def set_query(app: Any, query: Query) -> None:
-    """Put a query into the address, and into widgets that the address has already filled."""
+    """Put a query into the URL, and into widgets that the URL has already filled."""
     for name, value in query.items():
         app.query_params[name] = value
         if name in app.session_state:

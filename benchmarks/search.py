@@ -1,7 +1,7 @@
-"""Compares searching transcripts with a plain LIKE scan, which needs no index.
+"""Compares searching transcripts through the index with a plain LIKE scan for the same queries.
 
-Generated calls over two years, with 20 segments of 9 words each, from 20,000 words with frequencies by Zipf's law. Half
-of the segments are the caller's; one in 50 is flagged. Both get the same queries.
+The calls are generated: over two years, with 20 segments of 9 words each, from 20,000 words with frequencies by Zipf's
+law. Half of the segments are the caller's; one in 50 is flagged.
 
     python benchmarks/search.py [--calls 100000] [--keep DIR]
 """
@@ -72,8 +72,8 @@ def fill(engine: Engine, words: list[str], calls: int) -> None:
         session.add(PbxConnection(host="bench"))
     for first in range(1, calls + 1, CHUNK):
         count = min(CHUNK, calls + 1 - first)
-        said = bounds.searchsorted(chance.random((count * SEGMENTS, WORDS)))
-        texts = [" ".join([words[min(one, VOCABULARY - 1)] for one in row]) for row in said.tolist()]
+        word_numbers = bounds.searchsorted(chance.random((count * SEGMENTS, WORDS)))
+        texts = [" ".join([words[min(one, VOCABULARY - 1)] for one in row]) for row in word_numbers.tolist()]
         with writing(engine) as session:
             add_calls(session.connection().connection, first, count, calls, texts)
     raw = engine.raw_connection()
@@ -114,9 +114,9 @@ def add_calls(database: Any, first: int, count: int, calls: int, texts: list[str
         ((i, i) for i in ids),
     )
     rows = []
-    for place, text in enumerate(texts):
-        call, number = first + place // SEGMENTS, place % SEGMENTS
-        speaker, flags = ("caller", "agent")[number % 2], "" if place % 50 else "phantom"
+    for position, text in enumerate(texts):
+        call, number = first + position // SEGMENTS, position % SEGMENTS
+        speaker, flags = ("caller", "agent")[number % 2], "" if position % 50 else "phantom"
         rows.append(
             ((call - 1) * SEGMENTS + number + 1, call, number * 5.0, number * 5.0 + 4, number % 2, speaker, text, flags)
         )

@@ -1,8 +1,8 @@
 """Compares transcription with openai-whisper and faster-whisper: speed, memory, and word errors.
 
-Speed is measured on random weights of a true model's dimensions, with as many tokens a window for everyone, on a made
-call of two channels, each voiced 45 % of the time. `python benchmarks/transcribe.py [speed] [memory] [errors]`; needs
-espeak-ng, and about 10 minutes.
+Speed is measured with random weights of a real model's dimensions, with the same number of tokens per window for each
+engine, on a generated call of two channels, each voiced 45% of the time. It needs espeak-ng and takes about 10 minutes:
+`python benchmarks/transcribe.py [speed] [memory] [errors]`.
 """
 
 import argparse
@@ -30,7 +30,7 @@ from tests.unit.speech.synthetic_speech import CHECKPOINT, clips, errors_in
 
 RATE_HZ = 16_000
 TOKENS = 100  # per window
-SIZES = {  # positions, state, heads, layers of encoder and decoder alike
+SIZES = {  # state, heads, and layers of encoder and decoder
     "tiny": (384, 6, 4),
     "base": (512, 8, 6),
     "small": (768, 12, 12),
@@ -72,7 +72,7 @@ def make_weights(path: Path, size: str) -> Path:
     return path
 
 
-def stock(weights: Path, threads: int) -> Callable[[Sound], int]:
+def openai_whisper(weights: Path, threads: int) -> Callable[[Sound], int]:
     """Run openai-whisper's transcribe() at one temperature, channel by channel; return the number of tokens."""
     import torch
     import whisper
@@ -90,7 +90,7 @@ def stock(weights: Path, threads: int) -> Callable[[Sound], int]:
     return run
 
 
-def faster(weights: Path, threads: int, batch: int, batched: bool = True) -> Callable[[Sound], int]:
+def faster_whisper_int8(weights: Path, threads: int, batch: int, batched: bool = True) -> Callable[[Sound], int]:
     """Return faster-whisper in int8 with its batched pipeline and voice detection."""
     from faster_whisper import BatchedInferencePipeline, WhisperModel
 
@@ -111,7 +111,7 @@ def faster(weights: Path, threads: int, batch: int, batched: bool = True) -> Cal
     return run
 
 
-def ours(weights: Path, threads: int, batch: int, precision: Any) -> Callable[[Path], int]:
+def pbx_notebook(weights: Path, threads: int, batch: int, precision: Any) -> Callable[[Path], int]:
     import torch
 
     rules = DecodingRules(max_tokens=TOKENS, end=False, retry=False)
@@ -133,14 +133,14 @@ def measure_speed(folder: Path, size: str, duration_s: float, rounds: int, threa
     print(f"{size}, {duration_s:.0f} s, voiced {voice[0]:.0%} and {voice[1]:.0%}, {threads} threads, batch {batch}")
     path = save_wav(folder / "call.wav", list(sound))
     mixed = sound.mean(axis=0, keepdims=True)
-    plain, pipeline = stock(weights, threads), faster(weights, threads, batch)
+    plain, pipeline = openai_whisper(weights, threads), faster_whisper_int8(weights, threads, batch)
     contenders: dict[str, Callable[[], int]] = {
         "openai-whisper transcribe(), per channel": lambda: plain(sound),
         "openai-whisper transcribe(), channels mixed": lambda: plain(mixed),
         "faster-whisper int8, batched pipeline, per channel": lambda: pipeline(sound),
     }
     for precision in ("auto", "int8", "fp32"):
-        engine = ours(weights, threads, batch, precision)
+        engine = pbx_notebook(weights, threads, batch, precision)
         contenders[f"pbx, {precision}"] = lambda engine=engine: engine(path)  # type: ignore[misc]
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in contenders}
     for _ in range(rounds):
@@ -157,7 +157,7 @@ def measure_speed(folder: Path, size: str, duration_s: float, rounds: int, threa
 
 
 def measure_memory(folder: Path, size: str, minutes: float, threads: int, batch: int) -> None:
-    """Measure an hour in a separate process; the model's memory is measured before."""
+    """Measure the memory of transcribing an hour in a separate process, after that of loading the model."""
     weights = make_weights(folder / f"{size}.pt", size)
     call = make_call(600)
     path = save_wav(folder / "hour.wav", list(np.tile(call, (1, round(minutes / 10)))))
@@ -171,7 +171,7 @@ rules = DecodingRules(max_tokens=20, end=False, retry=False)
 engine = WhisperTranscriber(Path({str(weights)!r}), 'base', 'cpu', {threads}, batch={batch}, rules=rules)
 before, loading = psutil.Process().memory_info().rss / 2**20, peak()
 begun = time.perf_counter()
-done = [part.done_s for part in engine.transcribe([Source(Path({str(path)!r}), 'en')])][-1]
+done = [part.done_s for part in engine.transcribe([TranscriptionSource(Path({str(path)!r}), 'en')])][-1]
 print(f'{{done / 60:.0f}} minutes in {{time.perf_counter() - begun:.0f}} s: '
       f'{{before:.0f}} MB with the model (loading it {{loading:.0f}}), {{peak():.0f}} MB at most')
 """
@@ -205,9 +205,11 @@ def measure_errors(folder: Path, count: int, threads: int) -> None:
             texts.append(heard)
         rates = []
         for heard in texts:
-            wrong, said = np.sum([errors_in(clip.text, text) for clip, text in zip(spoken, heard, strict=True)], axis=0)
-            rates.append(f"{100 * wrong / said:.1f} %")
-        name = "neither sentence nor voice known" if held_out else "sentences and voices it knows"
+            wrong, spoken_words = np.sum(
+                [errors_in(clip.text, text) for clip, text in zip(spoken, heard, strict=True)], axis=0
+            )
+            rates.append(f"{100 * wrong / spoken_words:.1f}%")
+        name = "other sentences and voices" if held_out else "sentences and voices of its training"
         print(f"| {count} clips, {name} | {' | '.join(rates)} |", flush=True)
 
 

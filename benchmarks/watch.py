@@ -1,8 +1,8 @@
-"""Measures listening at a high rate of events: `python benchmarks/watch.py [events per second] [seconds]`.
+"""Measures the listener at a high rate of events: `python benchmarks/watch.py [events per second] [seconds]`.
 
 A manager interface in a separate process repeats the events of real Asterisk 16 and 22 that pass the filter, with new
-call ids, at an even rate; `watch` stores them in a SQLite cache. Prints the events sent, received and stored, the
-reader's delay, the longest queues, and memory over time. Asserts nothing.
+call IDs, at an even rate; the listener stores them in a SQLite cache. Prints the events sent, received and stored, the
+reader's delay, the longest queues, and memory over time. It has no target.
 """
 
 import multiprocessing
@@ -37,7 +37,7 @@ SLICE_S = 0.02
 EPOCHS = {16: 1795251009, 22: 1795251046}  # in the uniqueids of the captured calls
 
 
-def captured() -> list[tuple[bytes, list[bytes]]]:
+def captured_events() -> list[tuple[bytes, list[bytes]]]:
     """Return each version's epoch of its uniqueids, and its events that pass the filter."""
     found = []
     for version, epoch in EPOCHS.items():
@@ -47,11 +47,11 @@ def captured() -> list[tuple[bytes, list[bytes]]]:
     return found
 
 
-def endless() -> Iterator[bytes]:
-    """Yield the events endlessly, each time with other calls."""
+def endless_events() -> Iterator[bytes]:
+    """Yield the events endlessly, each time with new calls."""
     number = 1_700_000_000
     while True:
-        for epoch, frames in captured():
+        for epoch, frames in captured_events():
             number += 1
             for frame in frames:
                 yield frame.replace(epoch, str(number).encode())
@@ -67,7 +67,7 @@ def serve(pipe: "multiprocessing.connection.Connection[int, int]", rate: int, se
     server = ReplayServer(script, prefix="bare-")
     pipe.send(server.port)
     pipe.recv()
-    events, begun, sent = endless(), time.monotonic(), 0
+    events, begun, sent = endless_events(), time.monotonic(), 0
     while time.monotonic() - begun < seconds:
         due = int((time.monotonic() - begun) * rate) - sent
         data = [next(events) for _ in range(due)]
@@ -88,7 +88,7 @@ def rss_mb() -> float:
 
 def expected(sent: int) -> Counter[str]:
     """Return what must be stored of `sent` events: visits, dial attempts and missed rings."""
-    events, seen = endless(), Counter[str]()
+    events, seen = endless_events(), Counter[str]()
     legs: set[tuple[str, str]] = set()
     for message in (Message(next(events)) for _ in range(sent)):
         if message.event == "DialBegin" and message.get("Uniqueid"):
@@ -112,8 +112,8 @@ def stored(engine: Engine) -> Counter[str]:
     return Counter(counts)
 
 
-class Meter:
-    """Samples a listener while it works."""
+class ListenerSampler:
+    """Samples the queues, delay and memory of a working listener."""
 
     def __init__(self, watch: Listener) -> None:
         self.watch = watch
@@ -147,11 +147,11 @@ def main() -> None:
     rate, seconds = (
         (int(text) for text in [*sys.argv[1:], "2000", "60"][:2]) if len(sys.argv) != 2 else (int(sys.argv[1]), 60)
     )
-    ours, theirs = multiprocessing.get_context("spawn").Pipe()
-    server = multiprocessing.get_context("spawn").Process(target=serve, args=(theirs, rate, seconds), daemon=True)
+    our_end, server_end = multiprocessing.get_context("spawn").Pipe()
+    server = multiprocessing.get_context("spawn").Process(target=serve, args=(server_end, rate, seconds), daemon=True)
     server.start()
     with tempfile.TemporaryDirectory() as folder:
-        facts = {"HOST": "127.0.0.1", "AMI_PORT": str(ours.recv()), "AMI_USERNAME": "notebook", "AMI_PASSWORD": "x"}
+        facts = {"HOST": "127.0.0.1", "AMI_PORT": str(our_end.recv()), "AMI_USERNAME": "notebook", "AMI_PASSWORD": "x"}
         os.environ |= {f"FREEPBX_{name}": value for name, value in facts.items()}
         os.environ |= {"PBX_DATA_DIR": folder, "PBX_ENV_FILE": "", "FREEPBX_ARI_USERNAME": ""}
         settings = load_settings()
@@ -164,9 +164,9 @@ def main() -> None:
         thread = threading.Thread(target=watch.run, args=(stop, lambda _: begun.set()))
         thread.start()
         begun.wait(30)
-        meter, cpu_s = Meter(watch), time.process_time()
-        ours.send(0)
-        sent = ours.recv()
+        meter, cpu_s = ListenerSampler(watch), time.process_time()
+        our_end.send(0)
+        sent = our_end.recv()
         cpu_s = time.process_time() - cpu_s
         last = time.monotonic()
         while (watch.queued.waiting or watch.writer.waiting) and time.monotonic() - last < 60:
@@ -176,12 +176,12 @@ def main() -> None:
         meter.over.set()
         stop.set()
         thread.join()
-        ours.send(0)
+        our_end.send(0)
         report(meter, sent, seconds, cpu_s, engine)
         engine.dispose()
 
 
-def report(meter: Meter, sent: int, seconds: int, cpu_s: float, engine: Engine) -> None:
+def report(meter: ListenerSampler, sent: int, seconds: int, cpu_s: float, engine: Engine) -> None:
     watch = meter.watch
     marks = len(meter.lags)
     print(f"{sent:,} events sent in {seconds} s ({sent / seconds:,.0f}/s), received {watch.events - marks:,}")

@@ -1,7 +1,7 @@
 """Generates a year of history: calls with their legs, queue visits, missed rings, logins and pauses.
 
-Working days from eight to eight are busy, nights and Sundays nearly still. Rows go straight into the tables, four
-weeks at a time. `write_year` is for benchmarks and screenshots alike: the same seed gives the same year.
+Working days are busy from 08:00 to 20:00; nights and Sundays are quiet. Rows are inserted into the tables directly, for
+four weeks at a time. The same seed gives the same year.
 """
 
 import sys
@@ -28,7 +28,7 @@ TRUNKS = ("carrier", "carrier-2", "mobile", "fax")
 DIDS = tuple(f"4930555{100 + i}" for i in range(40))
 REASONS = ("Lunch", "Break", "Training", "Paperwork", "")
 DAYS = 365
-LOOK_EVERY = timedelta(minutes=5)
+SNAPSHOT_EVERY = timedelta(minutes=5)
 _HOURS = np.array([1, 1, 1, 1, 1, 2, 4, 10, 40, 70, 80, 75, 50, 60, 75, 75, 70, 55, 30, 15, 8, 5, 3, 2], dtype=float)
 _WEEKDAYS = np.array([1.2, 1.1, 1.0, 1.0, 0.9, 0.3, 0.05])
 _OUTCOMES = ("answered", "abandoned", "timeout", "exit_empty", "exit_key", "transferred")
@@ -41,7 +41,8 @@ def write_year(
 ) -> None:
     """Write about `calls` calls of the year up to `until` (now), and pack its days.
 
-    Four of five come in to a queue; each call has about two legs, each queued one a visit, one of three a missed ring.
+    Four of five are inbound calls to a queue. Each call has about two legs. Each call to a queue has a visit, and one
+    of three has a missed ring.
     """
     until = until or datetime.now(UTC)
     first = (until - timedelta(days=DAYS)).replace(hour=0, minute=0, second=0, microsecond=0)
@@ -61,7 +62,7 @@ def write_year(
 def write_snapshots(engine: Engine, connection_id: int, *, until: datetime | None = None, seed: int = 5) -> None:
     """Write a snapshot every five minutes of the year up to `until` (now), with some gaps, and the newest one complete.
 
-    One trunk of four comes and goes some times a day, as a line that is bad does.
+    One trunk of four is unregistered several times a day.
     """
     until = (until or datetime.now(UTC)).replace(microsecond=0)
     random = np.random.default_rng(seed)
@@ -75,13 +76,13 @@ def write_snapshots(engine: Engine, connection_id: int, *, until: datetime | Non
         session.connection().execute(insert(tables["subjects"]), rows)
         found = session.connection().execute(select(tables["subjects"].c.id, tables["subjects"].c.name))
         ids = {name: id_ for id_, name in found}
-    looks = int(timedelta(days=DAYS) / LOOK_EVERY)
-    seen = random.random(looks) > 0.002
-    for start in range(0, looks, 10_000):
+    snapshots = int(timedelta(days=DAYS) / SNAPSHOT_EVERY)
+    taken = random.random(snapshots) > 0.002
+    for start in range(0, snapshots, 10_000):
         made: dict[str, Rows] = {"snapshots": [], "queue_samples": [], "trunk_samples": []}
-        for look in range(start, min(start + 10_000, looks)):
-            if seen[look]:
-                _look(made, connection_id, ids, until - LOOK_EVERY * (looks - 1 - look), random)
+        for number in range(start, min(start + 10_000, snapshots)):
+            if taken[number]:
+                _add_snapshot(made, connection_id, ids, until - SNAPSHOT_EVERY * (snapshots - 1 - number), random)
         with writing(engine) as session:
             for name, rows in made.items():
                 session.connection().execute(insert(tables[name]), rows)
@@ -91,16 +92,23 @@ def write_snapshots(engine: Engine, connection_id: int, *, until: datetime | Non
 
 
 def _pack(engine: Engine, connection_id: int, until: datetime) -> None:
-    """Pack days, as the worker does."""
+    """Pack days as the worker does."""
     while True:
         with writing(engine) as session:
             if not pack_days(session, connection_id, until, limit=100):
                 return
 
 
-def _look(made: dict[str, Rows], connection_id: int, ids: dict[str, int], at: datetime, random: Any) -> None:
+def _add_snapshot(made: dict[str, Rows], connection_id: int, ids: dict[str, int], at: datetime, random: Any) -> None:
     made["snapshots"].append(
-        {"connection_id": connection_id, "taken_at": at, "took_ms": 60, "active_calls": 9, "channels": 18, "not_ok": {}}
+        {
+            "connection_id": connection_id,
+            "taken_at": at,
+            "took_ms": 60,
+            "active_calls": 9,
+            "channels": 18,
+            "incomplete_parts": {},
+        }
     )
     busy = int(_HOURS[at.hour])
     for queue in QUEUES:
@@ -131,7 +139,7 @@ def _newest(at: datetime) -> Snapshot:
 
 @dataclass(frozen=True)
 class _Numbers:
-    """Return the next free ids."""
+    """The next free IDs."""
 
     call: int
 
@@ -158,13 +166,13 @@ def _write_day(
     draws = random.random((len(at), 8))
     outcomes = random.choice(len(_OUTCOMES), len(at), p=_SHARES)
     for i, moment in enumerate(at.tolist()):
-        day = _Call(connection_id, numbers.call + i, moment, draws[i].tolist())
+        call = _Call(connection_id, numbers.call + i, moment, draws[i].tolist())
         if kinds[i] < 0.8:
-            day.queued(rows, _OUTCOMES[outcomes[i]])
+            call.queued(rows, _OUTCOMES[outcomes[i]])
         elif kinds[i] < 0.95:
-            day.outbound(rows)
+            call.outbound(rows)
         else:
-            day.internal(rows)
+            call.internal(rows)
     _shifts(rows["agent_events"], connection_id, midnight_s, until, random)
     for name, found in rows.items():
         if found:
@@ -174,7 +182,7 @@ def _write_day(
 
 @dataclass(frozen=True)
 class _Call:
-    """A call under construction; `draw`: random numbers from 0 to 1."""
+    """A call under construction; `draw` has random numbers from 0 to 1."""
 
     connection_id: int
     id: int
@@ -196,7 +204,7 @@ class _Call:
             self._leg(rows, f"Local/{agent}-{self.id:08x}", "PJSIP/1001", "", caller, did, talk_s, "ANSWERED", None)
         if self.draw[7] < 0.35:
             ring = {"rung_at": self._moment(wait_s // 2), "agent": _one(AGENTS, self.draw[1]), "queue": queue}
-            rows["agent_rings"].append(self._mine() | ring | {"uniqueid": self._uniqueid(), "ring_s": 15.0})
+            rows["agent_rings"].append(self._connection() | ring | {"uniqueid": self._uniqueid(), "ring_s": 15.0})
         visit = {"uniqueid": self._uniqueid(), "queue": queue, "joined_at": self._moment(), "outcome": outcome}
         visit |= {"connected_at": self._moment(wait_s) if answered else None, "ended_at": self._moment(lasted_s)}
         visit |= {"wait_s": wait_s, "talk_s": talk_s if answered else None, "ring_s": 4.0 if answered else None}
@@ -207,7 +215,7 @@ class _Call:
             "ended_by": "caller" if answered else "",
             "source": "queue_log",
         }
-        rows["queue_visits"].append(self._mine() | visit | {"target": "700" if outcome == "transferred" else ""})
+        rows["queue_visits"].append(self._connection() | visit | {"target": "700" if outcome == "transferred" else ""})
 
     def outbound(self, rows: dict[str, Rows]) -> None:
         disposition = "ANSWERED" if self.draw[0] < 0.7 else "NO ANSWER" if self.draw[0] < 0.9 else "BUSY"
@@ -240,7 +248,7 @@ class _Call:
         call |= {"direction": direction, "from_number": caller, "to_number": called, "queue": queue, "agent": agent}
         call |= {"started_at": self._moment(), "duration_s": lasted_s, "state": "listed", "transcription": "new"}
         call |= {"from_name": "", "did": did, "disposition": disposition, "wait_s": wait_s}
-        rows["calls"].append(self._mine() | call | {"talk_s": max(lasted_s - wait_s, 0)})
+        rows["calls"].append(self._connection() | call | {"talk_s": max(lasted_s - wait_s, 0)})
 
     def _leg(
         self,
@@ -254,13 +262,17 @@ class _Call:
         disposition: str,
         pdd_s: float | None,
     ) -> None:
-        won = disposition == "ANSWERED"
+        is_answered = disposition == "ANSWERED"
         leg = {"call_id": self.id, "linkedid": self._uniqueid(), "uniqueid": self._uniqueid(), "channel": channel}
         leg |= {"dst_channel": dst_channel, "trunk": trunk, "src": src, "dst": dst, "did": "", "context": "from-trunk"}
-        leg |= {"last_app": "Dial", "started_at": self._moment(), "answered_at": self._moment() if won else None}
-        leg |= {"ended_at": self._moment(lasted_s), "duration_s": lasted_s, "billsec_s": lasted_s if won else 0}
-        leg |= {"disposition": disposition, "cause": 16 if won else 19, "pdd_s": pdd_s, "recording_file": ""}
-        rows["call_legs"].append(self._mine() | leg | {"sequence": None, "source": "cdr"})
+        leg |= {
+            "last_app": "Dial",
+            "started_at": self._moment(),
+            "answered_at": self._moment() if is_answered else None,
+        }
+        leg |= {"ended_at": self._moment(lasted_s), "duration_s": lasted_s, "billsec_s": lasted_s if is_answered else 0}
+        leg |= {"disposition": disposition, "cause": 16 if is_answered else 19, "pdd_s": pdd_s, "recording_file": ""}
+        rows["call_legs"].append(self._connection() | leg | {"sequence": None, "source": "cdr"})
 
     def _uniqueid(self) -> str:
         return f"{self.at_s}.{self.id}"
@@ -268,7 +280,7 @@ class _Call:
     def _moment(self, after_s: float = 0) -> datetime:
         return datetime.fromtimestamp(self.at_s + after_s, UTC)
 
-    def _mine(self) -> dict[str, Any]:
+    def _connection(self) -> dict[str, Any]:
         return {"connection_id": self.connection_id}
 
 
@@ -277,12 +289,12 @@ def _shifts(rows: Rows, connection_id: int, midnight_s: int, until: datetime, ra
     if datetime.fromtimestamp(midnight_s, UTC).weekday() > 4:
         return
     for agent in AGENTS:
-        come, go = (
+        login_at, logout_at = (
             midnight_s + 7 * 3600 + int(random.integers(3600)),
             midnight_s + 17 * 3600 + int(random.integers(7200)),
         )
         queue = _one(QUEUES, float(random.random()))
-        events = [(come, "login", ""), (go, "logout", "")]
+        events = [(login_at, "login", ""), (logout_at, "logout", "")]
         for hour in (10, 12, 15):
             pause_at, reason = (
                 midnight_s + hour * 3600 + int(random.integers(1800)),

@@ -12,6 +12,7 @@ from tests.browser.demo import Demo
 from tests.lab.process import wait_until
 
 SOON_MS = 3_000
+# The marks of a chart: bars, points and squares.
 MARKS = ".cartesianlayer :is(.points path, .hm path)"
 
 
@@ -23,7 +24,7 @@ def open_path(page: Page, demo: Demo, path: str) -> None:
 
 
 def reload(page: Page) -> None:
-    """Reload the page: only what its URL holds remains."""
+    """Reload the page, which keeps only what is in its URL."""
     page.reload()
     page.locator(".data-label-pill").wait_for()
     settle(page)
@@ -39,7 +40,7 @@ def select_box(page: Page, label: str) -> Locator:
 
 
 def choose(page: Page, label: str, option: str) -> None:
-    """Select an option of a select box; the URL holds it."""
+    """Select an option of a select box, and wait until it is selected."""
     pick_option(page, label, option)
     expect(select_box(page, label)).to_have_value(option)
     settle(page)
@@ -47,11 +48,11 @@ def choose(page: Page, label: str, option: str) -> None:
 
 def pick_option(page: Page, label: str, option: str) -> None:
     """Click an option in a select box's list."""
-    chosen, wanted = select_box(page, label), page.get_by_role("option", name=option, exact=True)
+    box, wanted = select_box(page, label), page.get_by_role("option", name=option, exact=True)
 
     def is_picked() -> bool:  # the list closes when the page scrolls
-        if chosen.get_attribute("aria-expanded") != "true":
-            chosen.click()
+        if box.get_attribute("aria-expanded") != "true":
+            box.click()
         try:
             wanted.click(timeout=SOON_MS)
         except TooLate:
@@ -64,13 +65,13 @@ def pick_option(page: Page, label: str, option: str) -> None:
 def pick_and_close(page: Page, label: str, option: str) -> None:
     """Add an option to a multi-select and close its list, which may hide what the test clicks next."""
     pick_option(page, label, option)
-    chosen = select_box(page, label)
+    box = select_box(page, label)
 
     def is_closed() -> bool:
-        if chosen.get_attribute("aria-expanded") == "true":
-            chosen.press("Escape")
+        if box.get_attribute("aria-expanded") == "true":
+            box.press("Escape")
             page.wait_for_timeout(100)
-        return chosen.get_attribute("aria-expanded") == "false" and page.get_by_role("option").count() == 0
+        return box.get_attribute("aria-expanded") == "false" and page.get_by_role("option").count() == 0
 
     wait_until("the list is closed", is_closed, PATIENCE_S)
 
@@ -79,7 +80,7 @@ def press_option(page: Page, group: str, option: str) -> None:
     """Press one button of a segmented control."""
     wanted = page.get_by_role("radiogroup", name=group).get_by_role("radio", name=re.compile(rf"^{option}\b"))
 
-    def is_pressed() -> bool:  # a redraw at the moment of the click may lose it
+    def is_pressed() -> bool:  # a redraw at the moment of the click may cancel it
         if not wanted.is_checked():
             wanted.click()
         return wanted.is_checked()
@@ -113,6 +114,7 @@ def headline_figure(page: Page, name: str) -> Locator:
 
 
 def chart(page: Page, title: str) -> Locator:
+    """The chart with exactly this title, scrolled into view."""
     exactly = re.compile(rf"^{re.escape(title)}$")
     drawn = page.locator(".js-plotly-plot").filter(has=page.locator(".gtitle", has_text=exactly))
     drawn.scroll_into_view_if_needed()
@@ -120,12 +122,12 @@ def chart(page: Page, title: str) -> Locator:
 
 
 def hover_point(page: Page, drawn: Locator, number: int) -> str:
-    """Hover over a chart's mark; returns the tooltip's text."""
+    """Hover over one mark of a chart, and return the tooltip's text."""
     return hover(page, drawn.locator(MARKS).nth(number))
 
 
 def hover(page: Page, mark: Locator) -> str:
-    """Hover over a mark, wherever the layout has moved it; returns the tooltip's text."""
+    """Hover over a mark, even if the layout moves it, and return the tooltip's text."""
     tooltip = page.locator(".hoverlayer :is(.hovertext, .legend)")
     page.mouse.move(0, 0)
 
@@ -142,7 +144,7 @@ def hover(page: Page, mark: Locator) -> str:
 
 
 def click_point(page: Page, drawn: Locator, number: int) -> int:
-    """Click a chart's mark; returns the number of calls in its tooltip."""
+    """Click one mark of a chart, and return the number of calls in its tooltip."""
     match = re.search(r"([\d,]+) (?:calls?|of)\b", tooltip := hover_point(page, drawn, number))
     assert match, tooltip
     page.mouse.down()

@@ -1,4 +1,4 @@
-"""The app and its worker as processes. They need no PBX and no root."""
+"""Runs the app and its worker as processes, which need no PBX and no root."""
 
 import ast
 import os
@@ -18,7 +18,7 @@ START_S = 120  # on a busy machine
 
 @contextmanager
 def running_app(data_dir: Path, **environment: str) -> Iterator[str]:
-    """Start a worker and the app on a data directory; yields the app's address."""
+    """Run a worker and the app on a data directory within the block, and yield the app's address."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -33,13 +33,13 @@ def running_app(data_dir: Path, **environment: str) -> Iterator[str]:
             process = subprocess.Popen(
                 [sys.executable, *command], cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT
             )
-            stack.callback(end, process)
+            stack.callback(stop_process, process)
         address = f"http://127.0.0.1:{port}"
         wait_until("the app answers", lambda: answers(f"{address}/_stcore/script-health-check"), START_S)
         yield address
 
 
-def end(process: "subprocess.Popen[bytes]") -> None:
+def stop_process(process: "subprocess.Popen[bytes]") -> None:
     process.terminate()
     try:
         process.wait(20)
@@ -57,7 +57,7 @@ def answers(url: str) -> bool:
 
 
 def navigation() -> dict[str, str]:
-    """The address of each page → its title, as the entry lists them; the home page's address is ""."""
+    """The title of each page by its path, as listed in streamlit_app.py; the home page's path is ""."""
     entry = ast.parse((ROOT / "streamlit_app.py").read_text())
     source = next(ast.unparse(line) for line in entry.body if ast.unparse(line).startswith("PAGES = "))
     listed = ast.literal_eval(source.removeprefix("PAGES = "))

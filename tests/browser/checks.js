@@ -1,9 +1,9 @@
 // Measures a page in the browser. Each check returns descriptions of problems, or an empty list.
 (() => {
-  const everything = function* (root = document) {
+  const allElements = function* (root = document) {
     for (const element of root.querySelectorAll("*")) {
       yield element
-      if (element.shadowRoot) yield* everything(element.shadowRoot)
+      if (element.shadowRoot) yield* allElements(element.shadowRoot)
     }
   }
   const parentOf = (element) => element.parentElement ?? element.getRootNode().host
@@ -13,7 +13,7 @@
 
   // Visible text: no icons, and no text for screen readers only.
   const texts = function* () {
-    for (const element of everything()) {
+    for (const element of allElements()) {
       const nodes = ownText(element)
       if (!nodes.length || isIcon(element) || !isSeen(element) || element.closest("script, style, title")) continue
       const range = document.createRange()
@@ -127,7 +127,7 @@
     while (element?.shadowRoot?.activeElement) element = element.shadowRoot.activeElement
     return element
   }
-  const looks = (element) => {
+  const stylesAround = (element) => {
     const near = [element]
     for (let holder = parentOf(element), level = 0; holder && level < 4; holder = parentOf(holder), level += 1) near.push(holder, ...(level < 2 ? holder.querySelectorAll("*") : []))
     return near.slice(0, 60).map((one) => {
@@ -135,16 +135,17 @@
       return [outlineStyle === "none" ? "" : outlineWidth + outlineColor, boxShadow, borderTopColor, borderBottomColor, backgroundColor].join()
     }).join(";")
   }
+  // The focused element's name, and the previous element's if its focus was invisible.
   const stop = async () => {
     const moving = document.getAnimations().filter((one) => one instanceof CSSTransition)
     await Promise.allSettled(moving.map((one) => one.finished))
     const element = focused(), before = window.__stop
-    const seen = before && before.element.isConnected ? looks(before.element) !== before.looks : true
-    const unseen = before && !seen ? before.name : ""
+    const focusShown = before && before.element.isConnected ? stylesAround(before.element) !== before.styles : true
+    const unseen = before && !focusShown ? before.name : ""
     if (!element || element === document.body) { window.__stop = null; return { name: "", unseen } }
     const label = element.getAttribute("aria-label") || element.innerText || element.title || element.labels?.[0]?.innerText || element.dataset.testid || ""
     const name = `${element.getAttribute("role") ?? element.localName} ${label.replace(/\s+/g, " ").trim().slice(0, 80)}`
-    window.__stop = { element, name, looks: looks(element) }
+    window.__stop = { element, name, styles: stylesAround(element) }
     return { name, unseen }
   }
 

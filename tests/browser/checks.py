@@ -1,4 +1,4 @@
-"""Checks of a page: whether it is completely drawn, its errors, and its visual problems."""
+"""Checks whether a page is completely drawn, and finds its errors and visual problems."""
 
 from playwright.sync_api import Page, expect
 
@@ -28,7 +28,7 @@ def open_tab(page: Page, name: str) -> None:
     """Open a tab and wait until it is drawn."""
     tab = page.get_by_role("tab", name=name, exact=True)
 
-    def is_open() -> bool:  # a redraw at the moment of the click may lose it
+    def is_open() -> bool:  # a redraw at the moment of the click may cancel it
         if tab.get_attribute("aria-selected") != "true":
             tab.click()
             page.wait_for_timeout(300)
@@ -39,7 +39,7 @@ def open_tab(page: Page, name: str) -> None:
 
 
 def visual_problems(page: Page) -> list[str]:
-    """The visual problems of a page, in words: text cut off, low contrast, empty charts. Ignores transient ones."""
+    """Descriptions of a page's visual problems, such as cut text, low contrast and empty charts, if they last."""
     found = _measured(page)
     if found:
         page.wait_for_timeout(500)
@@ -56,9 +56,9 @@ def page_errors(page: Page) -> list[str]:
     """The page's exceptions and tracebacks, and the console errors since the last call."""
     shown = page.get_by_test_id("stException").all_inner_texts()
     shown += ["a traceback"] if "Traceback" in page.locator("body").inner_text() else []
-    complaints: list[str] = page.complaints  # type: ignore[attr-defined]
-    errors = shown + complaints
-    complaints.clear()
+    console_errors: list[str] = page.console_errors  # type: ignore[attr-defined]
+    errors = shown + console_errors
+    console_errors.clear()
     return errors
 
 

@@ -1,4 +1,4 @@
-"""Chromium, driven by Playwright; it collects console errors and requests to other machines."""
+"""Starts Chromium through Playwright, and collects console errors and requests to other machines."""
 
 import functools
 import inspect
@@ -19,24 +19,24 @@ from playwright.sync_api import (
 from playwright.sync_api._generated import LocatorAssertions
 
 CHROMIUM = "/usr/bin/chromium"
-SLOW_MS = 45_000  # the machine may also be running calls
+SLOW_MS = 45_000  # the machine may also run calls
 # Streamlit first requests these below the page's own path; the 404 is expected.
-PROBES = ("_stcore/health", "_stcore/host-config")
+EXPECTED_404 = ("_stcore/health", "_stcore/host-config")
 
 expect.set_options(timeout=SLOW_MS)  # for all tests: the last module that sets it wins
 
 
-def until_one(act: Callable[..., object]) -> Callable[..., object]:
+def retry_while_ambiguous(act: Callable[..., object]) -> Callable[..., object]:
     """Retry an action while two elements match: during a redraw, Streamlit shows the old and the new one."""
 
     @functools.wraps(act)
     def retrying(*args: object, **options: object) -> object:
-        until = time.monotonic() + SLOW_MS / 1000
+        deadline = time.monotonic() + SLOW_MS / 1000
         while True:
             try:
                 return act(*args, **options)
             except (Error, AssertionError) as error:
-                if "strict mode violation" not in str(error) or time.monotonic() > until:
+                if "strict mode violation" not in str(error) or time.monotonic() > deadline:
                     raise
             time.sleep(0.1)
 
@@ -46,7 +46,7 @@ def until_one(act: Callable[..., object]) -> Callable[..., object]:
 for kind in (Locator, LocatorAssertions):
     for name, act in inspect.getmembers(kind, inspect.isfunction):
         if not name.startswith("_"):
-            setattr(kind, name, until_one(act))
+            setattr(kind, name, retry_while_ambiguous(act))
 
 
 @contextmanager
@@ -65,27 +65,28 @@ def browser(width: int = 1440, height: int = 900, *, dark: bool = False) -> Iter
 
 
 def open_page(chromium: Browser, width: int = 1440, height: int = 900, *, dark: bool = False) -> Page:
-    """A page in a browser context of its own; `page.complaints` collects its errors."""
+    """A page in a browser context of its own; `page.console_errors` collects its errors."""
     context = chromium.new_context(
         viewport={"width": width, "height": height}, color_scheme="dark" if dark else "light"
     )
     context.add_init_script(path=Path(__file__).with_name("checks.js"))
     page = context.new_page()
     found: list[str] = []
-    page.on("console", lambda message: found.extend(console_errors(message)))
+    page.on("console", lambda message: found.extend(unexpected_errors(message)))
     page.on("pageerror", lambda error: found.append(str(error)))
     page.on("request", lambda request: found.extend(requests_outside(request.url)))
-    page.complaints = found  # type: ignore[attr-defined]
+    page.console_errors = found  # type: ignore[attr-defined]
     return page
 
 
-def console_errors(message: ConsoleMessage) -> list[str]:
-    expected = message.location.get("url", "").endswith(PROBES)
+def unexpected_errors(message: ConsoleMessage) -> list[str]:
+    """The message as an error, unless it is no error or an expected one."""
+    expected = message.location.get("url", "").endswith(EXPECTED_404)
     return [message.text] if message.type == "error" and not expected else []
 
 
 def requests_outside(url: str) -> list[str]:
-    """The request as an error if it leaves this machine: no request may."""
+    """The request as an error if it goes to another machine."""
     return [] if url.startswith(("http://127.0.0.1:", "ws://127.0.0.1:", "data:", "blob:")) else [f"requested {url}"]
 
 

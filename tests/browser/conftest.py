@@ -35,7 +35,7 @@ def demo(chromium: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 
 def opened_page(chromium: Browser, demo: Demo, width: int = 1440, *, dark: bool = False) -> Iterator[Page]:
-    """A page of the app, closed afterwards: open pages redraw every second and slow the others."""
+    """Open a page of the app, and close it afterwards because open pages redraw every second and slow other tests."""
     page = open_page(chromium, width, dark=dark)
     page.set_default_timeout(SLOW_MS)
     page.goto(demo.address)

@@ -1,4 +1,4 @@
-"""The demo, started as on a first visit: an empty data directory, the app, one click on the button."""
+"""Starts the demo as on a first visit: the app with an empty data directory, and a click on the demo button."""
 
 import os
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ from tests.browser.chromium import open_page
 from tests.unit.speech.synthetic_speech import CHECKPOINT
 
 READY_MS = 120_000
-OURS = ("FREEPBX_", "PBX_", "WHISPER_", "ANALYSIS_")
+APP_VARIABLES = ("FREEPBX_", "PBX_", "WHISPER_", "ANALYSIS_")
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,8 @@ class Demo:
 
 @contextmanager
 def running_demo(chromium: Browser, data_dir: Path) -> Iterator[Demo]:
-    """Start the app on an empty directory and enter the demo; yields when Today shows it."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
+    """Start the app on an empty directory and start the demo; yields when Today shows it."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(APP_VARIABLES)}
     with patch.dict(os.environ, environment, clear=True), running_app(data_dir, WHISPER_MODEL=str(CHECKPOINT)) as app:
         page = open_page(chromium)
         page.goto(app)

@@ -35,47 +35,47 @@ def main() -> int:
 
 
 def picture_light(demo: Demo, chromium: Browser) -> None:
-    page = opened(chromium)
-    show(page, f"{demo.address}/")
+    page = new_page(chromium)
+    go_to(page, f"{demo.address}/")
     page.get_by_text("Latest calls").wait_for()
     save(page, "today-light", 1040)
-    show(page, f"{demo.address}/transcripts?q=order+OR+invoice")
+    go_to(page, f"{demo.address}/transcripts?q=order+OR+invoice")
     page.locator("a.hit").first.wait_for()
     save(page, "transcripts-light", 1130)
-    show(page, f"{demo.address}/")
+    go_to(page, f"{demo.address}/")
     page.get_by_role("button", name="Play a call").click()
     page.wait_for_function("document.querySelector('audio')?.currentTime > 8")
     page.keyboard.press("k")
     choose(page, "Transcript", "Completed")
     save(page, "interactions-light", 1135)
-    show(page, f"{demo.address}/trunks?period=Last+7+days")
+    go_to(page, f"{demo.address}/trunks?period=Last+7+days")
     page.locator(".js-plotly-plot").first.wait_for()
     save(page, "trunks-light", 1160)
-    show(page, f"{demo.address}/agents?period=Last+7+days&agent=Grace+Adeyemi")
+    go_to(page, f"{demo.address}/agents?period=Last+7+days&agent=Grace+Adeyemi")
     page.locator(".js-plotly-plot").first.wait_for()
     save(page, "agents-light", 1370)
     page.context.close()
 
 
 def picture_dark(demo: Demo, chromium: Browser) -> None:
-    page = opened(chromium, dark=True)
-    show(page, f"{demo.address}/queues?period=Last+7+days")
+    page = new_page(chromium, dark=True)
+    go_to(page, f"{demo.address}/queues?period=Last+7+days")
     page.locator(".js-plotly-plot").nth(4).wait_for()
     page.set_viewport_size({"width": WIDTH, "height": 1110})
     page.get_by_role("heading", name="Reports").evaluate(TO_THE_TOP)
     save(page, "queues-dark", 1110)
-    show(page, f"{demo.address}/explore?period=Last+7+days")
+    go_to(page, f"{demo.address}/explore?period=Last+7+days")
     page.locator(".js-plotly-plot").nth(2).wait_for()
     save(page, "explore-dark", 1020)
-    show(page, f"{demo.address}/wallboard")
+    go_to(page, f"{demo.address}/wallboard")
     save(page, "wallboard-dark", 720)
     page.context.close()
 
 
 def picture_check(address: str, chromium: Browser, pbx: Connection) -> None:
     """The connection check, run on the demo PBX."""
-    page = opened(chromium)
-    show(page, f"{address}/freepbx")
+    page = new_page(chromium)
+    go_to(page, f"{address}/freepbx")
     page.get_by_label("Host name or address").fill(pbx.host)
     for name in ("ami", "ari"):
         title = name.upper()
@@ -88,13 +88,13 @@ def picture_check(address: str, chromium: Browser, pbx: Connection) -> None:
     page.context.close()
 
 
-def opened(chromium: Browser, *, dark: bool = False) -> Page:
+def new_page(chromium: Browser, *, dark: bool = False) -> Page:
     page = open_page(chromium, WIDTH, HEIGHT, dark=dark)
     page.set_default_timeout(SLOW_MS)
     return page
 
 
-def show(page: Page, url: str) -> None:
+def go_to(page: Page, url: str) -> None:
     page.goto(url)
     page.locator(".data-label-pill, [data-testid=stForm]").first.wait_for()
     settle(page)

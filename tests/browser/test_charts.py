@@ -24,7 +24,7 @@ from tests.lab.process import wait_until
 
 BUSIEST = "601"
 TRUNK = TRUNKS[0].name
-# Seven complete days, so that every hour of the week has its square.
+# Seven complete days, so that the heat map has a square for every hour of the week.
 A_WEEK = f"period=Custom+range&days={yesterday() - timedelta(days=6)}&days={yesterday()}"
 
 
@@ -34,11 +34,11 @@ def open_drawn(page: Page, demo: Demo, path: str) -> None:
     settle(page)
 
 
-def downloaded(page: Page, click: Callable[[], None]) -> tuple[str, bytes]:
+def download(page: Page, click: Callable[[], None]) -> tuple[str, bytes]:
     """The name and content of the file that a click downloads."""
-    with page.expect_download() as download:
+    with page.expect_download() as event:
         click()
-    found: Download = download.value
+    found: Download = event.value
     return found.suggested_filename, Path(found.path()).read_bytes()
 
 
@@ -66,7 +66,7 @@ def test_a_click_on_a_snapshot_lists_the_callers_of_that_time(page: Page, demo: 
     drawn = chart(page, "Callers waiting")
     heading = page.get_by_text(re.compile(r"waiting or talking \w{3} \d+ \w{3} \d\d:\d\d–\d\d:\d\d, queue 601$"))
 
-    def shows_list() -> bool:  # the snapshots are redrawn every 30 seconds, which may lose the click
+    def shows_list() -> bool:  # the snapshots are redrawn every 30 seconds, which may cancel the click
         hover_point(page, drawn, drawn.locator(MARKS).count() // 2)
         page.mouse.down()
         page.mouse.up()
@@ -77,7 +77,7 @@ def test_a_click_on_a_snapshot_lists_the_callers_of_that_time(page: Page, demo: 
     wait_until("the list is that of the point", shows_list, PATIENCE_S)
     selection = dict(parse_qsl(dict(parse_qsl(urlsplit(page.url).query))["selection"], keep_blank_values=True))
     since, until = (datetime.fromtimestamp(int(selection[name]), UTC) for name in ("from", "until"))
-    there = [
+    callers = [
         call
         for call in calls_of_day(yesterday())
         if call.queue == BUSIEST
@@ -86,29 +86,29 @@ def test_a_click_on_a_snapshot_lists_the_callers_of_that_time(page: Page, demo: 
         and call.left_at
         and call.left_at >= since
     ]
-    expect(heading).to_have_text(re.compile(f"^{count_text(len(there))}: "))
+    expect(heading).to_have_text(re.compile(f"^{count_text(len(callers))}: "))
 
 
-def test_the_table_of_figures_as_csv_and_as_excel(page: Page, demo: Demo) -> None:
+def test_the_table_of_figures_is_exported_as_csv_and_excel(page: Page, demo: Demo) -> None:
     calls = calls_of_day(yesterday())
     open_drawn(page, demo, "explore?period=Yesterday")
     page.get_by_role("button", name="Export").last.click()
-    name, content = downloaded(page, page.get_by_role("button", name="CSV").click)
+    name, content = download(page, page.get_by_role("button", name="CSV").click)
     assert name.startswith("demo ")
     rows = list(csv.DictReader(io.StringIO(content.decode("utf-8-sig"))))
     assert sum(int(row["Calls"]) for row in rows) == len(calls)
-    name, content = downloaded(page, page.get_by_role("button", name="Excel").click)
+    name, content = download(page, page.get_by_role("button", name="Excel").click)
     assert name.endswith(".xlsx")
     with zipfile.ZipFile(io.BytesIO(content)) as book:
         assert f"<v>{max(int(row['Calls']) for row in rows)}</v>" in book.read("xl/worksheets/sheet1.xml").decode()
     page.keyboard.press("Escape")
 
 
-def test_a_chart_as_png(page: Page, demo: Demo) -> None:
+def test_a_chart_is_downloaded_as_png(page: Page, demo: Demo) -> None:
     open_drawn(page, demo, "explore?period=Yesterday")
     drawn = chart(page, "Calls by outcome")
     drawn.hover()
-    name, content = downloaded(page, drawn.locator(".modebar-btn").first.click)
+    name, content = download(page, drawn.locator(".modebar-btn").first.click)
     assert name == f"how-calls-ended-{yesterday()}-demo.png"
     assert Image.open(io.BytesIO(content)).width > 600
 
@@ -122,7 +122,7 @@ def test_a_chart_of_one_trunk_is_complete_on_the_page_and_as_png(page: Page, dem
         assert visual_problems(page) == []
         assert drawn.locator(".ytick").count() == 1
         drawn.hover()
-        name, content = downloaded(page, lambda: drawn.locator(".modebar-btn").first.dispatch_event("click"))
+        name, content = download(page, lambda: drawn.locator(".modebar-btn").first.dispatch_event("click"))
     finally:
         page.set_viewport_size({"width": 1440, "height": 900})
     assert re.fullmatch(r"trunk-registration-.+-\d{4}-\d\d-\d\d-to-\d{4}-\d\d-\d\d-demo\.png", name)
@@ -134,7 +134,7 @@ def test_a_chart_of_one_trunk_is_complete_on_the_page_and_as_png(page: Page, dem
     assert [edge.getcolors() for edge in edges] == [[(edge.width * edge.height, ground)] for edge in edges]
 
 
-def test_a_transcript_in_every_format(page: Page, demo: Demo) -> None:
+def test_a_transcript_is_exported_in_every_format(page: Page, demo: Demo) -> None:
     open_call(page, demo)
     page.get_by_role("button", name="Export").click()
     found: dict[str, bytes] = {}
@@ -154,16 +154,16 @@ def test_a_transcript_in_every_format(page: Page, demo: Demo) -> None:
 
 def exported_file(page: Page, extension: str) -> bytes:
     """The downloaded file; the button offers a newly selected format only after a moment."""
-    got: list[bytes] = []
+    files: list[bytes] = []
 
     def is_of_the_format() -> bool:
-        name, content = downloaded(page, page.get_by_role("button", name="Download 1 call").click)
+        name, content = download(page, page.get_by_role("button", name="Download 1 call").click)
         assert name.startswith("demo ")
-        got.append(content)
+        files.append(content)
         return name.endswith(f".{extension}")
 
-    wait_until(f"a .{extension} comes", is_of_the_format, PATIENCE_S)
-    return got[-1]
+    wait_until(f"a .{extension} arrives", is_of_the_format, PATIENCE_S)
+    return files[-1]
 
 
 def open_call(page: Page, demo: Demo) -> None:

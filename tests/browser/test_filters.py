@@ -1,4 +1,4 @@
-"""Each filter of each page shows what the demo's data contains, is in the URL, and survives a reload."""
+"""Each filter of each page lists the matching calls of the demo, is in the URL, and survives a reload."""
 
 import re
 from collections import Counter
@@ -38,7 +38,7 @@ SERVED = ("answered", "transferred")
 
 
 def expect_listed(page: Page, calls: Iterable[object]) -> None:
-    """The page lists this many calls, or says that none match."""
+    """Expect the page to list this many calls, or to say that none match."""
     count = len(list(calls))
     text = f"{count_text(count)}, times in" if count else "No calls match these filters"
     expect(page.get_by_test_id("stMain").get_by_text(text).first).to_be_visible()
@@ -53,18 +53,18 @@ def stored_by_queue(demo: Demo) -> Counter[str]:
         return Counter(session.exec(select(CallRow.queue).where(began >= since, began < until)).all())
 
 
-def test_interactions(page: Page, demo: Demo) -> None:
-    heard = {call.uniqueid for call in recorded_calls(datetime.now(UTC))}
+def test_filters_of_interactions(page: Page, demo: Demo) -> None:
+    recorded = {call.uniqueid for call in recorded_calls(datetime.now(UTC))}
     calls = calls_of_day(yesterday())
-    kept: dict[str, tuple[str, str, Callable[[PlannedCall], bool]]] = {
+    filters: dict[str, tuple[str, str, Callable[[PlannedCall], bool]]] = {
         "Direction": ("Outbound", "direction", lambda call: call.direction == "outbound"),
-        "Recording": ("Recorded", "state", lambda call: call.uniqueid in heard),
-        "Transcript": ("Completed", "transcription", lambda call: call.uniqueid in heard),
+        "Recording": ("Recorded", "state", lambda call: call.uniqueid in recorded),
+        "Transcript": ("Completed", "transcription", lambda call: call.uniqueid in recorded),
     }
     open_path(page, demo, "interactions")
     choose(page, "Period", "Yesterday")
     expect_listed(page, calls)
-    for label, (option, key, wanted) in kept.items():
+    for label, (option, key, wanted) in filters.items():
         choose(page, label, option)
         expect_listed(page, filter(wanted, calls))
         expect(page).to_have_url(re.compile(f"[?&]{key}="))
@@ -84,7 +84,7 @@ def test_interactions(page: Page, demo: Demo) -> None:
     expect(page.get_by_label("Number", exact=True)).to_have_value(number[2:])
 
 
-def test_the_searches_of_transcripts(page: Page, demo: Demo) -> None:
+def test_searches_and_filters_of_transcripts(page: Page, demo: Demo) -> None:
     def found(speaker: str = "", queue: str = "") -> str:
         of = Counter(
             script.name
@@ -101,7 +101,7 @@ def test_the_searches_of_transcripts(page: Page, demo: Demo) -> None:
     search.fill("invoice")
     search.press("Enter")
     expect(page.get_by_text(found(), exact=True)).to_be_visible()
-    for label, option, truth in (
+    for label, option, expected in (
         ("Speaker", "Agent", found(speaker="agent")),
         ("Speaker", "Caller", found(speaker="caller")),
         ("Queue", "602", found(queue="billing")),
@@ -109,7 +109,7 @@ def test_the_searches_of_transcripts(page: Page, demo: Demo) -> None:
         ("Period", "Last 30 days", found()),
     ):
         choose(page, label, option)
-        expect(page.get_by_text(truth, exact=True)).to_be_visible()
+        expect(page.get_by_text(expected, exact=True)).to_be_visible()
         choose(page, label, "All time" if label == "Period" else "All")
     choose(page, "Speaker", "Agent")
     reload(page)
@@ -121,16 +121,16 @@ def test_the_searches_of_transcripts(page: Page, demo: Demo) -> None:
 
 
 def hits_text(found: dict[str, int]) -> str:
-    """As the page counts what was said: {script: mentions in it}."""
+    """The page's text for these mentions, counted by script."""
     mentions = sum(found.values())
     return f"{mentions} mention{'s' * (mentions != 1)} in {count_text(len(found))}"
 
 
 @contextmanager
-def doubted_and_tagged(demo: Demo, call_id: int, tag: str) -> Iterator[None]:
+def doubtful_and_tagged(demo: Demo, call_id: int, tag: str) -> Iterator[None]:
     """Tag a call and mark its complete text as doubtful; undone at the end."""
 
-    def change(tags: list[str], doubted: bool) -> None:
+    def change(tags: list[str], doubtful: bool) -> None:
         with writing(demo.engine) as session:
             set_tags(session, call_id, tags)
             of_call = col(SegmentRow.transcript_id).in_(
@@ -138,7 +138,7 @@ def doubted_and_tagged(demo: Demo, call_id: int, tag: str) -> Iterator[None]:
             )
             for row in session.exec(select(SegmentRow).where(of_call, SegmentRow.text > "")).all():
                 unindex_segment(session, row.id or 0)
-                row.flags = "unsure" if doubted else ""
+                row.flags = "unsure" if doubtful else ""
                 session.add(row)
                 session.flush()
                 index_segment(session, row.id or 0)
@@ -151,7 +151,7 @@ def doubted_and_tagged(demo: Demo, call_id: int, tag: str) -> Iterator[None]:
 
 
 def test_more_filters_of_transcripts(page: Page, demo: Demo) -> None:
-    heard = {call.recording: call for call in recorded_calls(datetime.now(UTC))}
+    recorded = {call.recording: call for call in recorded_calls(datetime.now(UTC))}
     found = {
         script.name: count
         for script in CALL_SCRIPTS.values()
@@ -159,28 +159,28 @@ def test_more_filters_of_transcripts(page: Page, demo: Demo) -> None:
     }
     with reading(demo.engine) as session:
         stored = {call.uniqueid: call for call in session.exec(select(CallRow)).all()}
-    calls = {name: stored[heard[name].uniqueid] for name in found}
+    calls = {name: stored[recorded[name].uniqueid] for name in found}
     name = next(iter(found))
     chosen = calls[name]
 
     def only(wanted: Callable[[CallRow], bool]) -> str:
         return hits_text({name: count for name, count in found.items() if wanted(calls[name])})
 
-    def shows(truth: str) -> None:
-        expect(page.get_by_text(truth, exact=True)).to_be_visible()
+    def shows(expected: str) -> None:
+        expect(page.get_by_text(expected, exact=True)).to_be_visible()
 
-    with doubted_and_tagged(demo, chosen.id or 0, "Refund"):
+    with doubtful_and_tagged(demo, chosen.id or 0, "Refund"):
         open_path(page, demo, "transcripts?q=invoice")
         shows(only(lambda call: call is not chosen))
         page.get_by_text("Include doubtful passages").click()
         shows(hits_text(found))
         settle(page)
-        for label, option, truth in (
+        for label, option, expected in (
             ("Agent", chosen.agent, only(lambda call: call.agent == chosen.agent)),
             ("Tag", "Refund", only(lambda call: call is chosen)),
         ):
             choose(page, label, option)
-            shows(truth)
+            shows(expected)
             choose(page, label, "All")
             shows(hits_text(found))
         page.get_by_label("Number", exact=True).fill(chosen.from_number[2:])
@@ -190,7 +190,7 @@ def test_more_filters_of_transcripts(page: Page, demo: Demo) -> None:
         expect(page).to_have_url(re.compile("doubtful=true"))
 
 
-def test_explore(page: Page, demo: Demo) -> None:
+def test_filters_of_explore(page: Page, demo: Demo) -> None:
     calls = calls_of_day(yesterday())
     open_path(page, demo, "explore")
     choose(page, "Period", "Yesterday")
@@ -212,7 +212,7 @@ def test_explore(page: Page, demo: Demo) -> None:
     expect(page.get_by_role("radio", name="Outbound")).to_be_checked()
 
 
-def test_queues(page: Page, demo: Demo) -> None:
+def test_filters_of_queues(page: Page, demo: Demo) -> None:
     visits = [call for call in calls_of_day(yesterday()) if call.joined_at is not None]
     open_path(page, demo, "queues?period=Yesterday")
     expect(headline_figure(page, "Offered")).to_have_text(f"{len(visits):,}")
@@ -239,7 +239,7 @@ def test_queues(page: Page, demo: Demo) -> None:
     page.locator(".js-plotly-plot", has_text="Goal 90%").wait_for()
 
 
-def test_trunks(page: Page, demo: Demo) -> None:
+def test_filters_of_trunks(page: Page, demo: Demo) -> None:
     seizures = [call for call in calls_of_day(yesterday()) if call.trunk]
     open_path(page, demo, "trunks")
     choose(page, "Period", "Yesterday")
@@ -254,7 +254,7 @@ def test_trunks(page: Page, demo: Demo) -> None:
     expect(page.get_by_role("tab", name="Load")).to_have_attribute("aria-selected", "true")
 
 
-def test_agents(page: Page, demo: Demo) -> None:
+def test_filters_of_agents(page: Page, demo: Demo) -> None:
     taken = [call for call in calls_of_day(yesterday()) if call.outcome in SERVED and call.agent]
     open_path(page, demo, "agents")
     choose(page, "Period", "Yesterday")
@@ -272,7 +272,7 @@ def test_agents(page: Page, demo: Demo) -> None:
     expect(select_box(page, "Queue")).to_have_value(BUSIEST)
 
 
-def test_the_wallboard(page: Page, demo: Demo) -> None:
+def test_filters_of_the_wallboard(page: Page, demo: Demo) -> None:
     open_path(page, demo, "wallboard")
     expect(page.locator(".board section")).to_have_count(3)
     choose(page, "Queue", BUSIEST)
@@ -284,7 +284,7 @@ def test_the_wallboard(page: Page, demo: Demo) -> None:
     expect(page.get_by_role("spinbutton", name="Amber after (s)")).to_have_value("45")
 
 
-def test_devices(page: Page, demo: Demo) -> None:
+def test_the_device_filter_of_extensions(page: Page, demo: Demo) -> None:
     open_path(page, demo, "extensions")
     press_option(page, "Device state", "Unreachable")
     rows = page.get_by_role("table", name="Extensions").locator("tbody tr")
@@ -298,7 +298,7 @@ def test_devices(page: Page, demo: Demo) -> None:
 
 
 @pytest.mark.parametrize("period", ["Today", "Last 7 days", "Last 30 days"])
-def test_the_periods(page: Page, demo: Demo, period: str) -> None:
+def test_a_period_has_the_expected_number_of_calls(page: Page, demo: Demo, period: str) -> None:
     """A longer period has more calls; Today has the calls so far."""
     open_path(page, demo, f"explore?period={period}")
     expect(select_box(page, "Period")).to_have_value(period)
@@ -307,7 +307,7 @@ def test_the_periods(page: Page, demo: Demo, period: str) -> None:
     assert shown > 3 * of_yesterday if period != "Today" else shown < 500
 
 
-def test_between_two_days(page: Page, demo: Demo) -> None:
+def test_a_custom_range_filters_all_pages(page: Page, demo: Demo) -> None:
     """Typed days are in the URL, and other pages use them too."""
     days = [yesterday() - timedelta(days=back) for back in (4, 2)]
     within = sum(len(calls_of_day(days[0] + timedelta(days=day))) for day in range(3))

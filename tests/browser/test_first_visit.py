@@ -1,4 +1,4 @@
-"""A first visit: three clicks on Today play a call, find a word, and show a queue's day."""
+"""A first visit: three clicks on Today play a call, search for a word, and show a queue's day."""
 
 from playwright.sync_api import Locator, Page, expect
 
@@ -21,7 +21,7 @@ def back_to(page: Page, name: str) -> Locator:
     return button
 
 
-def test_a_call_a_search_and_a_queues_day_in_three_clicks(page: Page, demo: Demo) -> None:
+def test_three_clicks_play_a_call_find_a_word_and_show_a_queues_day(page: Page, demo: Demo) -> None:
     page.goto(demo.address)
     page.get_by_role("button", name="Play a call").wait_for()
     settle(page)

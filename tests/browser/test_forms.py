@@ -1,4 +1,4 @@
-"""Forms save what you enter, and show what is wrong with it."""
+"""Forms save what you enter, and show errors in it."""
 
 import re
 
@@ -14,7 +14,7 @@ from tests.browser.demo import Demo
 from tests.unit.alerts.receivers import free_port
 
 
-def kept_rules(demo: Demo) -> list[tuple[str, str, float, bool]]:
+def saved_rules(demo: Demo) -> list[tuple[str, str, float, bool]]:
     with reading(demo.engine) as session:
         return [(rule.kind, rule.subject, rule.threshold, rule.enabled) for rule in session.exec(select(AlertRule))]
 
@@ -24,7 +24,7 @@ def rule(page: Page, words: str) -> Locator:
 
 
 def test_an_alert_is_added_tested_changed_and_deleted(page: Page, demo: Demo) -> None:
-    before = kept_rules(demo)
+    before = saved_rules(demo)
     open_path(page, demo, "alerts")
     page.get_by_role("button", name="Add an alert rule").click()
     form = page.get_by_role("dialog")
@@ -40,24 +40,24 @@ def test_an_alert_is_added_tested_changed_and_deleted(page: Page, demo: Demo) ->
     addresses.press("Control+Enter")
     form.get_by_role("button", name="Send a test message").click()
     expect(form.get_by_role("alert").filter(has_text="127.0.0.1").first).to_be_visible()
-    assert kept_rules(demo) == before
+    assert saved_rules(demo) == before
     form.get_by_role("button", name="Save").click()
     expect(form).to_have_count(0)
-    assert kept_rules(demo) == [*before, ("trunk_down", "harbour-sip", 7.0, True)]
+    assert saved_rules(demo) == [*before, ("trunk_down", "harbour-sip", 7.0, True)]
 
-    made = rule(page, "for 7 min")
-    made.get_by_role("button", name="Edit").click()
+    row = rule(page, "for 7 min")
+    row.get_by_role("button", name="Edit").click()
     form.get_by_role("spinbutton", name="Minutes").fill("9")
     form.get_by_role("button", name="Save").click()
-    made = rule(page, "for 9 min")
-    made.get_by_text("On", exact=True).click()
-    expect(made.get_by_text(re.compile(r"\bOff$"))).to_be_visible()
-    assert kept_rules(demo) == [*before, ("trunk_down", "harbour-sip", 9.0, False)]
+    row = rule(page, "for 9 min")
+    row.get_by_text("On", exact=True).click()
+    expect(row.get_by_text(re.compile(r"\bOff$"))).to_be_visible()
+    assert saved_rules(demo) == [*before, ("trunk_down", "harbour-sip", 9.0, False)]
 
-    made.get_by_role("button").last.click()
+    row.get_by_role("button").last.click()
     page.get_by_role("dialog").get_by_role("button", name="Delete").click()
-    expect(made).to_have_count(0)
-    assert kept_rules(demo) == before
+    expect(row).to_have_count(0)
+    assert saved_rules(demo) == before
 
 
 def test_the_transcription_rules_are_saved(page: Page, demo: Demo) -> None:
@@ -70,8 +70,8 @@ def test_the_transcription_rules_are_saved(page: Page, demo: Demo) -> None:
     form.get_by_role("button", name="Save rules").click()
     expect(page.get_by_text("Rules saved.")).to_be_visible()
     with reading(demo.engine) as session:
-        kept = rules_of(session, 1)
-    assert (kept.min_duration_s, kept.queues, kept.directions) == (20, ["601"], ["inbound"])
+        rules = rules_of(session, 1)
+    assert (rules.min_duration_s, rules.queues, rules.directions) == (20, ["601"], ["inbound"])
     open_path(page, demo, "transcription")
     expect(shortest).to_have_value("20")
     expect(form.get_by_text("601", exact=True)).to_be_visible()

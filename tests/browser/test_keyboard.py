@@ -9,18 +9,18 @@ from tests.browser.checks import open_page, press_tab, settle
 from tests.browser.demo import Demo
 from tests.lab.process import wait_until
 
-STOPS = 120
+MAX_PRESSES = 120
 
 
-def tab_until(page: Page, until: str, stops: int = STOPS) -> tuple[list[str], list[str]]:
-    """Press Tab until an element's name contains `until`. Returns all names, and those whose focus wasn't visible."""
+def tab_until(page: Page, wanted: str, presses: int = MAX_PRESSES) -> tuple[list[str], list[str]]:
+    """Press Tab until an element's name contains `wanted`. Returns all names, and those whose focus wasn't visible."""
     reached: list[str] = []
     unseen: list[str] = []
-    for _ in range(stops):
-        name, not_seen = press_tab(page)
+    for _ in range(presses):
+        name, invisible = press_tab(page)
         reached.append(name)
-        unseen += [not_seen] if not_seen else []
-        if until in name:
+        unseen += [invisible] if invisible else []
+        if wanted in name:
             break
     return reached, unseen
 

@@ -1,4 +1,4 @@
-"""Leaving a page at the moment its timers redraw it: the next page opens and stays."""
+"""Leaving a page while its timers redraw it: the next page opens and stays open."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ FAST_TIMERS = (
 )
 
 
-def test_the_next_page_stays(chromium: Browser, tmp_path: Path) -> None:
+def test_the_next_page_stays_open(chromium: Browser, tmp_path: Path) -> None:
     with running_app(tmp_path / "data") as address:
         page = open_page(chromium)
         page.set_default_timeout(SLOW_MS)

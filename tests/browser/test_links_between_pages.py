@@ -149,7 +149,7 @@ def expect_page(page: Page, path: str) -> None:
 
 
 def expect_back(page: Page, url: str, boxes: list[str], title: str) -> None:
-    """One step back shows the page as it was."""
+    """Go back one step, and expect the page as it was."""
     page.go_back()
 
     def is_back() -> bool:  # the title too: right after the step, the other page may still be shown
@@ -162,28 +162,28 @@ def expect_back(page: Page, url: str, boxes: list[str], title: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("left", "way", "comes", "query"), LINKS, ids=[f"{n} {w[0][:12]} to {w[2]}" for n, w in enumerate(LINKS)]
+    ("start", "follow", "target", "query"), LINKS, ids=[f"{n} {w[0][:12]} to {w[2]}" for n, w in enumerate(LINKS)]
 )
 def test_a_link_opens_its_page_and_back_restores_the_first(
-    page: Page, demo: Demo, left: str, way: Callable[[Page], None], comes: str, query: Query
+    page: Page, demo: Demo, start: str, follow: Callable[[Page], None], target: str, query: Query
 ) -> None:
-    open_path(page, demo, left)
+    open_path(page, demo, start)
     url, boxes, title = page.url, selected_values(page), page.title()
-    way(page)
-    expect_page(page, comes)
+    follow(page)
+    expect_page(page, target)
     expect_query(page, query)
     assert page_errors(page) == []
     expect_back(page, url, boxes, title)
 
 
-@pytest.mark.parametrize("left", PAGES)
-def test_the_navigation_works_with_all_filters_set_and_back_restores_them(page: Page, demo: Demo, left: str) -> None:
-    open_path(page, demo, PAGES[left])
+@pytest.mark.parametrize("start", PAGES)
+def test_the_navigation_works_with_all_filters_set_and_back_restores_them(page: Page, demo: Demo, start: str) -> None:
+    open_path(page, demo, PAGES[start])
     url, boxes, title = page.url, selected_values(page), page.title()
     for other in ("Interactions", "Transcripts", "Explore", "Queues", "Today"):
-        if other == left:
+        if other == start:
             continue
-        if left == "Wallboard" and other != "Queues":  # it has no navigation
+        if start == "Wallboard" and other != "Queues":  # the wallboard has no navigation
             continue
         open_page(page, other)
         assert query_of(page).keys() <= OWN_PARAMETERS[other], other
@@ -191,7 +191,7 @@ def test_the_navigation_works_with_all_filters_set_and_back_restores_them(page: 
         expect_back(page, url, boxes, title)
 
 
-def test_an_open_call_is_a_step_in_the_history_and_a_filter_is_none(page: Page, demo: Demo) -> None:
+def test_back_closes_an_open_call_but_undoes_no_filter(page: Page, demo: Demo) -> None:
     open_path(page, demo, "explore")
     open_path(page, demo, "interactions?period=Yesterday")
     row("Calls")(page)
@@ -217,11 +217,11 @@ def test_an_open_call_is_a_step_in_the_history_and_a_filter_is_none(page: Page, 
 def test_days_in_a_link_are_normalised_and_shown(
     page: Page, demo: Demo, days: list[str], first: str, last: str
 ) -> None:
-    kept = [f"{day[4:]}-{day[2:4]}-{day[:2]}" for day in (first, last)]
+    normalised = [f"{day[4:]}-{day[2:4]}-{day[:2]}" for day in (first, last)]
     for path in ("explore", "interactions"):
         open_path(page, demo, f"{path}?period=Custom+range&" + "&".join(f"days={day}" for day in days))
         for _ in range(2):  # as loaded, and loaded again
-            expect_query(page, {"period": ["Custom range"], "days": kept})
+            expect_query(page, {"period": ["Custom range"], "days": normalised})
             shown = re.sub(r"\D", "", page.get_by_test_id("stDateInput").inner_text())
             assert shown == first + last
             page.reload()
@@ -241,8 +241,8 @@ def test_a_period_of_one_day_stays_complete_while_its_page_opens(page: Page, dem
     button("Open in Interactions")(page)
     expect_page(page, "interactions")
     expect_query(page, {"period": ["Custom range"], "days": [DAY, DAY], "direction": ["Inbound"], "queue": ["601"]})
-    seen = [parse_qs(urlsplit(one).query).get("days") for one in [*page.evaluate("addresses"), page.url]]
-    assert all(days == [DAY, DAY] for days in seen), seen
+    day_values = [parse_qs(urlsplit(one).query).get("days") for one in [*page.evaluate("addresses"), page.url]]
+    assert all(days == [DAY, DAY] for days in day_values), day_values
 
 
 def test_a_cleared_filter_stays_cleared(page: Page, demo: Demo) -> None:

@@ -20,9 +20,9 @@ from tests.lab.process import wait_until
 @pytest.fixture
 def calls(demo: Demo) -> Iterator[list[int]]:
     """The ids of the two newest calls with a recording. They have no notes before and after the test."""
-    heard = select(CallRow.id).where(CallRow.state == "downloaded").order_by(col(CallRow.started_at).desc()).limit(2)
+    recorded = select(CallRow.id).where(CallRow.state == "downloaded").order_by(col(CallRow.started_at).desc()).limit(2)
     with reading(demo.engine) as session:
-        ids = [call_id for call_id in session.exec(heard) if call_id]
+        ids = [call_id for call_id in session.exec(recorded) if call_id]
     yield ids
     with writing(demo.engine) as session:
         for call_id in ids:
@@ -83,7 +83,7 @@ def test_a_note_is_saved_as_it_is_typed(page: Page, demo: Demo, calls: list[int]
     expect(note_of(page)).to_have_value(text)
 
 
-def test_typing_goes_on_while_it_is_saved(page: Page, demo: Demo, calls: list[int]) -> None:
+def test_you_can_keep_typing_while_a_note_is_saved(page: Page, demo: Demo, calls: list[int]) -> None:
     open_call(page, demo, calls[0])
     text = "one two three four five six seven"
     note_of(page).press_sequentially(f"{text}.", delay=150)  # saved more than once while typing
@@ -95,7 +95,9 @@ def test_typing_goes_on_while_it_is_saved(page: Page, demo: Demo, calls: list[in
 
 
 @pytest.mark.parametrize("after_ms", [0, 600])
-def test_a_click_on_another_call_right_after_typing(page: Page, demo: Demo, calls: list[int], after_ms: int) -> None:
+def test_a_note_is_saved_if_you_then_click_another_call(
+    page: Page, demo: Demo, calls: list[int], after_ms: int
+) -> None:
     first, second = calls[:2]
     open_call(page, demo, first)
     note_of(page).press_sequentially("first")
@@ -103,7 +105,7 @@ def test_a_click_on_another_call_right_after_typing(page: Page, demo: Demo, call
     row(page, second).click()
     page.wait_for_url(lambda address: f"call={second}" in address)
     settle(page)
-    wait_for_note(demo, first, "first")  # although it is no longer open
+    wait_for_note(demo, first, "first")  # although the call is no longer open
     row(page, first).click()
     page.wait_for_url(lambda address: f"call={first}" in address)
     open_tab(page, "Notes")
@@ -112,7 +114,9 @@ def test_a_click_on_another_call_right_after_typing(page: Page, demo: Demo, call
 
 
 @pytest.mark.parametrize("after_ms", [0, 600])
-def test_a_click_on_the_navigation_right_after_typing(page: Page, demo: Demo, calls: list[int], after_ms: int) -> None:
+def test_a_note_is_saved_if_you_then_click_the_navigation(
+    page: Page, demo: Demo, calls: list[int], after_ms: int
+) -> None:
     open_call(page, demo, calls[0])
     note_of(page).press_sequentially("kept")
     page.wait_for_timeout(after_ms)
@@ -126,7 +130,7 @@ def test_a_click_on_the_navigation_right_after_typing(page: Page, demo: Demo, ca
     wait_for_note(demo, calls[0], "kept")
 
 
-def test_a_tab_that_is_closed_right_after_typing(page: Page, demo: Demo, calls: list[int]) -> None:
+def test_a_note_is_saved_if_you_then_close_the_tab(page: Page, demo: Demo, calls: list[int]) -> None:
     other = page.context.new_page()
     other.set_default_timeout(SLOW_MS)
     open_call(other, demo, calls[0])
@@ -137,7 +141,7 @@ def test_a_tab_that_is_closed_right_after_typing(page: Page, demo: Demo, calls: 
     wait_for_note(demo, calls[0], "closed immediately")
 
 
-def test_a_stale_tab_does_not_undo_what_another_saved(page: Page, demo: Demo, calls: list[int]) -> None:
+def test_a_note_of_an_outdated_tab_is_merged_with_the_saved_one(page: Page, demo: Demo, calls: list[int]) -> None:
     with writing(demo.engine) as session:
         save_note(session, calls[0], "before")
     other = page.context.new_page()
@@ -160,7 +164,7 @@ def test_a_stale_tab_does_not_undo_what_another_saved(page: Page, demo: Demo, ca
     other.close()
 
 
-def test_a_note_that_is_too_long_stays_with_a_message(page: Page, demo: Demo, calls: list[int]) -> None:
+def test_a_note_that_is_too_long_stays_in_the_field_with_a_message(page: Page, demo: Demo, calls: list[int]) -> None:
     open_call(page, demo, calls[0])
     note_of(page).fill("x" * 20_001)
     expect(status_text(page)).to_contain_text("A note holds 20,000 characters; this one has 20,001")
@@ -171,7 +175,7 @@ def test_a_note_that_is_too_long_stays_with_a_message(page: Page, demo: Demo, ca
     wait_for_note(demo, calls[0], "x" * 20_000)
 
 
-def test_a_note_that_the_app_refuses_stays_with_the_reason(page: Page, demo: Demo, calls: list[int]) -> None:
+def test_a_refused_note_stays_in_the_field_with_the_reason(page: Page, demo: Demo, calls: list[int]) -> None:
     open_call(page, demo, calls[0])
     page.locator(".note").evaluate("(root) => (root.note.data.longest = 1e9)")  # the field allows it, the app doesn't
     note_of(page).fill("x" * 20_001)

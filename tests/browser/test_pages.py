@@ -1,4 +1,4 @@
-"""Every page of the demo, wide and narrow, light and dark, is drawn completely and is readable."""
+"""Every page of the demo is complete and readable in the wide, narrow, light and dark layouts."""
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -12,9 +12,10 @@ TABS = {
     "Queues": ("Abandoned", "By queue", "By number called", "Agents", "Repeat callers", "Transfers"),
     "Trunks": ("Calls", "Load"),
 }
-SHOWN = dict.fromkeys(("Today", "Interactions", "Explore", "Queues", "Agents"), "tr[data-id]") | {
+# An element that appears last on each page.
+LAST_ELEMENT = dict.fromkeys(("Today", "Interactions", "Explore", "Queues", "Agents"), "tr[data-id]") | {
     "Transcripts": "tr[data-id], a.hit",
-    "Wallboard": ".board section",  # what appears last on a page
+    "Wallboard": ".board section",
     "Trunks": ".js-plotly-plot",
     "Extensions & calls": "[aria-label=Extensions]",
     "FreePBX integration": ".st-key-demo_about",
@@ -27,12 +28,12 @@ CHARTS = {"Today": 1, "Explore": 5, "Queues": 8, "Trunks": 1, "Agents": 1}  # at
 def test_a_page_is_complete_and_readable(layout_page: Page, title: str) -> None:
     open_page(layout_page, title)
     expect(layout_page.locator(".data-label-pill")).to_be_in_viewport()
-    layout_page.locator(SHOWN.get(title, "h1")).first.wait_for()
+    layout_page.locator(LAST_ELEMENT.get(title, "h1")).first.wait_for()
     settle(layout_page)
     found = visual_problems(layout_page) + page_errors(layout_page)
     for tab in TABS.get(title, ()):
         open_tab(layout_page, tab)
-        found += [f"{tab}: {wrong}" for wrong in visual_problems(layout_page) + page_errors(layout_page)]
+        found += [f"{tab}: {problem}" for problem in visual_problems(layout_page) + page_errors(layout_page)]
     assert found == []
     if title in CHARTS:
         layout_page.locator(".js-plotly-plot").nth(CHARTS[title] - 1).wait_for(state="attached")
@@ -52,7 +53,7 @@ def test_the_next_page_starts_at_its_top(page: Page) -> None:
         page.wait_for_timeout(200)
 
 
-def test_an_agents_days_are_drawn(layout_page: Page) -> None:
+def test_an_agents_page_is_complete_and_readable(layout_page: Page) -> None:
     open_page(layout_page, "Agents")
     layout_page.get_by_role("table", name="Agents").locator("tr[data-id]").first.click()
     layout_page.get_by_role("button", name="All agents").wait_for()

@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks.ami_pbx import generated_pbx
+from benchmarks.generated_pbx import generated_pbx
 from pbx.asterisk.ami.client import AmiClient, AmiTiming
 from pbx.asterisk.ami.protocol import Message
 from pbx.asterisk.ami.queries import take_snapshot

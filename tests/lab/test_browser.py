@@ -48,7 +48,7 @@ def test_the_main_path_from_settings_to_live_pages(server: LabServer, page: Page
     play_a_call(page)
     open_live_pages(page)
     delete_settings(page)
-    assert page.complaints == []  # type: ignore[attr-defined]
+    assert page.console_errors == []  # type: ignore[attr-defined]
 
 
 def connect(page: Page, server: LabServer) -> None:
@@ -139,4 +139,4 @@ def test_names_with_markup_are_shown_as_plain_text(no_real_data: Path) -> None:
             assert set(page.locator("tr[data-id] td:first-child").all_inner_texts()) == set(MARKUP_NAMES)
             assert page.get_by_test_id("stMain").locator("a[href^=http], img, b").count() == 0
         expect(page).to_have_title("Queues – PBX Notebook")
-        assert page.complaints == []  # type: ignore[attr-defined]
+        assert page.console_errors == []  # type: ignore[attr-defined]

@@ -48,7 +48,7 @@ def page(address: str) -> Iterator[Page]:
     with browser() as page:
         page.set_default_timeout(SLOW_MS)
         yield page
-        assert page.complaints == []  # type: ignore[attr-defined]
+        assert page.console_errors == []  # type: ignore[attr-defined]
 
 
 def open_page(page: Page, address: str, title: str, **query: str) -> None:

@@ -48,7 +48,7 @@ def address(data_dir: Path) -> Iterator[str]:
 def page(address: str) -> Iterator[Page]:
     with browser() as page:
         yield page
-        assert page.complaints == []  # type: ignore[attr-defined]
+        assert page.console_errors == []  # type: ignore[attr-defined]
 
 
 def open_call(page: Page, address: str, call: int = 1, **query: object) -> Locator:

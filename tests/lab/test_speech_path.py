@@ -40,7 +40,7 @@ def page(server: LabServer, spoken: SpokenCall, no_real_data: Path) -> Iterator[
     with running_app(no_real_data, **freepbx(server)) as address, browser() as page:
         page.goto(address)
         yield page
-        assert page.complaints == []  # type: ignore[attr-defined]
+        assert page.console_errors == []  # type: ignore[attr-defined]
 
 
 def test_words_are_found_by_search_and_played_at_their_position(page: Page, spoken: SpokenCall) -> None:

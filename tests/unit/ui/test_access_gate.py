@@ -15,7 +15,7 @@ from streamlit.testing.v1 import AppTest
 from pbx.errors import SettingsError
 from pbx.settings import load_settings
 from pbx.ui.access_gate import Rules
-from tests.browser.app import end
+from tests.browser.app import stop_process
 from tests.lab.process import wait_until
 from tests.paths import ROOT
 
@@ -134,7 +134,7 @@ def running_app(script: str = "streamlit_app.py", **environment: str) -> Iterato
         wait_until("the app answers", lambda: bool(send_request(port, "/_stcore/health")), START_TIMEOUT_S)
         yield port
     finally:
-        end(process)
+        stop_process(process)
 
 
 def send_request(port: int, path: str = "/", address: str = "127.0.0.1", method: str = "GET", **headers: str) -> str:

@@ -1,4 +1,4 @@
-"""An Asterisk of any size with a generated configuration, in the lab's root, separate from the lab's servers."""
+"""Runs an Asterisk of any size with a generated configuration in the lab's root, separate from the lab's servers."""
 
 import shutil
 from collections.abc import Iterator
@@ -98,7 +98,7 @@ class GeneratedPbx(Asterisk):
             (self.etc / name).write_text(text)
 
     def remove(self) -> None:
-        """Stop it and delete its directories."""
+        """Stop the PBX and delete its directories."""
         self.stop()
         run, library = self.root / f"run/asterisk{self.suffix}", self.root / f"var/lib/asterisk{self.suffix}"
         for directory in (self.etc, self.spool, self.logs, run, library):
@@ -107,7 +107,7 @@ class GeneratedPbx(Asterisk):
 
 @contextmanager
 def generated_pbx(version: int, purpose: str, ami_port: int, **size: int) -> Iterator[GeneratedPbx]:
-    """Run a generated PBX within the block; its SIP port is one above the manager's."""
+    """Run a generated PBX within the block. Its SIP port is one above its AMI port."""
     name = f"{purpose}-{version}"
     pbx = GeneratedPbx(name, version, ami_port, ami_port + 1, ami_port + 2, 27000, suffix=f"-{name}", **size)  # type: ignore[arg-type]
     pbx.remove()
