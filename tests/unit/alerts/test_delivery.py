@@ -65,6 +65,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[datetime]:
 
 
 def send_due(engine: Engine, settings: Settings) -> int:
+    """Send the messages that are due, and return how many were sent."""
     return send_due_messages(engine, settings, pbx(engine, settings), threading.Event())
 
 
@@ -241,7 +242,7 @@ def test_no_log_contains_a_secret(
     add_rule(engine, settings, "longest_wait", 60, "", web.url, mail.url, unreachable, f"slack://{TOKEN}")
     with caplog.at_level(logging.DEBUG):
         run_minutes(engine, settings, clock, 90)
-    own_records = [record for record in caplog.records if not record.name.startswith("mail.")]  # those of the receiver
+    own_records = [record for record in caplog.records if not record.name.startswith("mail.")]  # not the receiver's
     assert any("could not be sent" in record.getMessage() for record in own_records)
     logged = "\n".join(
         [*(f"{record.getMessage()} {record.exc_text}" for record in own_records), *map(repr, alerts(engine))]
@@ -270,6 +271,6 @@ def test_an_alert_of_a_rule_without_targets_counts_as_sent(
 def test_each_kind_of_rule_has_its_title(kind: str, subject: str, title: str) -> None:
     alert = Alert(rule_id=1, subject=subject, started_at=T0, description="So it is.")
     rule = AlertRule(connection_id=1, kind=kind)
-    logged = alert_message(alert, rule, "pbx.example.com", ZoneInfo("Europe/Berlin"), T0)
-    assert logged[0] == title
-    assert logged[1] == "So it is.\nStarted at 11:00:00. PBX: pbx.example.com. Times are in Europe/Berlin."
+    message = alert_message(alert, rule, "pbx.example.com", ZoneInfo("Europe/Berlin"), T0)
+    assert message[0] == title
+    assert message[1] == "So it is.\nStarted at 11:00:00. PBX: pbx.example.com. Times are in Europe/Berlin."

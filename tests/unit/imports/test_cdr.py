@@ -16,8 +16,7 @@ from typer.testing import CliRunner
 
 from pbx.__main__ import app
 from pbx.errors import DataError, PbxError, SettingsError, Unreachable
-from pbx.imports import cdr as import_cdr
-from pbx.imports import cdr_database as cdr_table
+from pbx.imports import cdr, cdr_database
 from pbx.imports.cdr import CdrResult, import_cdr_database, import_cdr_file
 from pbx.imports.run import ImportRun
 from pbx.settings import Settings
@@ -130,8 +129,8 @@ def test_the_size_of_time_ranges_adapts_to_the_number_of_rows(
     engine: Engine, source: Source, run_import: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The table has quiet months, a busy hour, half a year without rows, and a date from a wrong clock."""
-    monkeypatch.setattr(cdr_table, "_WANTED_ROWS", 40)
-    monkeypatch.setattr(cdr_table, "_MAX_ROWS", 100)
+    monkeypatch.setattr(cdr_database, "_WANTED_ROWS", 40)
+    monkeypatch.setattr(cdr_database, "_MAX_ROWS", 100)
     quiet = [NOON + timedelta(days=3 * day) for day in range(40)]
     busy = [quiet[-1] + timedelta(hours=1, seconds=3 * at) for at in range(700)]
     later = [NOON + timedelta(days=200 + day) for day in range(5)]
@@ -193,8 +192,8 @@ def test_a_table_of_an_older_release_is_imported(engine: Engine, source: Source,
 def test_an_interrupted_import_continues(
     engine: Engine, source: Source, run_import: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cdr_table, "_WANTED_ROWS", 1)  # a day at a time
-    monkeypatch.setattr(import_cdr, "_ROWS_PER_TRANSACTION", 10)
+    monkeypatch.setattr(cdr_database, "_WANTED_ROWS", 1)  # a day at a time
+    monkeypatch.setattr(cdr, "_ROWS_PER_TRANSACTION", 10)
     times = [NOON + timedelta(hours=at) for at in range(120)]
     source.add(*times)
     stop = threading.Event()
@@ -217,21 +216,21 @@ def test_an_interrupted_import_continues(
 def test_an_import_killed_within_a_time_range_counts_no_row_twice(
     engine: Engine, source: Source, run_import: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(import_cdr, "_ROWS_PER_TRANSACTION", 10)
+    monkeypatch.setattr(cdr, "_ROWS_PER_TRANSACTION", 10)
     source.add(*(NOON + timedelta(minutes=at) for at in range(50)))
     source.add(NOON, uniqueid=None)
-    store, kills = import_cdr.store_legs, iter([False, False, True])
+    store, kills = cdr.store_legs, iter([False, False, True])
 
     def store_twice(*values: Any) -> int:
         if next(kills):
             raise KeyboardInterrupt
         return store(*values)
 
-    monkeypatch.setattr(import_cdr, "store_legs", store_twice)
+    monkeypatch.setattr(cdr, "store_legs", store_twice)
     with pytest.raises(KeyboardInterrupt):
         run_import()
     assert len(leg_starts(engine)) == 20
-    monkeypatch.setattr(import_cdr, "store_legs", store)
+    monkeypatch.setattr(cdr, "store_legs", store)
     assert run_import() == (51, 30, 1)
     assert (cursor_of(engine).rows, cursor_of(engine).unreadable) == (51, 1)
 

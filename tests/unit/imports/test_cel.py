@@ -11,7 +11,7 @@ from sqlalchemy import Engine
 from sqlmodel import select
 
 from pbx.errors import DataError
-from pbx.imports import cdr_database as cdr_table
+from pbx.imports import cdr_database
 from pbx.imports.cdr import import_cdr_database
 from pbx.imports.cel import CelResult, import_cel
 from pbx.imports.job import import_database
@@ -115,8 +115,8 @@ def test_events_older_than_their_cdr_row_are_read_again(
 def test_a_stopped_import_continues_page_by_page(
     engine: Engine, active: ActiveConnection, source: Source, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cdr_table, "_WANTED_ROWS", 4)
-    monkeypatch.setattr(cdr_table, "_MAX_ROWS", 5)
+    monkeypatch.setattr(cdr_database, "_WANTED_ROWS", 4)
+    monkeypatch.setattr(cdr_database, "_MAX_ROWS", 5)
     for hours in range(6):
         source.call(NOON + timedelta(hours=9 * hours))
     stop, progress = threading.Event(), []

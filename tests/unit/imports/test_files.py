@@ -18,9 +18,9 @@ from typer.testing import CliRunner
 
 from pbx.__main__ import app
 from pbx.errors import DataError
-from pbx.imports import cdr as import_cdr
-from pbx.imports import files as history_files
-from pbx.imports import run as import_run
+from pbx.imports import cdr as cdr_module
+from pbx.imports import files as files_module
+from pbx.imports import run as run_module
 from pbx.imports.cdr import import_cdr_database, import_cdr_file
 from pbx.imports.job import import_history
 from pbx.imports.queue_log_files import import_queue_log_files
@@ -101,7 +101,7 @@ def test_the_last_line_of_a_copied_file_needs_no_line_ending(
 def test_a_master_csv_is_read_in_every_encoding_and_line_ending(
     engine: Engine, active: ActiveConnection, tmp_path: Path, encoding: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(history_files, "BLOCK_BYTES", 333)
+    monkeypatch.setattr(files_module, "BLOCK_BYTES", 333)
     file = tmp_path / "Master.csv"
     text = "".join(record(n, clid='"Jörg\nMüller" <1001>').decode() for n in range(1, 30))
     file.write_bytes(ENCODINGS[encoding](text.replace("\n", "\r\n")))
@@ -232,7 +232,7 @@ def test_rows_without_a_linkedid_give_the_same_calls_from_a_file_and_a_database(
 def test_a_table_without_linkedids_is_linked_across_transactions_and_days(
     engine: Engine, active: ActiveConnection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(import_cdr, "_ROWS_PER_TRANSACTION", 2)
+    monkeypatch.setattr(cdr_module, "_ROWS_PER_TRANSACTION", 2)
     address = as_database(tmp_path / "cdr.sqlite", ROWS)
     import_cdr_database(ImportRun(engine, active), address)
     later = sqlite3.connect(tmp_path / "cdr.sqlite")
@@ -352,9 +352,9 @@ def test_a_file_that_an_earlier_version_could_not_read_is_imported(
     file = tmp_path / "Master.csv"
     file.write_bytes(CUSTOM + b"\n")
     with monkeypatch.context() as earlier_version:
-        earlier_version.setattr(import_run, "refuse_other", lambda *_: None)
-        unreadable = import_cdr.UnreadableRow("no")
-        earlier_version.setattr(import_cdr, "parse_master_csv_line", lambda *_: (_ for _ in ()).throw(unreadable))
+        earlier_version.setattr(run_module, "refuse_other", lambda *_: None)
+        unreadable = cdr_module.UnreadableRow("no")
+        earlier_version.setattr(cdr_module, "parse_master_csv_line", lambda *_: (_ for _ in ()).throw(unreadable))
         with pytest.raises(DataError):
             import_cdr_file(ImportRun(engine, active), file)
     assert import_cdr_file(ImportRun(engine, active), file).legs == 1

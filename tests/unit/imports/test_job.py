@@ -24,7 +24,7 @@ from pbx.imports.preview import TablePreview, preview_history
 from pbx.imports.uploads import safe_name, save_uploads
 from pbx.jobs.worker import run_worker
 from pbx.settings import Settings
-from pbx.store import job_queue as queue
+from pbx.store import job_queue
 from pbx.store.engine import reading, writing
 from pbx.store.import_source import forget_history_source, history_source, save_history_source, schedule_slot
 from pbx.store.models import DayPack, Job, VisitRow
@@ -172,7 +172,7 @@ def test_a_requeued_job_still_has_its_files(engine: Engine, settings: Settings, 
 
 def test_old_uploads_without_a_job_are_deleted(engine: Engine, settings: Settings, active: ActiveConnection) -> None:
     old, queued, recent = (upload(settings, queue_log=queue_log(*VISIT)) for _ in range(3))
-    queue.request_job(engine, settings, "import", requested_by="page", options={"files": queued})
+    job_queue.request_job(engine, settings, "import", requested_by="page", options={"files": queued})
     for path in (*old, *queued):
         folder = Path(path).parent.parent
         os.utime(folder, (time.time() - 100_000,) * 2)
@@ -183,7 +183,7 @@ def test_old_uploads_without_a_job_are_deleted(engine: Engine, settings: Setting
 def test_the_worker_runs_each_import_job(engine: Engine, settings: Settings) -> None:
     files = [upload(settings, queue_log=queue_log(event)) for event in VISIT]
     for one in files:  # two uploads are two jobs
-        queue.request_job(engine, settings, "import", requested_by="page", options={"files": one})
+        job_queue.request_job(engine, settings, "import", requested_by="page", options={"files": one})
     run_worker(settings, once=True)
     with reading(engine) as session:
         jobs = session.exec(select(Job).where(Job.kind == "import")).all()
@@ -259,7 +259,7 @@ def test_deleting_the_connection_settings_deletes_the_address(
 
 def test_the_database_is_imported_on_schedule(engine: Engine, settings: Settings, active: ActiveConnection) -> None:
     def imports(at: datetime) -> int:
-        queue.schedule_jobs(engine, settings, active, at)
+        job_queue.schedule_jobs(engine, settings, active, at)
         with writing(engine) as session:
             jobs = session.exec(select(Job).where(Job.kind == "import")).all()
             for job in jobs:

@@ -12,7 +12,7 @@ from sqlmodel import select
 
 from pbx.asterisk.formats.queue_log import parse_queue_log_line
 from pbx.errors import DataError, SettingsError, Unreachable
-from pbx.imports import queue_log_database as import_table
+from pbx.imports import queue_log_database
 from pbx.imports.queue_log_database import import_queue_log_database
 from pbx.imports.queue_log_files import import_queue_log_files
 from pbx.imports.queue_log_writer import QueueLogResult, QueueLogWriter
@@ -100,7 +100,7 @@ def visits(engine: Engine) -> list[tuple[str, str, datetime]]:
 def test_every_form_of_the_table_is_imported_in_pages(
     engine: Engine, site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(import_table, "_PAGE", 300)
+    monkeypatch.setattr(queue_log_database, "_PAGE", 300)
     log = list(write_days(400))
     site.write(log[:900])
     assert import_database(engine, site).rows == 900
@@ -170,17 +170,17 @@ def test_rows_after_the_clock_was_set_back_are_imported(engine: Engine, site: Si
 @pytest.mark.parametrize("site", ["epoch float, no id", "datetime, no id"], indirect=True)
 def test_pages_stay_small_after_years_without_rows(engine: Engine, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """A row from a clock that wasn't set must not cause all later rows to be read in one page."""
-    monkeypatch.setattr(import_table, "_PAGE", 100)
+    monkeypatch.setattr(queue_log_database, "_PAGE", 100)
     log = list(write_days(400))
     site.write([f"{T - 600_000_000}|NONE|NONE|NONE|QUEUESTART|", *log])
     pages: list[int] = []
-    fold_rows = import_table._fold_rows
+    fold_rows = queue_log_database._fold_rows
 
     def record_page(writer: QueueLogWriter, source: Any, rows: Sequence[Sequence[Any]], *times: Any) -> int:
         pages.append(len(rows))
         return fold_rows(writer, source, rows, *times)
 
-    monkeypatch.setattr(import_table, "_fold_rows", record_page)
+    monkeypatch.setattr(queue_log_database, "_fold_rows", record_page)
     assert import_database(engine, site).rows == len(log) + 1
     assert max(pages) <= 200
     assert len(visits(engine)) == 400

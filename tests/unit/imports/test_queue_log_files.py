@@ -16,7 +16,7 @@ from sqlalchemy import Engine
 from sqlmodel import Session, select
 
 from pbx.errors import DataError, SettingsError
-from pbx.imports import files as history_files
+from pbx.imports import files as files_module
 from pbx.imports.queue_log_files import import_queue_log_files
 from pbx.imports.queue_log_writer import QueueLogResult
 from pbx.settings import load_settings
@@ -143,7 +143,7 @@ def test_unreadable_lines_are_counted_and_reported_by_number(engine: Engine, log
 
 
 def test_a_very_long_line_is_one_unreadable_line(engine: Engine, log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(history_files, "BLOCK_BYTES", 1000)
+    monkeypatch.setattr(files_module, "BLOCK_BYTES", 1000)
     append(log, CALL[0])
     with log.open("ab") as file:
         file.write(b"\xff" * 50_000 + b"\n")
@@ -197,7 +197,7 @@ def test_the_order_of_files_does_not_matter(engine: Engine, tmp_path: Path) -> N
 def test_progress_is_reported_and_a_stopped_import_continues(
     engine: Engine, log: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(history_files, "BLOCK_BYTES", 5000)
+    monkeypatch.setattr(files_module, "BLOCK_BYTES", 5000)
     log.write_text("".join(write_days(200)))
     reported: list[tuple[int, int | None]] = []
     stop = threading.Event()

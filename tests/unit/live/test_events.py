@@ -24,6 +24,7 @@ def captured(version: int) -> list[Message]:
 
 
 def updates_from(messages: Iterator[Message] | list[Message]) -> LiveUpdates:
+    """The visits, legs and agent events that a live history derives from these events."""
     history = LiveHistory()
     history.legs.trunks = {"carrier", "badcarrier"}
     at = START

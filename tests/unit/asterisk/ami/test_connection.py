@@ -97,7 +97,7 @@ def test_tls_works_with_the_ca_file_and_reads_large_replies_completely(authority
         assert client.request("Ping").response.get("Ping") == "Pong"
 
 
-def test_tls_with_an_unknown_ca_says_so_and_how_to_fix_it(authority: Authority, tmp_path: Path) -> None:
+def test_tls_with_an_unknown_ca_is_an_error_with_a_fix(authority: Authority, tmp_path: Path) -> None:
     other = Authority(tmp_path, "other")
     with replay(tls=authority.server(LOOPBACK)) as server:
         for ca_file in (other.file, None):
@@ -194,13 +194,13 @@ def test_a_login_that_is_interrupted_or_never_answered_is_an_error() -> None:
         session.send(b"Asterisk Call Manager/11.0.0\r\n")
         session.next_action()
 
-    def hang(session: Session) -> None:
+    def never_answer(session: Session) -> None:
         greet(session)
         list(session.actions())
 
     with replay(greet) as server, pytest.raises(Unreachable, match="closed the connection"):
         connect(server.connection())
-    with replay(hang) as server, pytest.raises(Deadline, match="didn't answer the login"):
+    with replay(never_answer) as server, pytest.raises(Deadline, match="didn't answer the login"):
         connect(server.connection(), deadline_s=0.2)
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from pbx.asterisk.ami import client as client_module
 from pbx.asterisk.ami import connection as connection_module
-from pbx.asterisk.ami import pending_action as call_module
+from pbx.asterisk.ami import pending_action
 from pbx.asterisk.ami.client import AmiClient, AmiTiming
 from pbx.asterisk.ami.connection import open_link
 from pbx.asterisk.ami.protocol import AmiParser, Message
@@ -35,8 +35,8 @@ def send_endlessly(session: Session, action: dict[str, str], size: int = 1000) -
 
 @pytest.fixture
 def low_limits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(call_module, "MAX_ANSWER_BYTES", 200_000)
-    monkeypatch.setattr(call_module, "MAX_HELD_BYTES", 400_000)
+    monkeypatch.setattr(pending_action, "MAX_ANSWER_BYTES", 200_000)
+    monkeypatch.setattr(pending_action, "MAX_HELD_BYTES", 400_000)
 
 
 @pytest.mark.usefixtures("low_limits")
@@ -89,7 +89,7 @@ def test_the_total_size_of_pending_replies_is_limited() -> None:
 
 
 def test_the_number_of_list_items_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(call_module, "MAX_ITEMS", 500)
+    monkeypatch.setattr(pending_action, "MAX_ITEMS", 500)
 
     def send_list(session: Session) -> None:
         session.log_in()
@@ -294,5 +294,5 @@ def test_garbage_causes_only_the_projects_own_errors() -> None:
             assert all(isinstance(item, Message | ConnectionGap) for item in items)
 
 
-def test_the_limit_before_the_login_is_100_times_what_asterisk_sends() -> None:
+def test_the_limit_before_the_login_exceeds_100_times_what_asterisk_sends() -> None:
     assert 100 * len(raw(16, "login")) < connection_module.MAX_LOGIN_BYTES

@@ -78,7 +78,7 @@ class ReplayPbx(socketserver.ThreadingTCPServer):
         self.live: set[str] = set()
         self.answers: dict[str, bytes] = {}
         self.faults: dict[str, list[Fault]] = {}  # path → faults of its next answers, in order
-        self.request_heads: list[bytes] = []  # complete request heads
+        self.request_heads: list[bytes] = []
         self.delay_s = 0.0
         self.connections: set[socket] = set()
 

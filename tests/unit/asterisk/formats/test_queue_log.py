@@ -6,7 +6,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from pbx import text_encoding as charset
+from pbx import text_encoding
 from pbx.asterisk.ami.protocol import Message
 from pbx.asterisk.formats.queue_log import (
     QueueEvent,
@@ -127,7 +127,7 @@ def test_each_field_of_a_line_is_decoded_on_its_own() -> None:
 
 
 def test_the_fallback_encoding_is_a_setting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(charset, "_fallback", charset.DEFAULT)
+    monkeypatch.setattr(text_encoding, "_fallback", text_encoding.DEFAULT)
     monkeypatch.setenv("PBX_ENCODING", "cp1251")
     load_settings()
     event = parse_queue_log_line(b"%d|1.2|600|\xcb\xe5\xed\xe0|CONNECT|5|1.3|3" % AT)
