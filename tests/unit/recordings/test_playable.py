@@ -24,7 +24,7 @@ from tests.unit.speech.sounds import (
     save_wav,
     silence,
     sine,
-    two_mp3,
+    two_mp3_in_one,
     write_wav,
 )
 
@@ -86,7 +86,7 @@ def test_both_sides_of_a_stereo_recording_stay_separate(tmp_path: Path) -> None:
 
 
 def test_a_sample_rate_that_changes_within_a_file_is_supported(tmp_path: Path) -> None:
-    source = two_mp3(tmp_path)
+    source = two_mp3_in_one(tmp_path)
     samples, rate = samples_of(render_playable(source, tmp_path))
     assert samples.shape[1] / rate == pytest.approx(waveform(source, tmp_path).duration_s, abs=0.1)
     assert pitch_hz(samples[0, -rate:], rate) == pytest.approx(1000, abs=4)

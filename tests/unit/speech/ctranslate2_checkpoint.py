@@ -14,7 +14,7 @@ from ctranslate2.specs.whisper_spec import WhisperSpec
 from whisper.model import MultiHeadAttention, ResidualAttentionBlock, Whisper
 from whisper.tokenizer import Tokenizer, get_tokenizer
 
-# How GPT-2 writes bytes as printable characters, for a vocabulary in JSON.
+# GPT-2's mapping of bytes to printable characters, for a vocabulary in JSON.
 _PRINTABLE = [*range(33, 127), *range(161, 173), *range(174, 256)]
 _BYTE_TO_CHARACTER = {byte: chr(byte) for byte in _PRINTABLE} | {
     byte: chr(256 + at) for at, byte in enumerate(byte for byte in range(256) if byte not in _PRINTABLE)
@@ -22,9 +22,9 @@ _BYTE_TO_CHARACTER = {byte: chr(byte) for byte in _PRINTABLE} | {
 
 
 def convert(model: Path | Whisper, out_dir: Path, quantization: str | None = None) -> Path:
-    """Write `model` (a checkpoint or a loaded one, in fp32) into `out_dir` and return that.
+    """Write `model` (a checkpoint's path or a loaded model in fp32) to `out_dir` and return `out_dir`.
 
-    `quantization`: None, "int8", "float16" and so on, as CTranslate2 names them.
+    `quantization`: None, or CTranslate2's name of a type, such as "int8" or "float16".
     """
     loaded = whisper.load_model(str(model), device="cpu") if isinstance(model, Path) else model
     dims = loaded.dims
@@ -60,19 +60,19 @@ def _fill(spec: WhisperSpec, model: Whisper) -> None:
 
 
 def _set_block(spec: Any, block: ResidualAttentionBlock) -> None:
-    _set_attention(spec.self_attention, block.attn, itself=True)
+    _set_attention(spec.self_attention, block.attn, is_self_attention=True)
     _set_norm(spec.self_attention.layer_norm, block.attn_ln)
     if block.cross_attn is not None:
-        _set_attention(spec.attention, block.cross_attn, itself=False)
+        _set_attention(spec.attention, block.cross_attn, is_self_attention=False)
         _set_norm(spec.attention.layer_norm, block.cross_attn_ln)
     _set_linear(spec.ffn.linear_0, block.mlp[0])
     _set_linear(spec.ffn.linear_1, block.mlp[2])
     _set_norm(spec.ffn.layer_norm, block.mlp_ln)
 
 
-def _set_attention(spec: Any, attention: MultiHeadAttention, *, itself: bool) -> None:
+def _set_attention(spec: Any, attention: MultiHeadAttention, *, is_self_attention: bool) -> None:
     query, key, value = (_set_linear(LinearSpec(), x) for x in (attention.query, attention.key, attention.value))
-    if itself:
+    if is_self_attention:
         fuse_linear(spec.linear[0], [query, key, value])
     else:
         fuse_linear(spec.linear[0], [query])
@@ -102,25 +102,31 @@ def _configure(spec: WhisperSpec, model: Whisper, tokenizer: Tokenizer) -> None:
 def _vocabulary(tokenizer: Tokenizer, size: int) -> list[str]:
     special = {index: name for name, index in tokenizer.encoding._special_tokens.items()}
     return [
-        special.get(index) or _printed(tokenizer.encoding.decode_single_token_bytes(index)) for index in range(size)
+        special.get(index) or _to_printable(tokenizer.encoding.decode_single_token_bytes(index))
+        for index in range(size)
     ]
 
 
-def _printed(token: bytes) -> str:
+def _to_printable(token: bytes) -> str:
     return "".join(_BYTE_TO_CHARACTER[byte] for byte in token)
 
 
 def _write_tokenizer(tokenizer: Tokenizer, target: Path) -> None:
-    """The vocabulary as the tokenizers library has it: byte-pair merges are found again from the ranks."""
+    """Write the vocabulary in the format of the tokenizers library; byte-pair merges are derived from the ranks."""
     ranks: dict[bytes, int] = tokenizer.encoding._mergeable_ranks
     merges: list[tuple[str, str]] = []
     for token in sorted(ranks, key=ranks.__getitem__):
         halves = ((token[:at], token[at:]) for at in range(1, len(token)))
-        known = [(a, b) for a, b in halves if a in ranks and b in ranks]
-        merges += [(_printed(a), _printed(b)) for a, b in sorted(known, key=lambda ab: (ranks[ab[0]], ranks[ab[1]]))]
-    made = tokenizers.Tokenizer(tokenizers.models.BPE({_printed(token): rank for token, rank in ranks.items()}, merges))
-    made.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
-    made.decoder = tokenizers.decoders.ByteLevel()
+        mergeable = [(a, b) for a, b in halves if a in ranks and b in ranks]
+        merges += [
+            (_to_printable(a), _to_printable(b))
+            for a, b in sorted(mergeable, key=lambda ab: (ranks[ab[0]], ranks[ab[1]]))
+        ]
+    converted = tokenizers.Tokenizer(
+        tokenizers.models.BPE({_to_printable(token): rank for token, rank in ranks.items()}, merges)
+    )
+    converted.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    converted.decoder = tokenizers.decoders.ByteLevel()
     special = sorted(tokenizer.encoding._special_tokens.items(), key=lambda item: item[1])
-    made.add_special_tokens([tokenizers.AddedToken(name, special=True, normalized=False) for name, _ in special])
-    made.save(str(target))
+    converted.add_special_tokens([tokenizers.AddedToken(name, special=True, normalized=False) for name, _ in special])
+    converted.save(str(target))

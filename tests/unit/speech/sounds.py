@@ -1,4 +1,4 @@
-"""Test sounds: recorded and synthetic tones and phrases, and functions to inspect them."""
+"""Recorded and synthetic test sounds, and functions that inspect them."""
 
 import wave
 from pathlib import Path
@@ -15,7 +15,7 @@ WAV = AUDIO / "tone.wav"
 
 
 def samples_of(path: Path) -> tuple[np.ndarray, int]:
-    """The sound by channel, and its rate, read by FFmpeg's own guess as a browser would."""
+    """The samples by channel, and the sample rate. FFmpeg detects the format, as a browser would."""
     with av.open(str(path)) as container:
         frames = list(container.decode(audio=0))
         return np.concatenate([frame.to_ndarray() for frame in frames], axis=1), frames[0].sample_rate
@@ -38,7 +38,7 @@ def hiss(length_s: float, level: float) -> np.ndarray:
 
 
 def save_wav(path: Path, channels: list[np.ndarray], rate: int = RATE) -> Path:
-    """A WAV of 16 bits; each channel -1 to 1."""
+    """Write a 16-bit WAV file; samples range from -1 to 1."""
     sound = (np.clip(np.stack(channels, axis=1), -1, 1) * 32767).astype("<i2")
     with wave.open(str(path), "wb") as file:
         file.setparams((len(channels), 2, rate, 0, "NONE", ""))
@@ -47,13 +47,13 @@ def save_wav(path: Path, channels: list[np.ndarray], rate: int = RATE) -> Path:
 
 
 def write_wav(path: Path, pitches: list[float], duration_s: float = 1.0, rate: int = 8000) -> Path:
-    """One sine for each channel."""
+    """Write a WAV file with one sine tone per channel."""
     return save_wav(path, [sine(pitch, duration_s, rate) for pitch in pitches], rate)
 
 
-def two_mp3(folder: Path) -> Path:
-    """One file that goes on at another rate and pitch after 2 s."""
-    whole = b""
+def two_mp3_in_one(folder: Path) -> Path:
+    """Write an MP3 file whose sample rate and pitch change after 2 s."""
+    content = b""
     for pitch, rate in ((440, 16000), (1000, 24000)):
         sound = (sine(pitch, 2, rate) * 32767).astype("<i2")
         with av.open(str(folder / "part.mp3"), "w") as output:
@@ -61,6 +61,6 @@ def two_mp3(folder: Path) -> Path:
             frame = av.AudioFrame.from_ndarray(sound[np.newaxis], format="s16", layout="mono")
             frame.sample_rate = rate
             output.mux([*stream.encode(frame), *stream.encode(None)])
-        whole += (folder / "part.mp3").read_bytes()
-    (folder / "two.mp3").write_bytes(whole)
+        content += (folder / "part.mp3").read_bytes()
+    (folder / "two.mp3").write_bytes(content)
     return folder / "two.mp3"

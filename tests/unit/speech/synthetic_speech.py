@@ -1,4 +1,4 @@
-"""Test speech: espeak-ng speaks sentences of the test checkpoint's small grammar, in telephone quality."""
+"""Synthetic test speech: espeak-ng speaks sentences of the test checkpoint's small grammar in telephone quality."""
 
 import random
 import re
@@ -42,13 +42,14 @@ _SENTENCES = (
 )
 _FIXED = {"Please hold while I transfer your call.", "Yes that is correct.", "No thank you."}
 _ACCENTS = ("en-us", "en-gb", "en-gb-x-rp", "en-gb-scotland", "en-029", "en-gb-x-gbclan")
-_KNOWN = ("m1", "m2", "m3", "m4", "m6", "m7", "f1", "f2", "f4")  # the variants the checkpoint was trained on
-_HELD_OUT = ("m5", "f3")
+# Voice variants: those that the checkpoint was trained on, and two others.
+_TRAINED_VOICES = ("m1", "m2", "m3", "m4", "m6", "m7", "f1", "f2", "f4")
+_HELD_OUT_VOICES = ("m5", "f3")
 
 
 @dataclass(frozen=True)
 class Clip:
-    """A spoken sentence: float32 at 16 kHz, of which nothing is above 4 kHz."""
+    """A spoken sentence: float32 at 16 kHz without frequencies above 4 kHz."""
 
     text: str
     voice: str
@@ -56,27 +57,27 @@ class Clip:
 
 
 def _is_held_out(text: str) -> bool:
-    """The checkpoint was trained on nine sentences in ten; this tells the tenth."""
+    """Whether a sentence is in the tenth that the checkpoint was not trained on."""
     return text not in _FIXED and zlib.crc32(text.encode()) % 10 == 0
 
 
-def sentence(chance: random.Random, held_out: bool = False) -> str:
-    """A sentence of the grammar, of those the checkpoint knows or of those it doesn't."""
+def sentence(rng: random.Random, held_out: bool = False) -> str:
+    """A random sentence of the grammar, from those in the checkpoint's training or those held out of it."""
     while True:
-        text = chance.choice(_SENTENCES).format(
-            department=chance.choice(_DEPARTMENTS),
-            name=chance.choice(_NAMES),
-            thing=chance.choice(_THINGS),
-            digit=chance.choice(_DIGITS),
-            digits=" ".join(chance.choice(_DIGITS) for _ in range(chance.randint(3, 5))),
-            extension=" ".join(chance.choice(_DIGITS) for _ in range(3)),
+        text = rng.choice(_SENTENCES).format(
+            department=rng.choice(_DEPARTMENTS),
+            name=rng.choice(_NAMES),
+            thing=rng.choice(_THINGS),
+            digit=rng.choice(_DIGITS),
+            digits=" ".join(rng.choice(_DIGITS) for _ in range(rng.randint(3, 5))),
+            extension=" ".join(rng.choice(_DIGITS) for _ in range(3)),
         )
         if _is_held_out(text) == held_out:
             return text
 
 
 def say(text: str, voice: str = "en-us+m1", speed: int = 150, pitch: int = 50) -> npt.NDArray[np.float32]:
-    """Speak a text: float32 at 16 kHz, narrow band, silence at both ends cut to 20 ms."""
+    """Speak a text as narrow-band float32 at 16 kHz, with silence at both ends cut to 20 ms."""
     command = ["espeak-ng", "-v", voice, "-s", str(speed), "-p", str(pitch), "--stdout", text]
     wav = subprocess.run(command, capture_output=True, check=True).stdout
     spoken = np.frombuffer(wav[44:], dtype="<i2").astype(np.float32) / np.float32(32768)
@@ -86,25 +87,25 @@ def say(text: str, voice: str = "en-us+m1", speed: int = 150, pitch: int = 50) -
 
 
 def clips(count: int, held_out: bool = False, seed: int = 1) -> list[Clip]:
-    """Sentences by many voices, all that the checkpoint knows, or neither of them."""
-    chance = random.Random(seed)
-    made = []
+    """Random sentences by random voices: both from the checkpoint's training, or both held out of it."""
+    rng = random.Random(seed)
+    spoken_clips = []
     for _ in range(count):
-        text = sentence(chance, held_out)
-        voice = f"{chance.choice(_ACCENTS)}+{chance.choice(_HELD_OUT if held_out else _KNOWN)}"
-        speed = chance.choice((130, 145, 160, 175)) if held_out else chance.randint(125, 185)
-        made.append(Clip(text, voice, say(text, voice, speed, chance.randint(30, 70))))
-    return made
+        text = sentence(rng, held_out)
+        voice = f"{rng.choice(_ACCENTS)}+{rng.choice(_HELD_OUT_VOICES if held_out else _TRAINED_VOICES)}"
+        speed = rng.choice((130, 145, 160, 175)) if held_out else rng.randint(125, 185)
+        spoken_clips.append(Clip(text, voice, say(text, voice, speed, rng.randint(30, 70))))
+    return spoken_clips
 
 
-def kept_clips() -> list[Clip]:
-    """Return the clips of the fixtures, so that tests need no espeak-ng: eight of the training, four others."""
+def stored_clips() -> list[Clip]:
+    """The clips in the fixtures, which need no espeak-ng: eight from the training and four held out."""
     rows = [line.split("\t") for line in (FIXTURES / "clips.tsv").read_text().splitlines()]
     return [Clip(text, voice, load_sound(FIXTURES / name)[0]) for name, voice, text in rows]
 
 
-def keep_clips() -> None:
-    """Render the fixtures again: µ-law at 8 kHz, as on the telephone."""
+def store_clips() -> None:
+    """Write the fixtures again, as µ-law at 8 kHz like on the telephone."""
     rows = []
     for index, clip in enumerate(clips(8, seed=23) + clips(4, held_out=True, seed=24), 1):
         name = f"clip-{index:02}.ulaw"
@@ -113,8 +114,8 @@ def keep_clips() -> None:
             frame = av.AudioFrame.from_ndarray(clip.sound[None], format="flt", layout="mono")
             frame.sample_rate = 16_000
             resampler = av.AudioResampler(format="s16", layout="mono", rate=8_000)
-            for given in (frame, None):
-                for part in resampler.resample(given):
+            for part_in in (frame, None):
+                for part in resampler.resample(part_in):
                     output.mux(stream.encode(part))
             output.mux(stream.encode(None))
         rows.append(f"{name}\t{clip.voice}\t{clip.text}\n")
@@ -122,28 +123,28 @@ def keep_clips() -> None:
 
 
 def words_of(text: str) -> list[str]:
-    """A text's words as they are compared: small letters, nothing else."""
+    """The words of a text for comparison: lower case, letters only."""
     return re.sub(r"[^a-z ]", "", text.lower()).split()
 
 
-def errors_in(said: str, heard: str) -> tuple[int, int]:
-    """Words wrong, missing or too many (Levenshtein's distance), and words said."""
-    wanted, found = words_of(said), words_of(heard)
+def errors_in(spoken_text: str, transcribed_text: str) -> tuple[int, int]:
+    """The number of wrong, missing and extra words (Levenshtein distance), and of spoken words."""
+    expected, found = words_of(spoken_text), words_of(transcribed_text)
     row = list(range(len(found) + 1))
-    for i, word in enumerate(wanted, 1):
-        before, row[0] = row[0], i
+    for i, word in enumerate(expected, 1):
+        diagonal, row[0] = row[0], i
         for j, other in enumerate(found, 1):
-            before, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, before + (word != other))
-    return row[-1], len(wanted)
+            diagonal, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, diagonal + (word != other))
+    return row[-1], len(expected)
 
 
 def _resample(sound: npt.NDArray[np.float32], from_hz: int, to_hz: int) -> npt.NDArray[np.float32]:
     resampler = av.AudioResampler(format="flt", layout="mono", rate=to_hz)
     frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(sound[None]), format="flt", layout="mono")
     frame.sample_rate = from_hz
-    parts = [part.to_ndarray()[0] for given in (frame, None) for part in resampler.resample(given)]
+    parts = [part.to_ndarray()[0] for part_in in (frame, None) for part in resampler.resample(part_in)]
     return np.concatenate(parts).astype(np.float32)
 
 
 if __name__ == "__main__":
-    keep_clips()
+    store_clips()

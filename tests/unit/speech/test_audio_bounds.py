@@ -1,4 +1,4 @@
-"""A small file may announce gigabytes, or hold days of silence: neither takes memory or time that it hasn't earned."""
+"""Small files that announce gigabytes or contain days of silence take little memory and time."""
 
 import io
 import struct
@@ -49,40 +49,41 @@ def chunk(name: bytes, length: int, content: bytes = b"x" * 4000) -> bytes:
 
 
 INFO = b"INFOISFT" + struct.pack("<I", HUGE - 20) + b"x" * 4000
-WHOLE_INFO = b"INFO" + chunk(b"ISFT", HUGE - 20) + bytes(4)
+COMPLETE_INFO = b"INFO" + chunk(b"ISFT", HUGE - 20) + bytes(4)
 
 
-def sized(length: int) -> bytes:
-    """An ID3 length: seven bits a byte."""
+def id3_length(length: int) -> bytes:
+    """A length in ID3's encoding: seven bits per byte."""
     return bytes((length >> shift) & 127 for shift in (21, 14, 7, 0))
 
 
 def id3(frame: bytes, version: int) -> bytes:
-    most = 0x0FFFFFFF
-    length = sized(most - 100) if version == 4 else struct.pack(">I", most - 100)
-    return b"ID3" + bytes([version, 0, 0]) + sized(most) + frame + length + b"\0\0\0image/png\0\3x\0" + b"x" * 4000
+    max_length = 0x0FFFFFFF
+    length = id3_length(max_length - 100) if version == 4 else struct.pack(">I", max_length - 100)
+    header = b"ID3" + bytes([version, 0, 0]) + id3_length(max_length)
+    return header + frame + length + b"\0\0\0image/png\0\3x\0" + b"x" * 4000
 
 
-def long_wav(after: bytes, head: bytes = b"RF64") -> bytes:
+def wav_with_64_bit_lengths(after: bytes, head: bytes = b"RF64") -> bytes:
     sizes = struct.pack("<IQQQI", 28, 1 << 40, len(SOUND), 1 << 40, 0)
     return head + b"\xff\xff\xff\xffWAVEds64" + sizes + FORMAT + b"data\xff\xff\xff\xff" + SOUND + after
 
 
 FLAC_HEAD = b"fLaC\0\0\0\x22" + bytes.fromhex("1000100000000000000001f401f0") + bytes(20)
 MATROSKA = bytes.fromhex("1a45dfa38b428284") + b"webm" + bytes.fromhex("4285810218538067") + b"\x01" + b"\xff" * 7
-BOMBS = {
-    "list-behind.wav": wav(SOUND) + chunk(b"LIST", HUGE, INFO),
-    "list-that-fits-behind.wav": wav(SOUND) + chunk(b"LIST", len(WHOLE_INFO), WHOLE_INFO),
+OVERSIZED = {
+    "list-after.wav": wav(SOUND) + chunk(b"LIST", HUGE, INFO),
+    "list-that-fits-after.wav": wav(SOUND) + chunk(b"LIST", len(COMPLETE_INFO), COMPLETE_INFO),
     "list-before.wav": wav()[:12] + chunk(b"LIST", HUGE, INFO) + wav()[12:],
-    "list-that-fits-before.wav": wav()[:12] + chunk(b"LIST", len(WHOLE_INFO), WHOLE_INFO) + wav(SOUND)[12:],
+    "list-that-fits-before.wav": wav()[:12] + chunk(b"LIST", len(COMPLETE_INFO), COMPLETE_INFO) + wav(SOUND)[12:],
     "list-in-list.wav": wav(SOUND) + chunk(b"LIST", HUGE, b"adtllabl" + chunk(b"LIST", HUGE, INFO)),
     **{
         f"{name.decode().strip()}.wav": wav(SOUND) + chunk(name, HUGE)
         for name in (b"id3 ", b"bext", b"iXML", b"cue ", b"axml", b"chna", b"SMV0", b"JUNK", b"fmt ", b"data")
     },
     "format.wav": wav()[:16] + struct.pack("<I", HUGE) + b"\xfe\xff" + wav()[22:] + b"x" * 4000,
-    "rf64.wav": long_wav(chunk(b"LIST", HUGE, INFO)),
-    "bw64.wav": long_wav(chunk(b"LIST", HUGE, INFO), b"BW64"),
+    "rf64.wav": wav_with_64_bit_lengths(chunk(b"LIST", HUGE, INFO)),
+    "bw64.wav": wav_with_64_bit_lengths(chunk(b"LIST", HUGE, INFO), b"BW64"),
     "w64.wav": b"riff\x2e\x91\xcf\x11\xa5\xd6\x28\xdb\x04\xc1\0\0" + struct.pack("<Q", 1 << 40) + b"x" * 4000,
     "header.au": b".snd" + struct.pack(">IIIII", HUGE, 0xFFFFFFFF, 1, 8000, 1) + b"title=" + b"x" * 4000,
     "form.aiff": b"FORM" + struct.pack(">I", HUGE) + b"AIFFNAME" + struct.pack(">I", HUGE - 20) + b"x" * 4000,
@@ -101,15 +102,15 @@ BOMBS = {
 
 
 @needs_linux
-def test_no_announced_length_is_believed_beyond_the_file(tmp_path: Path) -> None:
+def test_announced_lengths_beyond_the_file_take_no_memory(tmp_path: Path) -> None:
     (tmp_path / "good").write_bytes(wav(SOUND))
-    for name, content in BOMBS.items():
+    for name, content in OVERSIZED.items():
         (tmp_path / name).write_bytes(content)
-    command = [sys.executable, "-c", MEASURE, str(tmp_path / "good"), *(str(tmp_path / name) for name in BOMBS)]
+    command = [sys.executable, "-c", MEASURE, str(tmp_path / "good"), *(str(tmp_path / name) for name in OVERSIZED)]
     run = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=100, check=True)
-    summary = dict(zip(BOMBS, (line.split(" ", 1) for line in run.stdout.splitlines()), strict=True))
+    summary = dict(zip(OVERSIZED, (line.split(" ", 1) for line in run.stdout.splitlines()), strict=True))
     assert {name: kilobytes for name, (kilobytes, _) in summary.items() if int(kilobytes) > 40_000} == {}
-    good = [name for name in BOMBS if name.endswith(".wav") and "before" not in name]
+    good = [name for name in OVERSIZED if name.endswith(".wav") and "before" not in name]
     good = [name for name in good if name not in ("format.wav", "w64.wav")]
     assert {name: summary[name][1] for name in good} == dict.fromkeys(good, "1.0 s")
     assert summary["list-that-fits-before.wav"][1] == "1.0 s"
@@ -118,7 +119,7 @@ def test_no_announced_length_is_believed_beyond_the_file(tmp_path: Path) -> None
 
 @pytest.fixture
 def long_flac(tmp_path: Path) -> Path:
-    """An hour of silence in a hundredth of the bytes that it has as WAV."""
+    """An hour of silence in a hundredth of the bytes of a WAV file."""
     path = tmp_path / "long.flac"
     silence = np.zeros((1, 8000 * 60), np.int16)
     with av.open(str(path), "w") as output:
@@ -132,7 +133,7 @@ def long_flac(tmp_path: Path) -> Path:
     return path
 
 
-def test_more_sound_than_any_call_has_is_refused_wherever_it_is_read(
+def test_every_reader_refuses_sound_longer_than_any_call(
     long_flac: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def read(path: Path) -> Iterator[object]:
@@ -141,30 +142,30 @@ def test_more_sound_than_any_call_has_is_refused_wherever_it_is_read(
     assert probe_audio(long_flac).duration_s == 3600
     monkeypatch.setattr(audio, "LONGEST_H", 0.5)
     for use in (probe_audio, load_sound, read, lambda path: waveform(path, tmp_path / "made")):
-        with pytest.raises(DataError, match=r"longer than 0\.5 hours") as raised:
+        with pytest.raises(DataError, match=r"longer than 0\.5 hours") as caught:
             use(long_flac)
-        assert raised.value.fix
+        assert caught.value.fix
     with pytest.raises(DataError, match=r"longer than 0\.5 hours"):
         render_playable(long_flac, tmp_path / "made")
     assert list((tmp_path / "made").iterdir()) == []
 
 
 @given(st.binary(max_size=400), st.sampled_from((b"RIFF", b"RF64", b"BW64")))
-def test_any_riff_is_a_small_file_of_its_own_bytes_or_none(content: bytes, magic: bytes) -> None:
+def test_any_riff_becomes_a_small_wav_of_its_own_bytes_or_raises_an_error(content: bytes, magic: bytes) -> None:
     file = io.BytesIO(magic + b"\0\0\0\0WAVE" + content)
     try:
-        made = WavSound(file)
+        rewritten = WavSound(file)
     except NoSound:
         return
-    whole = made.read()
-    assert whole.startswith(b"RIFF")
-    assert len(whole) <= len(content) + 70
-    assert made.seek(0, io.SEEK_END) == len(whole)
-    made.seek(5)
-    assert made.read(7) == whole[5:12]
+    content_read = rewritten.read()
+    assert content_read.startswith(b"RIFF")
+    assert len(content_read) <= len(content) + 70
+    assert rewritten.seek(0, io.SEEK_END) == len(content_read)
+    rewritten.seek(5)
+    assert rewritten.read(7) == content_read[5:12]
 
 
-def test_a_wav_is_read_as_before_with_all_its_chunks(tmp_path: Path) -> None:
+def test_additional_chunks_do_not_change_the_sound_of_a_wav(tmp_path: Path) -> None:
     for name in ("tone.wav", "tone.WAV", "tone.wav16"):
         before = load_sound(AUDIO / name)
         data = (AUDIO / name).read_bytes()

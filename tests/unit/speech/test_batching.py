@@ -1,4 +1,4 @@
-"""What the engines have in common, without an engine: each recording's parts come in order and end once."""
+"""The batching that all engines share yields each recording's parts in order, with one last part."""
 
 import threading
 from collections.abc import Sequence
@@ -9,13 +9,13 @@ import pytest
 from pbx.model.segment import Segment
 from pbx.speech.batching import BatchTranscriber, DecodingJob
 from pbx.speech.transcriber import TranscriptionSource
-from tests.unit.speech.synthetic_speech import kept_clips
-from tests.unit.speech.test_pipeline import spoken
-from tests.unit.speech.test_whisper import place, write_wav
+from tests.unit.speech.synthetic_speech import stored_clips
+from tests.unit.speech.test_pipeline import segments_for
+from tests.unit.speech.test_whisper import place_clips, write_wav
 
 
-class Scribe(BatchTranscriber):
-    """Writes a phrase for each span of speech."""
+class FakeEngine(BatchTranscriber):
+    """Writes a segment for each span of speech."""
 
     engine = "scribe"
 
@@ -26,7 +26,7 @@ class Scribe(BatchTranscriber):
         return "en"
 
     def _decode(self, batch: Sequence[DecodingJob], stop: threading.Event | None) -> list[list[Segment]]:
-        return [spoken(job.window) for job in batch]
+        return [segments_for(job.window) for job in batch]
 
     def _release(self, batch: Sequence[DecodingJob]) -> None:
         raise AssertionError("there is memory enough")
@@ -35,11 +35,11 @@ class Scribe(BatchTranscriber):
 @pytest.mark.parametrize("batch", [1, 2, 8])
 @pytest.mark.parametrize("language", ["en", None])
 def test_each_recording_ends_once(tmp_path: Path, batch: int, language: str | None) -> None:
-    clips = kept_clips()
-    sounds = [place([(1.0 + 4 * i, clips[i]) for i in range(number + 1)], 4 * number + 6) for number in range(3)]
+    clips = stored_clips()
+    sounds = [place_clips([(1.0 + 4 * i, clips[i]) for i in range(number + 1)], 4 * number + 6) for number in range(3)]
     paths = [write_wav(tmp_path / f"{number}.wav", sound) for number, sound in enumerate(sounds)]
-    parts = list(Scribe("m", batch, 1).transcribe([TranscriptionSource(path, language) for path in paths]))
+    parts = list(FakeEngine("m", batch, 1).transcribe([TranscriptionSource(path, language) for path in paths]))
     for index in range(3):
-        own = [part for part in parts if part.source == index]
-        assert [part.is_last for part in own] == [False] * (len(own) - 1) + [True]
-        assert sum(len(part.segments) for part in own) == index + 1
+        parts_of_source = [part for part in parts if part.source == index]
+        assert [part.is_last for part in parts_of_source] == [False] * (len(parts_of_source) - 1) + [True]
+        assert sum(len(part.segments) for part in parts_of_source) == index + 1

@@ -1,4 +1,4 @@
-"""Phrases that models are reported to make up where nobody speaks, and what people do say on the telephone."""
+"""Phrases that models invent in silence are recognized, and similar phrases that people say are not."""
 
 import time
 
@@ -6,7 +6,7 @@ import pytest
 
 from pbx.speech.phantom_phrases import is_phantom_phrase, plain_text
 
-PHANTOM = """
+PHANTOM_PHRASES = """
 字幕視聴ありがとうございました
 詞曲 李宗盛
 明镜需要您的支持 欢迎订阅明镜
@@ -137,7 +137,7 @@ Jangan lupa like, share dan subscribe.
 ขอบคุณที่รับชมครับ
 โปรดติดตามตอนต่อไป
 """.strip().splitlines()
-SAID = """
+SPOKEN_PHRASES = """
 Translated by whom?
 Hit the like button? No idea.
 Корректор А нужен
@@ -219,19 +219,19 @@ Terima kasih sudah menelepon.
 """.strip().splitlines()
 
 
-@pytest.mark.parametrize("text", PHANTOM)
+@pytest.mark.parametrize("text", PHANTOM_PHRASES)
 def test_phantom_phrases_are_recognized_in_any_case(text: str) -> None:
     turkish = text.replace("i", "İ").replace("I", "ı")
-    written = (text, text.upper(), text.lower(), text.title(), f" - {text} ", turkish, plain_text(text))
-    assert [one for one in written if not is_phantom_phrase(one, doubtful=False)] == []
+    variants = (text, text.upper(), text.lower(), text.title(), f" - {text} ", turkish, plain_text(text))
+    assert [each for each in variants if not is_phantom_phrase(each, doubtful=False)] == []
 
 
-@pytest.mark.parametrize("text", SAID)
-def test_speech_with_words_of_phantom_phrases_is_not_one(text: str) -> None:
-    assert [one for one in (text, text.upper(), text.lower()) if is_phantom_phrase(one, doubtful=False)] == []
+@pytest.mark.parametrize("text", SPOKEN_PHRASES)
+def test_speech_with_words_of_phantom_phrases_is_not_a_phantom_phrase(text: str) -> None:
+    assert [each for each in (text, text.upper(), text.lower()) if is_phantom_phrase(each, doubtful=False)] == []
 
 
-def test_several_at_once_and_among_thanks() -> None:
+def test_several_phantom_phrases_may_be_joined_with_thanks() -> None:
     assert is_phantom_phrase("Thanks for watching. Please subscribe. Bye!", doubtful=False)
     assert is_phantom_phrase("Gracias. Subtítulos realizados por la comunidad de Amara.org", doubtful=False)
     assert is_phantom_phrase("Merci d'avoir regardé. À bientôt !", doubtful=False)
@@ -243,11 +243,11 @@ def test_several_at_once_and_among_thanks() -> None:
 
 
 @pytest.mark.parametrize(
-    "run", ["a", "like ", "and ", "thanks ", "subtit", "www ", "字幕", "구독", "ご", "не ", "i ", "1"]
+    "repeated", ["a", "like ", "and ", "thanks ", "subtit", "www ", "字幕", "구독", "ご", "не ", "i ", "1"]
 )
-def test_no_text_takes_long(run: str) -> None:
-    begun = time.process_time()
+def test_no_text_takes_a_second(repeated: str) -> None:
+    started = time.process_time()
     for doubtful in (False, True):
-        is_phantom_phrase(run * (100_000 // len(run)), doubtful=doubtful)
-        is_phantom_phrase(f"{(run * 300)[:299]}!", doubtful=doubtful)
-    assert time.process_time() - begun < 1.0
+        is_phantom_phrase(repeated * (100_000 // len(repeated)), doubtful=doubtful)
+        is_phantom_phrase(f"{(repeated * 300)[:299]}!", doubtful=doubtful)
+    assert time.process_time() - started < 1.0

@@ -1,4 +1,4 @@
-"""A small server of weights on loopback: sends complete files, parts of them, or something else."""
+"""A server of model weights on loopback that sends complete files, parts of them, or errors."""
 
 import hashlib
 from collections.abc import Callable, Iterator
@@ -7,11 +7,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from tests.web_servers import serve
 
-Fault = Callable[["Handler", bytes, int], None]  # sends its own answer, given the content and the offset
+Fault = Callable[["Handler", bytes, int], None]  # sends its own response, given the content and the offset
 
 
 class WeightServer(ThreadingHTTPServer):
-    """Serves `files` by path. `faults`: what happens instead, one for each request, until none is left."""
+    """Serves `files` by path. Each request uses up one of the `faults` instead, while there are any."""
 
     daemon_threads = True
 
@@ -20,7 +20,7 @@ class WeightServer(ThreadingHTTPServer):
         self.files: dict[str, bytes] = {}
         self.faults: list[Fault] = []
         self.requested: list[tuple[str, str]] = []  # path and Range
-        self.tells_checksums = True
+        self.sends_checksums = True
 
     @property
     def url(self) -> str:
@@ -37,10 +37,10 @@ class Handler(BaseHTTPRequestHandler):
         if content is None:
             self.send_error(404)
             return
-        # Like the hub: the checksum comes with the redirection to the file.
+        # Like the Hugging Face hub: the redirect to the file contains its checksum.
         if self.path.endswith("model.bin") and not self.path.startswith("/moved"):
             self.send_response(302)
-            if self.server.tells_checksums:
+            if self.server.sends_checksums:
                 self.send_header("X-Linked-Etag", f'"{hashlib.sha256(content).hexdigest()}"')
             self.send_header("Location", f"/moved{self.path}")
             self.send_header("Content-Length", "0")
@@ -53,7 +53,7 @@ class Handler(BaseHTTPRequestHandler):
             self.send(content, begin)
 
     def send(self, content: bytes, begin: int = 0, kind: str = "application/octet-stream", cut: int = 0) -> None:
-        """Answer with the content from `begin` on, but for the last `cut` bytes, though they are announced."""
+        """Send the content from `begin`, without its last `cut` bytes although Content-Length includes them."""
         if begin and begin >= len(content):
             self.send_error(416)
             return
@@ -61,7 +61,7 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(content) - begin))
         self.end_headers()
-        with suppress(ConnectionError):  # who has no room for it hangs up
+        with suppress(ConnectionError):  # a client without disk space closes the connection
             self.wfile.write(content[begin : len(content) - cut])
         self.close_connection = True
 
@@ -69,12 +69,12 @@ class Handler(BaseHTTPRequestHandler):
 
 
 def cut_off(handler: Handler, content: bytes, begin: int) -> None:
-    """The line drops halfway through what is left."""
+    """Closes the connection after half of the remaining bytes."""
     handler.send(content, begin, cut=(len(content) - begin) // 2)
 
 
 def web_page(handler: Handler, content: bytes, begin: int) -> None:
-    """A proxy wants a sign-in first."""
+    """Sends the sign-in page of a proxy."""
     handler.send(b"<!doctype html><title>Sign in</title>", kind="text/html; charset=utf-8")
 
 
