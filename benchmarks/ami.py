@@ -99,10 +99,10 @@ def run_ours(port: int, delivered: DeliveredMessages) -> float:
                     delivered.add(item.event, item.get(HEADER))
 
         threading.Thread(target=consume, daemon=True).start()
-        begun = time.perf_counter()
+        started = time.perf_counter()
         client.submit("Go")
         delivered.done.wait(DEADLINE_S)
-        return time.perf_counter() - begun
+        return time.perf_counter() - started
 
 
 def run_panoramisk(port: int, delivered: DeliveredMessages) -> float:
@@ -113,11 +113,11 @@ def run_panoramisk(port: int, delivered: DeliveredMessages) -> float:
         manager.register_event("*", lambda _, event: delivered.add(event.event, event.get(HEADER, "")))
         await manager.connect()
         await asyncio.sleep(0.2)
-        begun = time.perf_counter()
+        started = time.perf_counter()
         manager.send_action({"Action": "Go"})
-        while not delivered.done.is_set() and time.perf_counter() < begun + DEADLINE_S:
+        while not delivered.done.is_set() and time.perf_counter() < started + DEADLINE_S:
             await asyncio.sleep(0.01)
-        return time.perf_counter() - begun
+        return time.perf_counter() - started
 
     return asyncio.run(main())
 
@@ -130,10 +130,10 @@ def run_pystrix(port: int, delivered: DeliveredMessages) -> float:
     manager.connect("127.0.0.1", port)
     manager.send_action(core.Login("u", "s"))
     manager.register_callback("", lambda event, _: delivered.add(event.name, event.get(HEADER, "")))
-    begun = time.perf_counter()
+    started = time.perf_counter()
     manager.send_action(_Request("Go"))
     delivered.done.wait(DEADLINE_S)
-    return time.perf_counter() - begun
+    return time.perf_counter() - started
 
 
 def run_python_ami(port: int, delivered: DeliveredMessages) -> float:
@@ -142,10 +142,10 @@ def run_python_ami(port: int, delivered: DeliveredMessages) -> float:
     client = AMIClient(address="127.0.0.1", port=port, timeout=30)
     client.login("u", "s").get_response()
     client.add_event_listener(lambda event, **_: delivered.add(event.name, event.keys.get(HEADER, "")))
-    begun = time.perf_counter()
+    started = time.perf_counter()
     client.send_action(SimpleAction("Go"))
     delivered.done.wait(DEADLINE_S)
-    return time.perf_counter() - begun
+    return time.perf_counter() - started
 
 
 CLIENTS = {
@@ -189,10 +189,10 @@ def compare(title: str, times: int, piece: int, rounds: int) -> dict[str, float]
     speeds = {}
     runs = [(name, *run_client(name, data, piece)) for _ in range(rounds) for name in CLIENTS]
     for name in CLIENTS:
-        mine = [(duration_s, names) for ran, duration_s, names in runs if ran == name]
-        lost = max(total - names.total() for _, names in mine)
-        damaged = max((names - wanted).total() for _, names in mine)
-        speeds[name] = max(names.total() / duration_s for duration_s, names in mine)
+        of_client = [(duration_s, names) for ran, duration_s, names in runs if ran == name]
+        lost = max(total - names.total() for _, names in of_client)
+        damaged = max((names - wanted).total() for _, names in of_client)
+        speeds[name] = max(names.total() / duration_s for duration_s, names in of_client)
         print(f"  {name:12} {speeds[name]:>10,.0f} messages/s   lost {lost:,}   damaged {damaged:,}")
     return speeds
 
@@ -236,12 +236,12 @@ def snapshot_times(connection: Connection, rounds: int = 7) -> tuple[float, floa
     """Return the median seconds of a snapshot and of connecting, and the snapshot's size."""
     snapshots, connects, what = [], [], ""
     for _ in range(rounds):
-        begun = time.perf_counter()
+        started = time.perf_counter()
         with AmiClient.connect(connection) as client:
-            connects.append(time.perf_counter() - begun)
-            begun = time.perf_counter()
+            connects.append(time.perf_counter() - started)
+            started = time.perf_counter()
             snapshot = take_snapshot(client)
-            snapshots.append(time.perf_counter() - begun)
+            snapshots.append(time.perf_counter() - started)
             members = sum(len(one.members) for one in snapshot.queues)
             bad = [name for name, part in snapshot.parts.items() if part.state != "ok"]
             what = (

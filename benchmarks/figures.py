@@ -118,7 +118,7 @@ def pages_of(since: datetime, until: datetime, now: datetime, *, narrowed: bool)
 def main() -> int:
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("--calls", type=int, default=1_000_000)
-    options.add_argument("--keep", type=Path, help="keep the year here, and use it when it is there")
+    options.add_argument("--keep", type=Path, help="keep the database here; an existing one is used again")
     options.add_argument("--each", action="store_true", help="show each question's time")
     chosen = options.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -136,10 +136,10 @@ def opened(base: Path) -> Engine:
 def prepare(base: Path, calls: int) -> None:
     engine = opened(base)
     with writing(engine) as session:
-        there = session.get(PbxConnection, 1) is not None
-        if not there:
+        exists = session.get(PbxConnection, 1) is not None
+        if not exists:
             session.add(PbxConnection(id=1, host="bench"))
-    if not there:
+    if not exists:
         began = time.perf_counter()
         write_year(engine, 1, calls)
         print(f"written in {time.perf_counter() - began:.0f} s, packed")

@@ -69,9 +69,9 @@ def print_result(what: str, lines: float, found: dict[str, float]) -> None:
 
 def measure(what: str, file: Path) -> dict[str, float]:
     """Measure in this process; return rows, seconds and peak memory."""
-    begun = time.monotonic()
+    started = time.monotonic()
     rows = fold(file) if what == "fold" else store(file)
-    return {"rows": rows, "took_s": time.monotonic() - begun, "memory_mb": peak_mb()}
+    return {"rows": rows, "took_s": time.monotonic() - started, "memory_mb": peak_mb()}
 
 
 def peak_mb() -> float:

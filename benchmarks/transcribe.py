@@ -145,9 +145,9 @@ def measure_speed(folder: Path, size: str, duration_s: float, rounds: int, threa
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in contenders}
     for _ in range(rounds):
         for name, run in contenders.items():
-            begun, busy = time.perf_counter(), time.process_time()
+            started, busy = time.perf_counter(), time.process_time()
             count = run()
-            times[name].append((time.perf_counter() - begun, time.process_time() - busy))
+            times[name].append((time.perf_counter() - started, time.process_time() - busy))
             print(f"  {name}: {times[name][-1][0]:.1f} s, {times[name][-1][1]:.1f} s busy ({count})", flush=True)
     print("| | audio-seconds a second | pbx is faster by | by processor time |\n|---|---:|---:|---:|")
     middle = {name: (median(t[0] for t in taken), median(t[1] for t in taken)) for name, taken in times.items()}
@@ -170,9 +170,9 @@ def peak():
 rules = DecodingRules(max_tokens=20, end=False, retry=False)
 engine = WhisperTranscriber(Path({str(weights)!r}), 'base', 'cpu', {threads}, batch={batch}, rules=rules)
 before, loading = psutil.Process().memory_info().rss / 2**20, peak()
-begun = time.perf_counter()
+started = time.perf_counter()
 done = [part.done_s for part in engine.transcribe([TranscriptionSource(Path({str(path)!r}), 'en')])][-1]
-print(f'{{done / 60:.0f}} minutes in {{time.perf_counter() - begun:.0f}} s: '
+print(f'{{done / 60:.0f}} minutes in {{time.perf_counter() - started:.0f}} s: '
       f'{{before:.0f}} MB with the model (loading it {{loading:.0f}}), {{peak():.0f}} MB at most')
 """
     subprocess.run([sys.executable, "-c", code], check=True)

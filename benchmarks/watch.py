@@ -67,9 +67,9 @@ def serve(pipe: "multiprocessing.connection.Connection[int, int]", rate: int, se
     server = ReplayServer(script, prefix="bare-")
     pipe.send(server.port)
     pipe.recv()
-    events, begun, sent = endless_events(), time.monotonic(), 0
-    while time.monotonic() - begun < seconds:
-        due = int((time.monotonic() - begun) * rate) - sent
+    events, started, sent = endless_events(), time.monotonic(), 0
+    while time.monotonic() - started < seconds:
+        due = int((time.monotonic() - started) * rate) - sent
         data = [next(events) for _ in range(due)]
         if sent // rate != (sent + due) // rate:
             stamp = f"Queue: mark\r\nMemberName: mark\r\nPaused: 1\r\nPausedReason: {time.time()}"
@@ -88,14 +88,14 @@ def rss_mb() -> float:
 
 def expected(sent: int) -> Counter[str]:
     """Return what must be stored of `sent` events: visits, dial attempts and missed rings."""
-    events, seen = endless_events(), Counter[str]()
+    events, counts = endless_events(), Counter[str]()
     legs: set[tuple[str, str]] = set()
     for message in (Message(next(events)) for _ in range(sent)):
         if message.event == "DialBegin" and message.get("Uniqueid"):
             legs.add((message.get("Uniqueid"), message.get("DestUniqueid")))
-        seen[message.event] += 1
+        counts[message.event] += 1
     return Counter(
-        {"visits": seen["QueueCallerJoin"], "dialled legs": len(legs), "missed rings": seen["AgentRingNoAnswer"]}
+        {"visits": counts["QueueCallerJoin"], "dialled legs": len(legs), "missed rings": counts["AgentRingNoAnswer"]}
     )
 
 
@@ -135,11 +135,11 @@ class ListenerSampler:
         self.thread.start()
 
     def sample(self) -> None:
-        begun = time.monotonic()
+        started = time.monotonic()
         while not self.over.wait(0.02):
             self.queued = max(self.queued, self.watch.queued.waiting)
             self.waiting = max(self.waiting, self.watch.writer.waiting)
-            if time.monotonic() - begun >= 5 * len(self.memory):
+            if time.monotonic() - started >= 5 * len(self.memory):
                 self.memory.append(rss_mb())
 
 
@@ -156,14 +156,14 @@ def main() -> None:
         os.environ |= {"PBX_DATA_DIR": folder, "PBX_ENV_FILE": "", "FREEPBX_ARI_USERNAME": ""}
         settings = load_settings()
         engine = open_engine(settings)
-        watch, stop, begun = (
+        watch, stop, started = (
             Listener(engine, settings, required_connection(engine, settings)),
             threading.Event(),
             threading.Event(),
         )
-        thread = threading.Thread(target=watch.run, args=(stop, lambda _: begun.set()))
+        thread = threading.Thread(target=watch.run, args=(stop, lambda _: started.set()))
         thread.start()
-        begun.wait(30)
+        started.wait(30)
         meter, cpu_s = ListenerSampler(watch), time.process_time()
         our_end.send(0)
         sent = our_end.recv()

@@ -84,9 +84,9 @@ def test_a_rule_is_added(engine: Engine, settings: Settings) -> None:
         f"json://h.example.com/{TOKEN}\n\nslack://T1JJ3T3L2/A1BRTD4JD/TIiajkdnlazkcOXrIdevi7FQ"
     )
     press(app, "Save")
-    made = rules(engine, pbx)[0]
-    assert (made.kind, made.subject, made.threshold, made.enabled) == ("trunk_down", "carrier", 7.0, True)
-    assert [target.label for target in targets_of(settings, made)] == ["Webhook to h.example.com", "Slack"]
+    rule = rules(engine, pbx)[0]
+    assert (rule.kind, rule.subject, rule.threshold, rule.enabled) == ("trunk_down", "carrier", 7.0, True)
+    assert [target.label for target in targets_of(settings, rule)] == ["Webhook to h.example.com", "Slack"]
     app = without_errors(open_page(PAGE))
     text = plain_text(app)
     assert "A trunk is unregistered or unreachable for 7 min" in text

@@ -202,10 +202,10 @@ def test_all_calls_found_can_be_exported(engine: Engine, pbx: int, monkeypatch: 
     _, button = open_export_menu(monkeypatch)
     assert button["label"] == "Download 2 calls"
     assert re.fullmatch(r"Transcripts refund \d{4}-\d\d-\d\d\.txt", button["file_name"])
-    made = button["data"]().decode()
-    assert "Caller: A refund.\n" in made
-    assert "Caller: A refund, too.\n" in made
-    assert "third" not in made
+    text = button["data"]().decode()
+    assert "Caller: A refund.\n" in text
+    assert "Caller: A refund, too.\n" in text
+    assert "third" not in text
 
 
 def test_selected_calls_are_exported_in_the_selected_format(

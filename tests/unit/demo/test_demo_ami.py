@@ -1,4 +1,4 @@
-"""The demo PBX's AMI: used by the app's client, snapshots and listener, and by clients that misbehave."""
+"""The simulated PBX's AMI, used by the app's client, snapshots and listener, and by clients that misbehave."""
 
 import hashlib
 import logging
@@ -53,27 +53,29 @@ def test_a_snapshot_shows_the_simulated_state(demo: tuple[SimulatedPbx, Clock]) 
     pbx, clock = demo
     state = state_at(clock.at, pbx.asterisk.booted_at)
     with AmiClient.connect(pbx.connection()) as client:
-        seen = take_snapshot(client)
-    assert {name: part.state for name, part in seen.parts.items()} == dict.fromkeys(seen.parts, "ok")
-    assert seen.system is not None
-    assert seen.system.version == pbx.release.version
-    assert (seen.system.started_at, seen.system.utc_offset_s) == (pbx.asterisk.booted_at, 0)
-    assert seen.system.channels == len(state.channels)
-    assert [trunk.name for trunk in seen.trunks] == [trunk.name for trunk in TRUNKS]
-    assert {trunk.state for trunk in seen.trunks} == {"registered"}
-    assert sum(trunk.channels for trunk in seen.trunks) == sum(
+        snapshot = take_snapshot(client)
+    assert {name: part.state for name, part in snapshot.parts.items()} == dict.fromkeys(snapshot.parts, "ok")
+    assert snapshot.system is not None
+    assert snapshot.system.version == pbx.release.version
+    assert (snapshot.system.started_at, snapshot.system.utc_offset_s) == (pbx.asterisk.booted_at, 0)
+    assert snapshot.system.channels == len(state.channels)
+    assert [trunk.name for trunk in snapshot.trunks] == [trunk.name for trunk in TRUNKS]
+    assert {trunk.state for trunk in snapshot.trunks} == {"registered"}
+    assert sum(trunk.channels for trunk in snapshot.trunks) == sum(
         1 for channel in state.channels if channel.endpoint in {trunk.name for trunk in TRUNKS}
     )
-    assert [one.extension for one in seen.extensions][:12] == [agent.extension for agent in AGENTS]
-    assert len(seen.extensions) == 17
-    assert [one.status for one in seen.extensions if one.extension == "224"] == ["Unavailable"]
-    assert [queue.name for queue in seen.queues] == [queue.number for queue in QUEUES]
-    for queue, there in zip(seen.queues, state.queues, strict=True):
-        assert (queue.completed, queue.abandoned) == (there.counters.completed, there.counters.abandoned)
-        assert [member.name for member in queue.members] == [member.agent.name for member in there.members]
-        assert [caller.uniqueid for caller in queue.callers] == [waiter.channel.uniqueid for waiter in there.callers]
-    assert {call.linkedid for call in seen.active_calls} == {channel.linkedid for channel in state.channels}
-    assert any(queue.completed > 100 for queue in seen.queues)
+    assert [one.extension for one in snapshot.extensions][:12] == [agent.extension for agent in AGENTS]
+    assert len(snapshot.extensions) == 17
+    assert [one.status for one in snapshot.extensions if one.extension == "224"] == ["Unavailable"]
+    assert [queue.name for queue in snapshot.queues] == [queue.number for queue in QUEUES]
+    for queue, queue_state in zip(snapshot.queues, state.queues, strict=True):
+        assert (queue.completed, queue.abandoned) == (queue_state.counters.completed, queue_state.counters.abandoned)
+        assert [member.name for member in queue.members] == [member.agent.name for member in queue_state.members]
+        assert [caller.uniqueid for caller in queue.callers] == [
+            waiter.channel.uniqueid for waiter in queue_state.callers
+        ]
+    assert {call.linkedid for call in snapshot.active_calls} == {channel.linkedid for channel in state.channels}
+    assert any(queue.completed > 100 for queue in snapshot.queues)
 
 
 def test_a_snapshot_shows_waiting_callers() -> None:
@@ -162,10 +164,10 @@ def test_a_snapshot_from_slow_replies_is_the_same(pbx: SimulatedPbx) -> None:
 
 def test_two_clients_are_served_at_the_same_time(demo: tuple[SimulatedPbx, Clock]) -> None:
     pbx, clock = demo
-    seen, received = [], []
+    snapshots, received = [], []
 
     def take_queues(client: AmiClient) -> None:
-        seen.append(take_snapshot(client).queues)
+        snapshots.append(take_snapshot(client).queues)
 
     with AmiClient.connect(pbx.connection(), events="call,agent") as one, AmiClient.connect(pbx.connection()) as two:
         with_events, without_events = one.subscribe(), two.subscribe()
@@ -183,8 +185,8 @@ def test_two_clients_are_served_at_the_same_time(demo: tuple[SimulatedPbx, Clock
             assert not isinstance(event, ConnectionGap)
             received.append((event.event, event.get("Uniqueid")))
         assert without_events.get(0) is None
-    assert len(seen) == 4
-    assert all(queues == seen[0] for queues in seen)
+    assert len(snapshots) == 4
+    assert all(queues == snapshots[0] for queues in snapshots)
     assert received == [(event.name, dict(event.headers).get("Uniqueid", "")) for event in wanted]
     assert len(wanted) > 5
 
@@ -301,12 +303,12 @@ def test_a_restart_ends_calls_and_connections_and_resets_counters(pbx: Simulated
         gap = events.get(20)
         assert isinstance(gap, ConnectionGap)
         wait_until(lambda: client.connected)
-        seen = take_snapshot(client)
-    assert seen.active_calls == ()
-    assert [(queue.completed, queue.abandoned, queue.callers) for queue in seen.queues] == [(0, 0, ())] * 3
-    assert all(queue.members for queue in seen.queues)
-    assert seen.system is not None
-    assert seen.system.uptime_s == 0
+        snapshot = take_snapshot(client)
+    assert snapshot.active_calls == ()
+    assert [(queue.completed, queue.abandoned, queue.callers) for queue in snapshot.queues] == [(0, 0, ())] * 3
+    assert all(queue.members for queue in snapshot.queues)
+    assert snapshot.system is not None
+    assert snapshot.system.uptime_s == 0
 
 
 def test_armed_faults_happen_at_their_action(pbx: SimulatedPbx) -> None:

@@ -32,14 +32,14 @@ def version(request: pytest.FixtureRequest) -> int:
 
 @pytest.fixture
 def pbx(version: int) -> Iterator[SimulatedPbx]:
-    with SimulatedPbx(release=RELEASES[version], recordings=SimulatedRecordings(), clock=lambda: BUSY) as made:
-        yield made
+    with SimulatedPbx(release=RELEASES[version], recordings=SimulatedRecordings(), clock=lambda: BUSY) as simulated_pbx:
+        yield simulated_pbx
 
 
 @pytest.fixture
 def client(pbx: SimulatedPbx) -> Iterator[AriClient]:
-    with AriClient(pbx.connection(), backoff_s=0.001) as made:
-        yield made
+    with AriClient(pbx.connection(), backoff_s=0.001) as ari_client:
+        yield ari_client
 
 
 @pytest.mark.parametrize(

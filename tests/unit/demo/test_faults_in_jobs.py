@@ -50,8 +50,8 @@ def demo(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[SimulatedPbx, Clock]
 
 @pytest.fixture
 def app(demo: tuple[SimulatedPbx, Clock], monkeypatch: pytest.MonkeyPatch) -> Iterator[AppOnPbx]:
-    with app_on(demo[0], monkeypatch) as made:
-        yield made
+    with app_on(demo[0], monkeypatch) as app_on_pbx:
+        yield app_on_pbx
 
 
 def fault_case(kind: FaultKind, where: str, error: type[PbxError], **fields: float) -> object:

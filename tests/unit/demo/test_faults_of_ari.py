@@ -56,22 +56,22 @@ impatient_client = partial(AriClient, idle_timeout_s=0.4, backoff_s=0.001)
 
 @pytest.fixture
 def pbx() -> Iterator[SimulatedPbx]:
-    with SimulatedPbx(recordings=SimulatedRecordings()) as made:
-        yield made
+    with SimulatedPbx(recordings=SimulatedRecordings()) as simulated_pbx:
+        yield simulated_pbx
 
 
 @pytest.fixture
 def client(pbx: SimulatedPbx) -> Iterator[AriClient]:
-    with impatient_client(pbx.connection()) as made:
-        yield made
+    with impatient_client(pbx.connection()) as ari_client:
+        yield ari_client
 
 
 @pytest.fixture
 def synced(pbx: SimulatedPbx, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SyncedPbx]:
     monkeypatch.setattr(sync, "AriClient", impatient_client)
-    made = SyncedPbx(pbx, tmp_path / "data")
-    yield made
-    made.engine.dispose()
+    synced_pbx = SyncedPbx(pbx, tmp_path / "data")
+    yield synced_pbx
+    synced_pbx.engine.dispose()
 
 
 def name(number: int = 0, at: datetime = NOW) -> str:

@@ -34,8 +34,8 @@ def app(demo: tuple[SimulatedPbx, Clock], monkeypatch: pytest.MonkeyPatch) -> It
     monkeypatch.setattr(watch, "HAND_OVER_S", 0.02)
     monkeypatch.setattr(snapshot_poller, "QUIET_INTERVAL_S", 0.2)
     monkeypatch.setattr(snapshot_poller, "MIN_INTERVAL_S", 0.1)
-    with app_on(demo[0], monkeypatch) as made:
-        yield made
+    with app_on(demo[0], monkeypatch) as app_on_pbx:
+        yield app_on_pbx
 
 
 def spans(app: AppOnPbx) -> list[ListeningSpan]:
@@ -154,8 +154,10 @@ def test_a_restart_is_a_gap_and_visits_in_progress_become_unknown(
     pbx, clock = demo
     with listening(app.engine, app.settings) as at:
         clock.at += MINUTES
-        there = {call.uniqueid for call in pbx.asterisk.calls_between(clock.at, clock.at + timedelta(seconds=1))}
-        wait_until(lambda: there & visits(app).keys())
+        current_calls = {
+            call.uniqueid for call in pbx.asterisk.calls_between(clock.at, clock.at + timedelta(seconds=1))
+        }
+        wait_until(lambda: current_calls & visits(app).keys())
         waiting = {one for one, row in visits(app).items() if row.outcome == "in_progress"}
         pbx.restart()
         wait_for_new_span(app, at)
@@ -180,13 +182,13 @@ def test_setting_the_pbx_clock_starts_a_new_span(
 
     with listening(app.engine, app.settings) as at:
         real_at = datetime.now(UTC)
-        begun = set(visits(app))
+        visits_before = set(visits(app))
         pbx.jump_clock(by)
         wait_for_new_span(app, at)
         reported_at = at._now()
         assert abs((reported_at - pbx_clock()).total_seconds()) < 5
     assert [span.end_reason for span in spans(app)] == ["The PBX's clock was set.", "It was stopped."]
-    assert begun <= set(visits(app))
+    assert visits_before <= set(visits(app))
     first, second = spans(app)
     moved_s = (second.started_at - first.listened_until).total_seconds()
     assert moved_s == pytest.approx(by.total_seconds(), abs=20)

@@ -213,21 +213,21 @@ def test_state_agrees_with_events(events: tuple[AmiEvent, ...], hour: float) -> 
     before = [event for event in events if event.at <= at]
     for queue in state.queues:
         number = queue.queue.number
-        mine = Counter(event.name for event in before if dict(event.headers).get("Queue") == number)
-        assert queue.counters.completed == mine["AgentComplete"]
-        assert queue.counters.abandoned == mine["QueueCallerAbandon"]
-        assert len(queue.callers) == mine["QueueCallerJoin"] - mine["QueueCallerLeave"]
+        counts = Counter(event.name for event in before if dict(event.headers).get("Queue") == number)
+        assert queue.counters.completed == counts["AgentComplete"]
+        assert queue.counters.abandoned == counts["QueueCallerAbandon"]
+        assert len(queue.callers) == counts["QueueCallerJoin"] - counts["QueueCallerLeave"]
         assert [waiter.position for waiter in queue.callers] == list(range(1, len(queue.callers) + 1))
-        assert len(queue.members) == mine["QueueMemberAdded"] - mine["QueueMemberRemoved"]
+        assert len(queue.members) == counts["QueueMemberAdded"] - counts["QueueMemberRemoved"]
         for member in queue.members:
-            about = [
+            member_events = [
                 dict(event.headers)
                 for event in before
                 if event.name in ("QueueMemberStatus", "QueueMemberPause", "QueueMemberAdded")
                 and dict(event.headers)["Queue"] == number
                 and dict(event.headers)["MemberName"] == member.agent.name
             ]
-            last = about[-1]
+            last = member_events[-1]
             reported = (last["Status"], last["Paused"], last["PausedReason"])
             assert reported == (str(member.status), str(int(member.paused)), member.reason)
 
@@ -293,10 +293,10 @@ def test_the_name_of_a_recording_is_reported_before_the_caller_joins(events: tup
     recorded = [call for call in CALLS if call.recording]
     assert len(recorded) == 2
     for call in recorded:
-        mine = [event for event in events if dict(event.headers).get("Uniqueid") == call.uniqueid]
-        names = [event.name for event in mine]
+        call_events = [event for event in events if dict(event.headers).get("Uniqueid") == call.uniqueid]
+        names = [event.name for event in call_events]
         assert names.index("MixMonitorStart") < names.index("QueueCallerJoin")
-        reported = next(dict(event.headers)["Value"] for event in mine if event.name == "VarSet")
+        reported = next(dict(event.headers)["Value"] for event in call_events if event.name == "VarSet")
         assert reported.startswith(f"/var/spool/asterisk/monitor/{DAY:%Y/%m/%d}/q-60")
         assert reported.endswith(f"-{call.uniqueid}.wav")
 

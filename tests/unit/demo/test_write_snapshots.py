@@ -43,8 +43,8 @@ def test_a_snapshot_shows_what_the_pbx_reports(engine: Engine, minutes: int) -> 
     state = state_at(at, BOOTED_AT)
     with reading(engine) as session:
         for queue in QUEUES:
-            shown = next(one for one in state.queues if one.queue == queue)
-            assert sample(session, "queue_samples", "queue", queue.number, at) == queue_row(shown, at)
+            queue_state = next(one for one in state.queues if one.queue == queue)
+            assert sample(session, "queue_samples", "queue", queue.number, at) == queue_row(queue_state, at)
         for trunk in TRUNKS:
             found = sample(session, "trunk_samples", "trunk", trunk.name, at)
             channels = sum(channel.endpoint == trunk.name for channel in state.channels)
@@ -60,25 +60,25 @@ def test_a_snapshot_shows_what_the_pbx_reports(engine: Engine, minutes: int) -> 
                 assert member == member_row(state, agent.extension, queue_name)
 
 
-def queue_row(shown: QueueState, at: datetime) -> dict[str, object]:
-    counted = shown.counters
-    wrap_up_s = int(dict(member_headers(shown.members[0]))["Wrapuptime"]) if shown.members else 0
+def queue_row(queue_state: QueueState, at: datetime) -> dict[str, object]:
+    counters = queue_state.counters
+    wrap_up_s = int(dict(member_headers(queue_state.members[0]))["Wrapuptime"]) if queue_state.members else 0
     wrapping = {
         member.agent.name
-        for member in shown.members
+        for member in queue_state.members
         if member.last_call_at and at.timestamp() - int(member.last_call_at.timestamp()) < wrap_up_s
     }
-    idle = [member for member in shown.members if member.status == 1 and not member.paused]
+    idle = [member for member in queue_state.members if member.status == 1 and not member.paused]
     return {
-        "calls": len(shown.callers),
-        "longest_wait_s": max((caller.wait_s for caller in shown.callers), default=0),
+        "calls": len(queue_state.callers),
+        "longest_wait_s": max((caller.wait_s for caller in queue_state.callers), default=0),
         "agents_available": sum(member.agent.name not in wrapping for member in idle),
-        "agents": len(shown.members),
-        "agents_paused": sum(member.paused for member in shown.members),
-        "completed": counted.completed,
-        "abandoned": counted.abandoned,
-        "hold_time_s": counted.hold_s,
-        "talk_time_s": counted.talk_s,
+        "agents": len(queue_state.members),
+        "agents_paused": sum(member.paused for member in queue_state.members),
+        "completed": counters.completed,
+        "abandoned": counters.abandoned,
+        "hold_time_s": counters.hold_s,
+        "talk_time_s": counters.talk_s,
     }
 
 
@@ -122,14 +122,14 @@ def test_there_is_no_gap_between_snapshots(engine: Engine) -> None:
 def test_a_trunk_change_is_sampled_at_its_moment(engine: Engine) -> None:
 
     with reading(engine) as session:
-        seen = {
+        samples = {
             (row["taken_at"], row["state"])
             for trunk in TRUNKS
             for row in rows(session, "trunk_samples", "trunk", trunk.name, "", UNTIL)
         }
     changes = [one for one in trunk_changes_of_day(SINCE.date()) if SINCE <= one[0] < UNTIL]
     assert changes
-    assert {(at.replace(microsecond=0), state.lower()) for at, _, state in changes} <= seen
+    assert {(at.replace(microsecond=0), state.lower()) for at, _, state in changes} <= samples
 
 
 def test_a_time_range_that_starts_within_a_second_is_first_sampled_after_it(tmp_path: Path) -> None:
