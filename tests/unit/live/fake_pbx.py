@@ -67,7 +67,7 @@ class FakePbx:
         self._session.sock.shutdown(2)
 
 
-def entry(uniqueid: str, queue: str, wait_s: int) -> bytes:
+def queue_entry(uniqueid: str, queue: str, wait_s: int) -> bytes:
     return (
         f"Event: QueueEntry\r\nActionID: x\r\nQueue: {queue}\r\nUniqueid: {uniqueid}\r\nWait: {wait_s}\r\n\r\n".encode()
     )

@@ -25,7 +25,7 @@ from pbx.store.listening_spans import CUT_OFF_REASON, begin_span
 from pbx.store.models import AgentEventRow, Job, LatestSnapshot, LegRow, ListeningSpan, RingRow, SnapshotRow, VisitRow
 from tests.operating_systems import needs_posix
 from tests.unit.asterisk.ami.replay_server import VERSIONS, raw, wait_until
-from tests.unit.live.fake_pbx import FakePbx, entry, listening, start_fake_pbx
+from tests.unit.live.fake_pbx import FakePbx, listening, queue_entry, start_fake_pbx
 
 
 @pytest.fixture(params=VERSIONS)
@@ -132,7 +132,7 @@ def test_a_caller_who_still_waits_after_a_gap_stays_in_progress(pbx: FakePbx, en
     uniqueid = join.partition(b"\r\nUniqueid: ")[2].partition(b"\r\n")[0].decode()
     with listening(engine) as listener:
         send_and_wait(pbx, listener, join)
-        pbx.entries = entry(uniqueid, "sales", 5) + entry("77.7", "support", 60)
+        pbx.entries = queue_entry(uniqueid, "sales", 5) + queue_entry("77.7", "support", 60)
         pbx.hang_up()
         wait_for_reconnect(pbx, listener)
     found = {visit.uniqueid: visit for visit in visits(engine)}
@@ -191,7 +191,7 @@ def test_a_restart_after_a_kill_resumes_the_visits_that_go_on(pbx: FakePbx, engi
         process.kill()
     in_progress = {visit.uniqueid for visit in visits(engine) if visit.outcome == "in_progress"}
     waiting = next(visit for visit in visits(engine) if visit.uniqueid in in_progress and visit.connected_at is None)
-    pbx.entries = entry(waiting.uniqueid, waiting.queue, 30)
+    pbx.entries = queue_entry(waiting.uniqueid, waiting.queue, 30)
     with listening(engine):
         wait_until(lambda: len(spans(engine)) == 2)
     assert spans(engine)[0].end_reason == CUT_OFF_REASON

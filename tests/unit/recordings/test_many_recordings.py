@@ -26,9 +26,9 @@ active = required_connection(engine, settings)
 measurements = {}
 
 def measured(name, act):
-    begun = time.monotonic()
+    started = time.monotonic()
     found = act()
-    measurements[name] = [found, round(time.monotonic() - begun, 2), peak_kb() - usual_kb]
+    measurements[name] = [found, round(time.monotonic() - started, 2), peak_kb() - usual_kb]
 
 def peak_kb():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
