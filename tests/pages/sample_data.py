@@ -25,7 +25,7 @@ from pbx.store.pbx_connections import save_connection
 from pbx.store.snapshots import record_snapshot
 
 PASSWORD = "s3cret-of-the-pbx"
-HOSTILE = [
+TEXTS_WITH_MARKUP = [
     '"; DROP TABLE calls; --',
     "<script>alert(1)</script>",
     "<img src=x onerror=alert(1)>",

@@ -25,7 +25,7 @@ from pbx.store.alerts import (
 from pbx.store.engine import reading, writing
 from pbx.store.models import AlertRule
 from tests.pages.page_reader import open_page, page_text, press, tables, without_errors
-from tests.pages.sample_data import HOSTILE, add_sample_data, save_pbx
+from tests.pages.sample_data import TEXTS_WITH_MARKUP, add_sample_data, save_pbx
 from tests.unit.alerts.receivers import TOKEN, WebReceiver, web_receiver
 
 pytestmark = pytest.mark.usefixtures("no_worker")
@@ -239,7 +239,7 @@ def test_an_alert_links_to_its_queue_or_trunk(
     assert {field.label: field.value for field in app.selectbox if field.label in selected} == selected
 
 
-@pytest.mark.parametrize("name", HOSTILE)
+@pytest.mark.parametrize("name", TEXTS_WITH_MARKUP)
 def test_names_with_markup_are_shown_as_text(engine: Engine, name: str) -> None:
     pbx = add_sample_data(engine, name)
     rule = add_rule(engine, pbx, subject=name)

@@ -30,7 +30,7 @@ from pbx.transcription.analysis.run import Analysis, Quote
 from pbx.ui.note_field import NoteAnswer
 from pbx.ui.player import SegmentEdit
 from tests.pages.page_reader import INTERACTIONS, open_page, page_text, press, tables, without_errors
-from tests.pages.sample_data import HOSTILE, add_call, save_pbx
+from tests.pages.sample_data import TEXTS_WITH_MARKUP, add_call, save_pbx
 
 pytestmark = pytest.mark.usefixtures("no_worker")
 
@@ -142,13 +142,17 @@ def test_transcription_progress_is_shown(engine: Engine, pbx: int) -> None:
 
 def test_a_transcript_is_shown_line_by_line(engine: Engine, pbx: int) -> None:
     call = add_call_with_audio(engine, pbx)
-    lines = (segment(1, HOSTILE[1]), segment(2, "Hello", 1), segment(3, "Thanks for watching", flags=("phantom",)))
+    lines = (
+        segment(1, TEXTS_WITH_MARKUP[1]),
+        segment(2, "Hello", 1),
+        segment(3, "Thanks for watching", flags=("phantom",)),
+    )
     transcript = transcribe(engine, pbx, call, *lines, segment(5, "", flags=("music",)))
     with writing(engine) as session:
         edit_segment(session, segments_of(session, transcript)[1].id or 0, "Hallo")
     data = player_data(open_call(call, t="2.5"))
     assert [(line["speaker"], line["text"], line["original"]) for line in data["lines"]] == [
-        ("Caller", HOSTILE[1], None),
+        ("Caller", TEXTS_WITH_MARKUP[1], None),
         ("Agent", "Hallo", "Hello"),
         ("Caller", "Thanks for watching", None),
         ("Caller", "", None),
@@ -287,7 +291,7 @@ def note_data(app: AppTest) -> dict[str, Any]:
     return dict(data)
 
 
-@pytest.mark.parametrize("text", HOSTILE)
+@pytest.mark.parametrize("text", TEXTS_WITH_MARKUP)
 def test_note_is_shown_as_written(engine: Engine, pbx: int, text: str) -> None:
     call = add_call_with_audio(engine, pbx, linkedid=text)
     with writing(engine) as session:

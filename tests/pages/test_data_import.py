@@ -22,7 +22,7 @@ from pbx.store.job_queue import request_job
 from pbx.store.listening_spans import begin_span
 from pbx.store.models import Job
 from tests.pages.page_reader import open_page, opened_url, page_text, press, tables, without_errors
-from tests.pages.sample_data import HOSTILE, add_sample_data, save_pbx
+from tests.pages.sample_data import TEXTS_WITH_MARKUP, add_sample_data, save_pbx
 from tests.unit.asterisk.formats.sample_queue_logs import lines
 
 pytestmark = pytest.mark.usefixtures("no_worker")
@@ -178,7 +178,7 @@ def test_the_page_shows_whether_live_events_are_received(engine: Engine, pbx: in
     assert "Not received now" in page_text(without_errors(open_page(PAGE)))
 
 
-@pytest.mark.parametrize("name", HOSTILE)
+@pytest.mark.parametrize("name", TEXTS_WITH_MARKUP)
 def test_names_with_markup_are_shown_as_text(engine: Engine, pbx: int, name: str) -> None:
     upload(without_errors(open_page(PAGE)), (name, LOG + name.encode() + b"\n"))
     text = page_text(without_errors(open_page(PAGE)))

@@ -51,7 +51,7 @@ def test_headline_figures_match_manual_calculation(filled: int, engine: Engine) 
     }
 
 
-def test_no_comparison_with_a_partly_known_day(filled: int) -> None:
+def test_no_comparison_with_a_day_that_has_partial_data(filled: int) -> None:
     """The day would be compared with the day before until 14:40, but the CDR begins at noon of that day."""
     app = without_errors(open_page(EXPLORE, **DAY))
     assert {change for _, change in metrics(app).values()} == {""}
@@ -86,7 +86,7 @@ def test_no_comparison_if_the_previous_day_has_a_gap(
     assert metrics(app)["Calls"] == ("5", "" if why else "+400%")
 
 
-def test_breakdown_by_the_selected_dimension(filled: int) -> None:
+def test_calls_are_grouped_by_the_selected_dimension(filled: int) -> None:
     rows = tables(without_errors(open_page(EXPLORE, **DAY)))["Calls by Direction"]
     assert [row[:3] for row in rows] == [
         ["↗ Outbound", "3", "33.3% | 1 of 3"],
@@ -102,7 +102,7 @@ def test_breakdown_by_the_selected_dimension(filled: int) -> None:
     assert [row[:2] for row in by_hour] == [["Mon 2 Mar 2026, 09:00", "2"], ["Mon 2 Mar 2026, 14:00", "3"]]
 
 
-def test_direction_filter(filled: int) -> None:
+def test_the_direction_filters_all_figures(filled: int) -> None:
     app = without_errors(open_page(EXPLORE, **DAY, direction="Inbound"))
     assert metrics(app)["Calls"][0] == "2"
     assert tables(app)["Calls by Direction"][0][0] == "↙ Inbound"

@@ -26,7 +26,7 @@ from tests.pages.page_reader import (
     tables,
     without_errors,
 )
-from tests.pages.sample_data import HOSTILE, add_sample_data, save_pbx, snapshot
+from tests.pages.sample_data import TEXTS_WITH_MARKUP, add_sample_data, save_pbx, snapshot
 from tests.paths import ROOT
 
 pytestmark = pytest.mark.usefixtures("no_worker")
@@ -79,7 +79,7 @@ def test_data_that_the_pbx_denies_is_reported_and_the_rest_is_shown(engine: Engi
     assert len(tables(without_errors(open_page(TRUNKS)))["Trunks"]) == 2
 
 
-@pytest.mark.parametrize("name", HOSTILE)
+@pytest.mark.parametrize("name", TEXTS_WITH_MARKUP)
 def test_names_with_markup_are_shown_as_text_on_every_page(engine: Engine, name: str) -> None:
     add_sample_data(engine, name)
     for page in PAGES:

@@ -14,7 +14,7 @@ from pbx.store.engine import writing
 from pbx.store.snapshots import record_snapshot
 from pbx.store.visits import store_visits
 from tests.pages.page_reader import QUEUES, open_page, page_text, tables, wallboard_html, without_errors
-from tests.pages.sample_data import HOSTILE, add_call, add_sample_data, save_pbx, snapshot_of_queues
+from tests.pages.sample_data import TEXTS_WITH_MARKUP, add_call, add_sample_data, save_pbx, snapshot_of_queues
 from tests.unit.charts.page_charts import points
 from tests.unit.sample_history import add_listening_span
 
@@ -261,13 +261,13 @@ def test_visits_are_grouped_by_queue_number_agent_and_target(day: int) -> None:
 
 
 def test_names_with_markup_are_shown_as_text(engine: Engine, pbx: int) -> None:
-    hostile = [
+    visits = [
         visit(n, "answered", 1, 1, queue=name, agent=name, caller=name, caller_name=name, did=name, target=name)
-        for n, name in enumerate(HOSTILE)
+        for n, name in enumerate(TEXTS_WITH_MARKUP)
     ]
     with writing(engine) as session:
-        store_visits(session, pbx, hostile, "queue_log")
-        record_snapshot(session, pbx, snapshot_of_queues(*HOSTILE))
+        store_visits(session, pbx, visits, "queue_log")
+        record_snapshot(session, pbx, snapshot_of_queues(*TEXTS_WITH_MARKUP))
     for name in ("Calls", "Abandoned", "By queue", "Agents"):
         app = open_day(list=name)
         assert "<script>alert" not in page_text(app)

@@ -17,7 +17,7 @@ from pbx.store.models import RecordingRow
 from pbx.store.notes import save_topic, set_tags, topics
 from pbx.store.transcripts import add_part, begin_transcript, finish_transcript, save_analysis
 from tests.pages.page_reader import cell_text, open_page, opened_url, page_text, press, without_errors
-from tests.pages.sample_data import HOSTILE, add_call, save_pbx
+from tests.pages.sample_data import TEXTS_WITH_MARKUP, add_call, save_pbx
 
 pytestmark = pytest.mark.usefixtures("no_worker")
 
@@ -109,7 +109,7 @@ def test_mention_has_highlight_context_speaker_and_link(engine: Engine, pbx: int
     assert hit["href"] == f"interactions?call={call}&recording={call}&t=10"
 
 
-@pytest.mark.parametrize("markup", [*HOSTILE, "<mark>refund</mark>", "שלום refund עולם"])
+@pytest.mark.parametrize("markup", [*TEXTS_WITH_MARKUP, "<mark>refund</mark>", "שלום refund עולם"])
 def test_transcripts_are_never_html(engine: Engine, pbx: int, markup: str) -> None:
     add_talk(engine, pbx, markup, f"refund {markup}", markup, agent=markup, from_number=markup)
     app = open_transcripts(q="refund")

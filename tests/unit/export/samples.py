@@ -9,7 +9,7 @@ from pbx.export import CallTranscript, RecordingTranscript, TranscriptLine
 from pbx.model.segment import Word
 
 STARTED_AT = datetime(2026, 7, 1, 7, 14, 5, tzinfo=UTC)  # 09:14 in Berlin
-HOSTILE = [
+UNUSUAL_TEXTS = [
     'He said "yes" & <b>left</b>',
     "<script>alert(1)</script>",
     "00:00:01,000 --> 00:00:02,000",

@@ -11,7 +11,7 @@ import pytest
 
 from pbx.export import CallTranscript, RecordingTranscript, export_bytes, to_docx, to_json, to_srt, to_txt, to_vtt
 from pbx.export.call import clean_text
-from tests.unit.export.samples import HOSTILE, STARTED_AT, conversation, line_with_words, sample_call, sample_line
+from tests.unit.export.samples import STARTED_AT, UNUSUAL_TEXTS, conversation, line_with_words, sample_call, sample_line
 
 TIME = r"(\d\d):([0-5]\d):([0-5]\d)[,.](\d{3})"
 
@@ -76,7 +76,7 @@ def test_vtt_has_the_speaker_and_escaped_text() -> None:
     )
 
 
-@pytest.mark.parametrize("text", HOSTILE)
+@pytest.mark.parametrize("text", UNUSUAL_TEXTS)
 def test_unusual_text_keeps_every_format_valid(text: str) -> None:
     cleaned = clean_text(text)
     exported_call = sample_call(
@@ -199,7 +199,7 @@ def test_every_format_exports_100_000_words() -> None:
     assert sum(text.count("word") for text in paragraphs(to_docx(exported_call))) == 8334 * 12
 
 
-def test_several_calls_in_one_document() -> None:
+def test_several_calls_are_exported_into_one_document() -> None:
     calls = [conversation(), sample_call(sample_line(1, "Other."), call_id=8)]
     assert to_txt(calls).count("+4930123 → 600\n") == 2
     assert [one["id"] for one in json.loads(to_json(calls))["calls"]] == [7, 8]

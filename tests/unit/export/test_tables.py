@@ -140,7 +140,7 @@ def test_a_column_named_like_a_formula_is_text_too() -> None:
     assert (cell, formula) == (("s", "=A1"), False)
 
 
-def test_numbers_times_and_unknown_values() -> None:
+def test_numbers_times_and_missing_values_are_exact() -> None:
     row: list[CellValue] = [-5, 83.25, 0, None, float("nan"), AT, 'Zoë, "Z"\nÄ', "1-2"]
     _, cells = read_csv(to_csv(list("abcdefgh"), [row], BERLIN))
     assert cells == ["-5", "83.25", "0", "", "", "2026-07-02 00:30:05", 'Zoë, "Z"\nÄ', "1-2"]

@@ -10,7 +10,7 @@ from pbx.store.models import CallRow
 from pbx.store.notes import get_note, save_note, save_rating
 from pbx.ui.active_pbx import Site, find_site
 from pbx.ui.note_field import NoteAnswer, NoteDraft, parse_draft, save_draft
-from tests.pages.sample_data import HOSTILE, save_pbx
+from tests.pages.sample_data import TEXTS_WITH_MARKUP, save_pbx
 
 VALID_DRAFT = {"linkedid": "1.2", "text": "a", "base": "", "number": "7"}
 
@@ -53,7 +53,7 @@ def test_invalid_drafts_are_ignored(sent: object) -> None:
     assert parse_draft(sent) is None
 
 
-@pytest.mark.parametrize("text", HOSTILE)
+@pytest.mark.parametrize("text", TEXTS_WITH_MARKUP)
 def test_a_draft_is_saved_and_the_rating_kept(site: Site, text: str) -> None:
     with writing(site.engine) as session:
         save_rating(session, 1, 2)
