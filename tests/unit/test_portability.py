@@ -39,7 +39,7 @@ SOURCES = [*ROOT.glob("pbx/**/*.py"), *ROOT.glob("pages/**/*.py"), ROOT / "strea
 
 
 def run_limited_python(*arguments: str, timeout_s: float = 600) -> "subprocess.CompletedProcess[str]":
-    """Run Python as on the poorest system, with ASCII as the encoding that text files have by default."""
+    """Run Python with only what all systems have, and with ASCII as the default encoding of text files."""
     environment = os.environ | {
         "PYTHONPATH": os.pathsep.join((str(LIMITED_PYTHON), str(ROOT))),
         "PYTHONUTF8": "0",

@@ -57,9 +57,8 @@ def test_checking_a_free_lock_does_not_make_it_look_held(tmp_path: Path) -> None
     threads = [threading.Thread(target=check_often) for _ in range(6)]
     for thread in threads:
         thread.start()
-    taken = [
-        try_process_lock(tmp_path, "worker-1") for _ in range(20)
-    ]  # the first call takes the lock, the others get None
+    # The first call takes the lock; the others get None.
+    taken = [try_process_lock(tmp_path, "worker-1") for _ in range(20)]
     for thread in threads:
         thread.join()
     assert [lock is not None for lock in taken] == [True] + [False] * 19

@@ -205,7 +205,7 @@ def test_no_command_prints_a_password(command: str, as_json: list[str], pbx: Non
     assert SECRET not in result.output
 
 
-def test_status_of_an_empty_cache(no_real_data: Path) -> None:
+def test_status_works_with_an_empty_database(no_real_data: Path) -> None:
     result = run(app, ["status"])
     assert result.exit_code == 0
     assert "not set up yet" in result.stdout

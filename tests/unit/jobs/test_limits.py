@@ -88,13 +88,13 @@ def test_a_job_receives_the_stop_and_its_errors_are_raised() -> None:
     stop = threading.Event()
     threading.Timer(0.1, stop.set).start()
 
-    def stops(progress: Progress, own: Stop) -> dict[str, Any]:
-        own.wait(20)
+    def stops(progress: Progress, job_stop: Stop) -> dict[str, Any]:
+        job_stop.wait(20)
         return {"new": 0}
 
     assert run_limited("sync", stops, ignore_progress, stop) == {"new": 0}
 
-    def raises(progress: Progress, own: Stop) -> dict[str, Any]:
+    def raises(progress: Progress, job_stop: Stop) -> dict[str, Any]:
         raise DataError("So it is.")
 
     with pytest.raises(DataError, match="So it is"):

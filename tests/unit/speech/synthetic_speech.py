@@ -114,8 +114,8 @@ def store_clips() -> None:
             frame = av.AudioFrame.from_ndarray(clip.sound[None], format="flt", layout="mono")
             frame.sample_rate = 16_000
             resampler = av.AudioResampler(format="s16", layout="mono", rate=8_000)
-            for part_in in (frame, None):
-                for part in resampler.resample(part_in):
+            for input_frame in (frame, None):
+                for part in resampler.resample(input_frame):
                     output.mux(stream.encode(part))
             output.mux(stream.encode(None))
         rows.append(f"{name}\t{clip.voice}\t{clip.text}\n")
@@ -142,7 +142,7 @@ def _resample(sound: npt.NDArray[np.float32], from_hz: int, to_hz: int) -> npt.N
     resampler = av.AudioResampler(format="flt", layout="mono", rate=to_hz)
     frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(sound[None]), format="flt", layout="mono")
     frame.sample_rate = from_hz
-    parts = [part.to_ndarray()[0] for part_in in (frame, None) for part in resampler.resample(part_in)]
+    parts = [part.to_ndarray()[0] for input_frame in (frame, None) for part in resampler.resample(input_frame)]
     return np.concatenate(parts).astype(np.float32)
 
 

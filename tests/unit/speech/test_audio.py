@@ -45,14 +45,14 @@ CODECS = {
 
 @pytest.mark.parametrize("tone", TONES, ids=lambda tone: tone.name)
 def test_every_format_becomes_an_array(tone: Path) -> None:
-    facts = probe_audio(tone)
-    assert (facts.codec, facts.sample_rate) == CODECS[tone.suffix]
-    assert facts.channels == 1
-    assert facts.duration_s == pytest.approx(0.9, abs=0.03)
+    info = probe_audio(tone)
+    assert (info.codec, info.sample_rate) == CODECS[tone.suffix]
+    assert info.channels == 1
+    assert info.duration_s == pytest.approx(0.9, abs=0.03)
 
     sound = load_sound(tone)
     assert (sound.dtype, sound.shape[0]) == (np.float32, 1)
-    assert sound.shape[1] == pytest.approx(facts.duration_s * RATE, abs=2)
+    assert sound.shape[1] == pytest.approx(info.duration_s * RATE, abs=2)
     assert pitch_hz(sound[0], RATE) == pytest.approx(1004, abs=3)
     assert 0.4 < sound.std() < 0.55
 
@@ -92,7 +92,7 @@ def test_every_rate_becomes_16_khz(rate: int, tmp_path: Path) -> None:
     assert pitch_hz(sound[0], RATE) == pytest.approx(440, abs=1)
 
 
-def test_of_more_than_two_channels_the_first_two_are_read(tmp_path: Path) -> None:
+def test_the_first_two_of_several_channels_are_read(tmp_path: Path) -> None:
     sound = load_sound(write_wav(tmp_path / "three.wav", [440, 1000, 2000]))
     assert [pitch_hz(row, RATE) for row in sound] == pytest.approx([440, 1000], abs=3)
 

@@ -34,7 +34,7 @@ class FakeEngine(BatchTranscriber):
 
 @pytest.mark.parametrize("batch", [1, 2, 8])
 @pytest.mark.parametrize("language", ["en", None])
-def test_each_recording_ends_once(tmp_path: Path, batch: int, language: str | None) -> None:
+def test_each_recording_has_one_last_part(tmp_path: Path, batch: int, language: str | None) -> None:
     clips = stored_clips()
     sounds = [place_clips([(1.0 + 4 * i, clips[i]) for i in range(number + 1)], 4 * number + 6) for number in range(3)]
     paths = [write_wav(tmp_path / f"{number}.wav", sound) for number, sound in enumerate(sounds)]

@@ -172,8 +172,13 @@ def test_words_without_a_duration_share_the_time_until_the_next_word() -> None:
     def word(text: str, start_s: float, end_s: float) -> SimpleNamespace:
         return SimpleNamespace(word=text, start=start_s, end=end_s, probability=0.5)
 
-    words_in = [word(" I", 40.0, 40.0), word(" am", 40.0, 40.0), word(" ready", 40.0, 40.8), word(" now", 41.0, 41.0)]
-    words = faster._words(words_in, 40.0, 1.5)
+    model_words = [
+        word(" I", 40.0, 40.0),
+        word(" am", 40.0, 40.0),
+        word(" ready", 40.0, 40.8),
+        word(" now", 41.0, 41.0),
+    ]
+    words = faster._words(model_words, 40.0, 1.5)
     assert [(w.text, round(w.start_s, 3), round(w.end_s, 3)) for w in words] == [
         (" I", 0.0, 0.1),
         (" am", 0.1, 0.3),

@@ -89,7 +89,7 @@ def test_a_file_without_sound_raises_an_error(tmp_path: Path) -> None:
         list(RecordingInProgress(0, TranscriptionSource(tmp_path / "x.wav")).listen())
 
 
-def test_times_are_those_of_the_recording(tmp_path: Path) -> None:
+def test_windows_have_the_times_of_the_recording(tmp_path: Path) -> None:
     clip = stored_clips()[0]
     path = write_wav(tmp_path / "x.wav", place_clips([(10.0, clip), (70.0, clip)], 75))
     for start_s in (0.0, 40.0):

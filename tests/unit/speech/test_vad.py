@@ -85,7 +85,7 @@ def test_speech_without_a_pause_is_one_span(phrases: list[np.ndarray]) -> None:
     assert find_voice(sound) == [SpeechSpan(0, len(sound) / RATE)]
 
 
-def test_speech_up_to_the_end_ends_there(phrases: list[np.ndarray]) -> None:
+def test_speech_at_the_end_of_the_sound_ends_there(phrases: list[np.ndarray]) -> None:
     cut = np.concatenate([silence(1), phrases[1][:RATE]])
     (found,) = find_voice(cut)
     assert found.end_s == len(cut) / RATE

@@ -106,8 +106,8 @@ def test_a_download_that_is_cut_off_twice_continues_where_it_stopped(
         (tmp_path / "faster-whisper-base" / name).write_bytes(HUB_FILES[name])
     server.faults = [cut_off, cut_off]
     found = find_weights("base", engine, tmp_path)
-    whole = found if found.is_file() else found / "model.bin"
-    assert whole.read_bytes() == CONTENT
+    complete_file = found if found.is_file() else found / "model.bin"
+    assert complete_file.read_bytes() == CONTENT
     half, quarter = len(CONTENT) // 2, len(CONTENT) // 4
     spans = [span for path, span in server.requested if path.endswith(".pt") or path.startswith("/moved")]
     assert spans == ["", f"bytes={half}-", f"bytes={half + quarter}-"]
@@ -200,7 +200,7 @@ def test_deeply_nested_json_is_refused(server: WeightServer, tmp_path: Path) -> 
         find_weights("base", "faster-whisper", tmp_path)
 
 
-def test_a_busy_server_gets_another_request(server: WeightServer, tmp_path: Path) -> None:
+def test_a_busy_server_is_tried_again(server: WeightServer, tmp_path: Path) -> None:
     server.faults = [busy, busy]
     assert find_weights("base", "whisper", tmp_path).read_bytes() == CONTENT
 
@@ -275,13 +275,13 @@ def test_the_real_urls_contain_their_checksums(tmp_path: Path, monkeypatch: pyte
     assert "https://huggingface.co/Systran/faster-whisper-large-v3/resolve/main/model.bin" in hub
 
 
-def test_an_unknown_name_lists_the_known_ones(tmp_path: Path) -> None:
+def test_the_error_of_an_unknown_name_lists_the_known_names(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="no speech model “bass”") as caught:
         find_weights("bass", "whisper", tmp_path)
     assert "tiny.en, tiny, base.en, base, small" in caught.value.fix
 
 
-def test_a_path_is_used_as_it_is(tmp_path: Path) -> None:
+def test_the_path_of_a_model_is_used_unchanged(tmp_path: Path) -> None:
     checkpoint = tmp_path / "own.pt"
     checkpoint.write_bytes(b"weights")
     models = tmp_path / "models"

@@ -55,9 +55,9 @@ def test_an_interface_with_a_new_agent_gets_the_new_name(engine: Engine) -> None
 
 
 def test_an_interface_with_two_current_names_has_no_name(engine: Engine) -> None:
-    both = [Queue(name=name, members=(QueueMember(interface="PJSIP/1", name=name, status=1),)) for name in "ab"]
+    queues = [Queue(name=name, members=(QueueMember(interface="PJSIP/1", name=name, status=1),)) for name in "ab"]
     with writing(engine) as session:
-        store_latest(session, 1, Snapshot(taken_at=NOON, queues=tuple(both), parts={}))
+        store_latest(session, 1, Snapshot(taken_at=NOON, queues=tuple(queues), parts={}))
     assert names(engine) == {}
 
 

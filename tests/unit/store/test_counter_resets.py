@@ -54,9 +54,8 @@ def test_a_counter_that_fell_is_a_reset() -> None:
 def test_a_restart_is_detected_by_the_start_time_and_not_by_the_clock() -> None:
     after_restart = snapshot_at(600, 100, sales=(0, 0))
     assert resets_between(snapshot_at(0, 50, sales=(3, 1)), after_restart) == [Reset(at(500), RESTARTED)]
-    assert resets_between(snapshot_at(0, 50), snapshot_at(10_000, 9_000)) == [
-        Reset(at(1_000), RESTARTED)
-    ]  # longer uptime than before
+    longer_up = snapshot_at(10_000, 9_000)  # its uptime is longer than before
+    assert resets_between(snapshot_at(0, 50), longer_up) == [Reset(at(1_000), RESTARTED)]
     assert resets_between(snapshot_at(0, 5_000), snapshot_at(60, 1_460)) == []  # the PBX's clock went back an hour
     assert resets_between(snapshot_at(0, None), snapshot_at(60, 10)) == []
 

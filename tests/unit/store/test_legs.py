@@ -185,7 +185,7 @@ def test_merging_two_calls_keeps_recordings_notes_ratings_and_tags(session: Sess
     recording = session.exec(select(RecordingRow)).one()
     store_outcomes(session, [DownloadResult(recording.id or 0, "downloaded", duration_s=58.5)])
     add_transcript(session, recording.id or 0, ["about the invoice", "yes"])
-    save_note(session, stray, "he was angry")
+    save_note(session, stray, "caller was angry")
     save_rating(session, stray, 2)
     set_tags(session, stray, ["billing", "angry"])
     store_legs(session, 1, [FIRST_LEG], "cdr")
@@ -196,7 +196,7 @@ def test_merging_two_calls_keeps_recordings_notes_ratings_and_tags(session: Sess
     call = the_call(session)
     assert (call.id, call.state, call.duration_s, call.transcription) == (kept, "downloaded", 58.5, "new")
     note = session.exec(select(CallNote)).one()
-    assert (note.call_id, note.note, note.rating) == (kept, "VIP\n\nhe was angry", 2)
+    assert (note.call_id, note.note, note.rating) == (kept, "VIP\n\ncaller was angry", 2)
     assert tags_of(session, kept) == ["angry", "billing", "vip"]
     assert calls_with_hits(session, SearchFilter(1, "invoice"), limit=5) == [kept]
 

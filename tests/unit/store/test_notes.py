@@ -92,7 +92,7 @@ def test_a_note_that_is_too_long_is_refused_and_the_old_one_kept(ready: Engine) 
         ("", "theirs", "mine", "mine\ntheirs"),
         ("a\nb", "a\nb\ntheirs", "a\nb\nmine", "a\nb\nmine\ntheirs"),
         ("a\nb", "a\nB", "A\nb", "A\nb\nB"),
-        ("a", "", "a mine", "a mine"),  # their text was deleted, not the new one
+        ("a", "", "a mine", "a mine"),  # the other browser only deleted text
         ("a", "a theirs", "", "a theirs"),
         ("", "hel", "hello", "hello"),  # the same note was sent twice, the second time with more text
         ("", "mine\ntheirs", "mine", "mine\ntheirs"),  # it was stored, but the response was lost

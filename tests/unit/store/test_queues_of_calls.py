@@ -64,17 +64,17 @@ def visit(queue: str, after_s: int, outcome: str = "abandoned", uniqueid: str = 
 
 def leg(uniqueid: str = CALL, dst: str = DID, **more: object) -> Leg:
     """A leg that is the caller's own channel, for which no telephone rang."""
-    facts: dict[str, object] = {"linkedid": CALL, "disposition": "ANSWERED", "last_app": "Queue", "dst_channel": ""}
-    facts |= {"context": "from-trunk", "trunk": "carrier", "did": DID, "src": "+4930111"}
-    made = Leg(
-        **(facts | {"uniqueid": uniqueid, "channel": f"PJSIP/carrier-{uniqueid}", "dst": dst}),  # type: ignore[arg-type]
+    defaults: dict[str, object] = {"linkedid": CALL, "disposition": "ANSWERED", "last_app": "Queue", "dst_channel": ""}
+    defaults |= {"context": "from-trunk", "trunk": "carrier", "did": DID, "src": "+4930111"}
+    caller_leg = Leg(
+        **(defaults | {"uniqueid": uniqueid, "channel": f"PJSIP/carrier-{uniqueid}", "dst": dst}),  # type: ignore[arg-type]
         started_at=NOON,
         answered_at=NOON,
         ended_at=NOON + timedelta(seconds=30),
         duration_s=30.0,
         billsec_s=30.0,
     )
-    return replace(made, **more)  # type: ignore[arg-type]
+    return replace(caller_leg, **more)  # type: ignore[arg-type]
 
 
 def store(
@@ -94,8 +94,8 @@ def abandon_and_store(engine: Engine, pbx: EventFeed, uniqueid: str) -> None:
     pbx.send("QueueCallerAbandon", Uniqueid=uniqueid, Queue="601", HoldTime=7)
     pbx.send("QueueCallerLeave", Uniqueid=uniqueid, Queue="601")
     pbx.send("Hangup", Uniqueid=uniqueid, Cause=16)
-    facts = pbx.updates()
-    store(engine, visits=list(facts.visits), legs=list(facts.legs), by="live")
+    updates = pbx.updates()
+    store(engine, visits=list(updates.visits), legs=list(updates.legs), by="live")
 
 
 def the_call(engine: Engine) -> CallRow:

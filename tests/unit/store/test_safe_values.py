@@ -122,7 +122,7 @@ def test_texts_that_are_too_long_are_cut_between_letters(text: str) -> None:
     assert (ring.agent, ring.uniqueid) == (cut, "1.1")
 
 
-def test_no_time_is_stored_before_1970() -> None:
+def test_times_before_1970_are_stored_as_1970() -> None:
     """From 1970, SQL and Python divide seconds into the same days."""
     stored = UtcSeconds().process_bind_param(datetime(1709, 1, 1, tzinfo=UTC), None)  # type: ignore[arg-type]
     assert stored == 0

@@ -197,8 +197,8 @@ def test_the_second_snapshot_within_a_second_is_dropped(engine: Engine) -> None:
 
 
 def test_the_latest_snapshot_is_read_back_unchanged(engine: Engine) -> None:
-    odd = QueueMember(name='Zoë "Zo" <O\'Brien> 日本 🙂\nx', interface="Local/4001@agents/n", status=6)
-    newest = snapshot_at(5, **with_members(odd))
+    unusual = QueueMember(name='Zoë "Zo" <O\'Brien> 日本 🙂\nx', interface="Local/4001@agents/n", status=6)
+    newest = snapshot_at(5, **with_members(unusual))
     record(engine, snapshot_at(0), newest)
     with reading(engine) as session:
         assert latest_snapshot(session, 1) == newest.model_copy(update={"taken_at": at(5)})

@@ -62,7 +62,7 @@ for turn in range(15):
 
 @pytest.fixture
 def ready(engine: Engine) -> Engine:
-    """A cache with one inbound call, number 1, with recording 1."""
+    """A database with one inbound call, number 1, with recording 1."""
     with writing(engine) as session:
         add_call(session, 1)
     return engine
@@ -351,9 +351,11 @@ def test_the_search_index_matches_what_two_processes_wrote(ready: Engine) -> Non
     running = [subprocess.Popen([sys.executable, "-c", STORE_AND_EDIT, str(number)], cwd=ROOT) for number in range(2)]
     assert [process.wait(timeout=60) for process in running] == [0, 0]
     with reading(ready) as session:
-        segment = [row.text for call in (1, 2) for _, _, rows in transcripts_of_call(session, call) for row in rows]
-        assert len(segment) == 4  # each recording has one current transcript
+        stored_texts = [
+            row.text for call in (1, 2) for _, _, rows in transcripts_of_call(session, call) for row in rows
+        ]
+        assert len(stored_texts) == 4  # each recording has one current transcript
         assert hits(session, "both") == 2
         assert hits(session, "turn*") == 2
-        assert hits(session, "edited") == segment.count("both edited")
+        assert hits(session, "edited") == stored_texts.count("both edited")
         assert session.connection().exec_driver_sql("SELECT count(*) FROM segment_index").scalar() == 4

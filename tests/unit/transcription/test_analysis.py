@@ -18,7 +18,7 @@ def timed_turns(*turns: tuple[str, float, float]) -> list[SpokenSegment]:
     return [SpokenSegment(start_s, end_s, speaker, "The washing machine leaks") for speaker, start_s, end_s in turns]
 
 
-def test_question_has_speaker_and_time() -> None:
+def test_a_question_has_a_speaker_and_a_time() -> None:
     segments = [SpokenSegment(10.0, 20.0, "caller", "It is broken. Can you fix it?")]
     (question,) = analyse(segments, None).questions
     assert (question.speaker, question.text) == ("caller", "Can you fix it?")
@@ -42,7 +42,7 @@ def test_question_has_speaker_and_time() -> None:
         ("wie gesagt ist das nicht meine Schuld", False),
     ],
 )
-def test_questions_without_a_mark(text: str, is_question: bool) -> None:
+def test_questions_are_found_without_a_question_mark(text: str, is_question: bool) -> None:
     assert bool(analyse(spoken(text), None).questions) is is_question
 
 
@@ -110,16 +110,14 @@ def test_first_response_is_the_time_until_the_agent_replies(
     assert analyse(timed_turns(*turns), None).first_response_s == wait_s
 
 
-def test_silence_is_between_the_first_word_and_the_last() -> None:
+def test_silence_counts_only_between_the_first_and_the_last_word() -> None:
     music = SpokenSegment(5, 40, "agent", "", ("music",))
     doubtful = SpokenSegment(20, 22, "caller", "you you you", ("repetition",))
     phantom = SpokenSegment(24, 26, "caller", "Thanks for watching!", ("phantom",))
     spoken_parts = timed_turns(("caller", 3, 5), ("agent", 40, 42))
     assert analyse([*spoken_parts, music], 100).longest_silence == (5, 35)  # hold music is silence
-    assert analyse([*spoken_parts, doubtful, phantom], 100).longest_silence == (
-        22,
-        18,
-    )  # doubtful words are still a voice
+    # Doubtful words are still a voice.
+    assert analyse([*spoken_parts, doubtful, phantom], 100).longest_silence == (22, 18)
     assert analyse(spoken_parts[:1], 100).longest_silence is None
     assert analyse(timed_turns(("caller", 0, 5), ("agent", 4, 6)), 100).longest_silence is None
 

@@ -357,7 +357,7 @@ def test_the_rules_queue_recordings_only_after_a_change(engine: Engine, settings
     assert supervisor.queue_new(active) == 1
     assert states(engine) == {long: "queued"}
     late = add_recording(engine, settings, parts=9)
-    assert supervisor.queue_new(active) == 0  # no sync has run since, so none is looked for
+    assert supervisor.queue_new(active) == 0  # no sync has run since that could have added it
     with writing(engine) as session:
         transcriptions.save_rules(session, TranscriptionRules(connection_id=active.id, automatic=False))
     assert supervisor.queue_new(active) == 0

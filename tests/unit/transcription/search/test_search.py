@@ -179,8 +179,8 @@ def test_a_trend_by_day_has_every_day(session: Session) -> None:
     ]
 
 
-def test_days_are_in_the_zone(session: Session) -> None:
-    # Call 4 began at 23:30 UTC: the next day in Berlin. Nepal is 5:45 ahead.
+def test_a_trend_by_day_uses_the_time_zone(session: Session) -> None:
+    # Call 4 started at 23:30 UTC: the next day in Berlin. Nepal is 5:45 ahead.
     for zone, last in ((BERLIN, "2026-03-05"), (ZoneInfo("Asia/Kathmandu"), "2026-03-05"), (UTC, "2026-03-04")):
         points = trend(session, SearchFilter(1, "hello"), "day", zone)
         assert (points[-1].label, points[-1].hits, points[-1].calls) == (last, 2, 1)
@@ -197,7 +197,7 @@ def test_a_trend_by_day_follows_clock_changes(engine: Engine) -> None:
     assert [(point.label, point.hits) for point in points] == [("2026-03-29", 2), ("2026-03-30", 1)]
 
 
-def test_trend_covers_the_filter_s_period(session: Session) -> None:
+def test_a_trend_covers_the_period_of_the_filter(session: Session) -> None:
     search_filter = SearchFilter(1, "refund", since=NOON - 2 * DAY, until=NOON + 2 * DAY)
     points = trend(session, search_filter, "day", UTC)
     assert [point.hits for point in points] == [0, 0, 2, 1, 0]
