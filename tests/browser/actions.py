@@ -110,7 +110,8 @@ def close_overlay(page: Page, within: Locator) -> None:
 
 def headline_figure(page: Page, name: str) -> Locator:
     """The value of a headline figure."""
-    return page.locator(f".st-key-figure_{name.lower().replace(' ', '_')}").get_by_test_id("stMetricValue")
+    key = re.sub("[^a-z0-9]", "_", name.lower())
+    return page.locator(f".st-key-figure_{key}").get_by_test_id("stMetricValue")
 
 
 def chart(page: Page, title: str) -> Locator:

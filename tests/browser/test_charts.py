@@ -64,7 +64,7 @@ def test_a_click_on_a_chart_lists_its_calls(page: Page, demo: Demo, path: str, t
 def test_a_click_on_a_snapshot_lists_the_callers_of_that_time(page: Page, demo: Demo) -> None:
     open_drawn(page, demo, f"queues?period=Yesterday&queue={BUSIEST}")
     drawn = chart(page, "Callers waiting")
-    heading = page.get_by_text(re.compile(r"waiting or talking \w{3} \d+ \w{3} \d\d:\d\d–\d\d:\d\d, queue 601$"))
+    heading = page.get_by_text(re.compile(r"waiting or in progress \w{3} \d+ \w{3} \d\d:\d\d–\d\d:\d\d, queue 601$"))
 
     def shows_list() -> bool:  # the snapshots are redrawn every 30 seconds, which may cancel the click
         hover_point(page, drawn, drawn.locator(MARKS).count() // 2)
@@ -109,7 +109,7 @@ def test_a_chart_is_downloaded_as_png(page: Page, demo: Demo) -> None:
     drawn = chart(page, "Calls by outcome")
     drawn.hover()
     name, content = download(page, drawn.locator(".modebar-btn").first.click)
-    assert name == f"how-calls-ended-{yesterday()}-demo.png"
+    assert name == f"calls-by-outcome-{yesterday()}-demo.png"
     assert Image.open(io.BytesIO(content)).width > 600
 
 
