@@ -207,23 +207,22 @@ def test_back_closes_an_open_call_but_undoes_no_filter(page: Page, demo: Demo) -
 @pytest.mark.parametrize(
     ("days", "first", "last"),
     [
-        (["2026-03-02"], "02032026", "02032026"),
-        (["2026-03-02", "2026-03-02"], "02032026", "02032026"),
-        (["2026-03-04", "2026-03-02"], "02032026", "04032026"),
-        (["2026-03-02", "2026-03-03", "2026-03-05"], "02032026", "05032026"),
+        (["2026-03-02"], "2026-03-02", "2026-03-02"),
+        (["2026-03-02", "2026-03-02"], "2026-03-02", "2026-03-02"),
+        (["2026-03-04", "2026-03-02"], "2026-03-02", "2026-03-04"),
+        (["2026-03-02", "2026-03-03", "2026-03-05"], "2026-03-02", "2026-03-05"),
     ],
     ids=["half", "one day", "reversed", "three"],
 )
 def test_days_in_a_link_are_normalised_and_shown(
     page: Page, demo: Demo, days: list[str], first: str, last: str
 ) -> None:
-    normalised = [f"{day[4:]}-{day[2:4]}-{day[:2]}" for day in (first, last)]
     for path in ("explore", "interactions"):
         open_path(page, demo, f"{path}?period=Custom+range&" + "&".join(f"days={day}" for day in days))
         for _ in range(2):  # as loaded, and loaded again
-            expect_query(page, {"period": ["Custom range"], "days": normalised})
+            expect_query(page, {"period": ["Custom range"], "days": [first, last]})
             shown = re.sub(r"\D", "", page.get_by_test_id("stDateInput").inner_text())
-            assert shown == first + last
+            assert shown == f"{first}{last}".replace("-", "")
             page.reload()
             page.locator(".data-label-pill").wait_for()
             settle(page)
