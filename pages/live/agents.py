@@ -186,7 +186,7 @@ def show_reasons(site: ui.Site, wanted: FigureFilter) -> None:
         for name, one in reasons.items()
     ]
     title = "Pauses by reason"
-    figure = named_bars(bars, title=title, unit="Paused", palette=ui.palette(), zone=site.zone, durations=True)
+    figure = named_bars(bars, title=title, unit="Time paused", palette=ui.palette(), zone=site.zone, durations=True)
     picture = ui.picture_name(f"{title} {wanted.agent or ''}", wanted.since, wanted.until, site.zone)
     ui.chart(figure, alt=named_alt(title, bars, durations=True), key="pause_reasons", picture=picture)
 

@@ -135,7 +135,7 @@ def history(site: ui.Site, period: Period, listed: str | None) -> None:
         return
     queue = chosen(found.queues).name
     since, until = period.since, max(period.renewed().seen_until, period.since)
-    st.subheader(f"Queue {ui.plain(queue)} over time", anchor=False)
+    st.subheader(f"Queue {ui.plain(queue)} over time: callers and agents", anchor=False)
     with reading(site.engine) as session:
         points = queue_history(session, site.active.id, queue, since, until)
         gaps = snapshot_gaps(session, site.active.id, since, until, site.interval_s)

@@ -34,7 +34,7 @@ def show_legs(site: Site, call_id: int) -> None:
 
 def _cells(site: Site, leg: LegRow) -> list[TableCell]:
     ended = (DISPOSITIONS.get(leg.disposition) or leg.disposition) if leg.disposition else "In progress"
-    ringing = "" if leg.pdd_s is None else f"rang after {leg.pdd_s:.1f} s"
+    ringing = "" if leg.pdd_s is None else f"first ring after {leg.pdd_s:.1f} s"
     talk = "" if not leg.billsec_s else f"talked {duration_text(leg.billsec_s)}"
     # The PBX, for example its menu or queue, answered before the called party did.
     if leg.bridged_at and leg.answered_at and leg.bridged_at > leg.answered_at:

@@ -62,7 +62,7 @@ def _engine(engine: str, fallback_reason: str) -> None:
     if fallback_reason:
         st.warning(f"Made on this machine because the language server could not be used. {plain(fallback_reason)}")
     else:
-        note("Made on this machine" if engine == "local" else f"Written by {engine}")
+        note("Summary made on this machine" if engine == "local" else f"Written by {engine}")
 
 
 def _figures(made: Analysis) -> dict[str, str]:

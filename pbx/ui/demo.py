@@ -129,12 +129,16 @@ def fixed_connection_page(settings: Settings) -> None:
             "synthetic voices.</p>"
         )
         facts(
-            {"Folder": str(settings.pbx_data_dir.resolve()), "Real data": "Unchanged, and hidden while the demo is on"}
+            {
+                "Demo data": str(settings.pbx_data_dir.resolve()),
+                "Real data": "Unchanged, and hidden while the demo is on",
+            }
         )
         with st.container(horizontal=True):
-            _leave_button("Connect your FreePBX", SETTINGS_PAGE, settings, icon=":material/cable:", primary=True)
+            label = "Remove the demo and connect your FreePBX"
+            _leave_button(label, SETTINGS_PAGE, settings, icon=":material/cable:", primary=True)
             _leave_button("Remove the demo", TODAY_PAGE, settings, icon=":material/delete:", primary=False)
-        note("Each button deletes the demo and its data. You can start the demo again at any time.")
+        note("You can start the demo again at any time.")
 
 
 def no_import_note() -> None:

@@ -225,7 +225,7 @@ def test_filters_of_queues(page: Page, demo: Demo) -> None:
     )
     press_option(page, "Week", "Abandon rate")
     page.locator(".gtitle", has_text="Abandon rate by weekday and hour").wait_for()
-    page.get_by_role("button", name="Goal").click()
+    page.get_by_role("button", name="Set goal").click()
     target = page.get_by_role("spinbutton", name="Goal (%)")
     type_and_enter(target, "90")
     page.locator(".js-plotly-plot", has_text="Goal 90%").wait_for()

@@ -132,7 +132,7 @@ def test_names_with_markup_are_shown_as_plain_text(no_real_data: Path) -> None:
     with running_app(no_real_data) as address, browser() as page:
         for name in MARKUP_NAMES:
             page.goto(f"{address}/queues?{urlencode({'show': name})}")
-            heading = page.get_by_role("heading", name="Members of")
+            heading = page.get_by_role("heading", name="Agents in queue")
             heading.wait_for()
             assert heading.inner_text().replace(JOINER, "") == f"Agents in queue {name}"
             page.locator("td:first-child").nth(len(MARKUP_NAMES) - 1).wait_for()

@@ -103,7 +103,7 @@ def test_every_page_has_the_demo_label_and_one_click_removes_the_demo(demo: Sett
         assert NO_PBX not in page_text(app), page
     app = open_page(SETTINGS)
     labels = {button.label for button in app.button}
-    assert {"Connect your FreePBX", "Remove the demo"} <= labels
+    assert {"Remove the demo and connect your FreePBX", "Remove the demo"} <= labels
     assert not {"Save settings", "Check connection", "Delete saved settings"} & labels
     app = press(app, "Remove the demo")
     assert not demo_dir(demo).exists()
@@ -113,7 +113,7 @@ def test_every_page_has_the_demo_label_and_one_click_removes_the_demo(demo: Sett
 
 
 def test_connecting_a_real_pbx_removes_the_demo_and_opens_the_form(demo: Settings) -> None:
-    app = press(open_page(SETTINGS), "Connect your FreePBX")
+    app = press(open_page(SETTINGS), "Remove the demo and connect your FreePBX")
     assert "Save settings" in {button.label for button in app.button}
     assert "made-up calls" not in page_text(app)
     assert not demo_dir(demo).exists()

@@ -201,7 +201,7 @@ def test_open_call_shows_its_legs(filled: int) -> None:
             "1001 | PJSIP/1001-00000004",
             "040222 | PJSIP/carrier-00000004",
             "carrier | from-internal",
-            "14:30:00 | rang after 2.5 s",
+            "14:30:00 | first ring after 2.5 s",
             "–",
             "14:30:03",
             "Busy | User busy (17)",
