@@ -29,8 +29,8 @@ from pbx.analytics.packed_days import delete_packs, pack_days
 from pbx.analytics.queues import (
     FigureFilter,
     by_agent,
-    by_did,
     by_queue,
+    figures_by,
     heat_map,
     outcome_counts,
     queue_intervals,
@@ -67,7 +67,7 @@ def queue_page(wanted: FigureFilter, now: datetime) -> dict[str, Query]:
         "heat map": lambda s: heat_map(s, wanted, ZONE),
         "by queue": lambda s: by_queue(s, wanted),
         "by agent": lambda s: by_agent(s, wanted),
-        "by DID": lambda s: by_did(s, wanted),
+        "by DID": lambda s: figures_by(s, wanted, "did"),
         "callbacks": lambda s: callbacks(s, wanted),
         "abandoned": lambda s: abandoned_calls(s, wanted, offset=0, limit=50),
         "repeated": lambda s: repeated_callers(s, wanted),

@@ -128,7 +128,7 @@ def _is_held(path: Path) -> bool:
             return False
     except Timeout:
         return True
-    except OSError:  # its directory is being deleted, as when a data directory is removed
+    except OSError:  # its directory can't be written or is being deleted, as when a data directory is removed
         return False
 
 

@@ -17,7 +17,7 @@ from pbx.charts.calls import NamedValue, direction_alt, direction_bars, named_al
 from pbx.charts.heat import WEEKDAYS, week_heat
 from pbx.charts.layout import UnobservedSpan
 from pbx.export.tables import CellValue
-from pbx.formatting import DIRECTIONS, DISPOSITIONS, count_text, duration_text
+from pbx.formatting import ARROWS, DIRECTIONS, DISPOSITIONS, count_text, duration_text
 from pbx.model.call import CallDirection
 from pbx.store.engine import reading, shared_reading
 from pbx.ui.coverage import compared, coverage_notes
@@ -52,7 +52,10 @@ ANSWER_RATE = (
     "Answered calls ÷ calls with a known outcome. If you select a queue, a call counts as answered only if an agent "
     "answered it in that queue."
 )
-TALK = "Total talk time ÷ answered calls with a known talk time. Talk time starts when a queue or menu answers."
+TALK = (
+    "Total talk time ÷ answered calls with a known talk time. Talk time starts at the agent’s answer if it is known, "
+    "otherwise when a queue or menu answers."
+)
 WAIT = "Total wait time ÷ calls with a known wait time. Wait time runs from the start of a call until it is answered."
 
 
@@ -171,7 +174,7 @@ def show_breakdown(site: ui.Site, question: CallQuestion) -> None:
         every_queue = "A call counts in every queue it entered. " if by == "queue" else ""
         ui.note(
             f"{more}{every_queue}Answer rate: answered calls ÷ calls with a known outcome. "
-            "Averages: total time ÷ answered calls, shown below each."
+            "Averages: total time ÷ calls for which it is known, shown below each."
         )
         ui.table_export(
             site,
@@ -200,7 +203,7 @@ def export_rows(by: CallDimension, none_label: str, counts: Sequence[CallCount])
     """Return the rows of the breakdown's export: the name, then the values of EXPORT_COLUMNS."""
     return [
         [
-            count.start_at or name_text(by, count.label, none_label),
+            count.start_at or name_text(by, count.label, none_label).lstrip(ARROWS),
             count.calls,
             *(count.by_direction.get(way, 0) for way in TABLE_DIRECTIONS),
             count.decided,

@@ -60,7 +60,8 @@ with foot:
         "Red after (s)", 1, 3600, BAD_S, key="bad", help="The longest wait that turns a card red", width=140, **IN_URL
     )
     ui.note(
-        "Within target: answered within each queue’s target, of calls offered, excluding those abandoned within 5 s."
+        "Within target: answered within each queue’s target, of calls offered, excluding those abandoned in less than "
+        "5 s."
     )
 with board_area:
     live(site, wanted, warn, bad)

@@ -7,6 +7,7 @@ import streamlit as st
 
 from pbx import ui
 from pbx.alerts.delivery import alert_title
+from pbx.alerts.rules import DOWN_STATES, STALE_INTERVALS
 from pbx.charts import TimeFrame, line_alt, line_chart
 from pbx.formatting import ago_text, count_text, date_text, duration_text, start_of_day, sync_text
 from pbx.model.snapshot import QueueMember, Snapshot, Trunk
@@ -29,8 +30,6 @@ ALERT_PAGES = {  # by kind of alert: the page that shows more, its label, and it
     "sync_failing": (ui.SETTINGS_PAGE, "FreePBX integration", ""),
 }
 SHOWN_ALERTS = 4
-DOWN = {"unregistered", "rejected", "unreachable"}
-OLD_SNAPSHOTS = 3  # a snapshot older than this number of intervals is out of date
 CHART_QUEUES = 6  # the busiest; one per colour
 LATEST = 5
 
@@ -94,7 +93,7 @@ def trunks_tile(found: Snapshot | None) -> None:
 
 
 def down_trunks(found: Snapshot | None) -> list[Trunk]:
-    return [trunk for trunk in (found.trunks if found else ()) if trunk.state in DOWN]
+    return [trunk for trunk in (found.trunks if found else ()) if trunk.state in DOWN_STATES]
 
 
 def attention(site: ui.Site, found: Snapshot | None) -> dict[str, list[ui.TableCell]]:
@@ -104,7 +103,7 @@ def attention(site: ui.Site, found: Snapshot | None) -> dict[str, list[ui.TableC
     if found is None:
         reason = "No AMI user is set" if not site.active.connection.ami_username else "Waiting for the first snapshot"
         rows.append(("warn", "Live status", reason, "The status of queues and trunks comes through AMI"))
-    elif (now - found.taken_at).total_seconds() > OLD_SNAPSHOTS * site.interval_s:
+    elif (now - found.taken_at).total_seconds() > STALE_INTERVALS * site.interval_s:
         rows.append(("bad", "Live status", "No data from the PBX", f"Last update {ago_text(found.taken_at, now)}"))
     for trunk in down_trunks(found):
         rows.append(("bad", "Trunk", f"{trunk.name} is {trunk.state}", trunk.server))

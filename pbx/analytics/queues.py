@@ -143,11 +143,6 @@ def by_agent(session: Session, wanted: FigureFilter, targets: Targets | None = N
     return {name: figures for name, figures in figures_by(session, wanted, "agent", targets).items() if name}
 
 
-def by_did(session: Session, wanted: FigureFilter, targets: Targets | None = None) -> dict[str, QueueFigures]:
-    """Figures by DID, most visits first; "" for visits without one."""
-    return figures_by(session, wanted, "did", targets)
-
-
 def outcome_counts(session: Session, wanted: FigureFilter) -> dict[str, int]:
     """The number of visits by outcome, in the order of OUTCOMES; outcomes without visits are left out."""
     counts = np.bincount(load_visits(session, wanted).outcome, minlength=len(OUTCOMES))

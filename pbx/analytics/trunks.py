@@ -10,6 +10,7 @@ from pbx.analytics.formulas.concurrency import Levels, levels, sweep
 from pbx.analytics.formulas.erlang import lines_needed
 from pbx.analytics.formulas.intervals import Interval, IntervalStep, epochs, interval_edges, interval_of, with_edges
 from pbx.analytics.formulas.queues import Flags
+from pbx.analytics.formulas.ratio import Ratio
 from pbx.analytics.formulas.trunks import (
     EFFECTIVE_DISPOSITIONS,
     CauseCount,
@@ -35,6 +36,11 @@ class BusyHour:
     start_at: datetime
     figures: TrunkFigures
     lines_needed: int
+
+    @property
+    def traffic(self) -> Ratio:
+        """Traffic in erlangs: call time in the hour / 3600 s. Ringing counts, because it occupies a line."""
+        return Ratio(self.figures.busy_s, 3600)
 
 
 def trunk_totals(

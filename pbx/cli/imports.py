@@ -182,7 +182,10 @@ def _print_source(source: dict[str, Any]) -> None:
         terminal.print_line(Text(f"  skipped events of unknown types: {names}", "yellow"), to_stderr=True)
     if source.get("unreadable"):
         counted = count_text(source["unreadable"], row_name)
-        terminal.print_line(Text(f"  {counted} could not be read, for example:", "yellow"), to_stderr=True)
+        terminal.print_line(
+            Text(f"  {counted} could not be read" + (", for example:" if source["errors"] else "."), "yellow"),
+            to_stderr=True,
+        )
         for number, reason in source["errors"][-3:]:
             terminal.print_line(Text(f"    {row_name} {number}: {reason}", "yellow"), to_stderr=True)
     if source["failure"]:

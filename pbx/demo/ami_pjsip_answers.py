@@ -104,7 +104,6 @@ def one_endpoint(action: ReceivedAction, moment: PbxMoment) -> str:
     aor = {"ObjectName": endpoint, "EndpointName": endpoint, "Contacts": f"{endpoint}/{uri}" if uri else ""}
     aor |= {"TotalContacts": str(int(bool(uri))), "ContactsRegistered": str(int(phone is not None))}
     aor |= {"MaxContacts": "0", "RemoveExisting": "false"} if trunk else {}
-    aor |= {"MaxContacts": "0", "RemoveExisting": "false"} if trunk else {}
     items = [
         list_item(action, moment, "EndpointDetail", values),
         list_item(action, moment, "AuthDetail", _auth(endpoint, trunk=trunk)),

@@ -1,6 +1,6 @@
 """The AMI events of a simulated call, in Asterisk's order. Pure.
 
-The order is that of a real Asterisk whose queue members are PJSIP telephones.
+The order is that of Asterisk 16.28 and 22.10, observed with PJSIP telephones as queue members.
 """
 
 from datetime import timedelta

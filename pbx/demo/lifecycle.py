@@ -91,7 +91,7 @@ def start_demo(settings: Settings) -> None:
     if not is_unconfigured(settings):
         raise SettingsError(
             "A PBX is set up, and the demo would replace it.",
-            "Remove FREEPBX_HOST from the environment and forget the saved settings to try the demo, "
+            "Remove FREEPBX_HOST from the environment and delete the saved settings to try the demo, "
             "or set PBX_DATA_DIR to another directory.",
         )
     process = start_process(settings.home_dir, ROLE, lambda: _start_process(settings))

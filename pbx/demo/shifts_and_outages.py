@@ -104,18 +104,18 @@ def shifts_of_day(day: date) -> tuple[Shift, ...]:
 def _shift(agent: Agent, clock: DayClock, random: Random) -> Shift | None:
     if agent.extension in _NIGHT:
         end = clock.second_of(8) + random.uniform(60, 900)
-        return _work(agent, 0.0, end, _pauses(clock, random, random.uniform(3, 4.5) * HOUR_S, 20, 1))
+        return _work(agent, 0.0, end, _pauses(random, random.uniform(3, 4.5) * HOUR_S, 20, 1))
     if agent.extension in _EVENING:
         begin = clock.second_of(14.75) + random.uniform(0, 1200)
         supper_s = clock.second_of(random.uniform(19, 20.5))
-        return _work(agent, begin, clock.length_s - 1.0, _pauses(clock, random, supper_s, 25, 2))
+        return _work(agent, begin, clock.length_s - 1.0, _pauses(random, supper_s, 25, 2))
     if clock.weekend and agent.extension not in _WEEKEND:
         return None
     from_h, to_h = _HOURS[agent.extension]
     begin = clock.second_of(from_h) + random.uniform(-600, 300)
     end = clock.second_of(to_h) + random.uniform(-300, 900)
     lunch = clock.second_of((from_h + to_h) / 2 + random.uniform(-0.4, 0.2))
-    return _work(agent, begin, end, _pauses(clock, random, lunch, 35, 2))
+    return _work(agent, begin, end, _pauses(random, lunch, 35, 2))
 
 
 def _work(agent: Agent, from_s: float, to_s: float, pauses: tuple[Pause, ...]) -> Shift:
@@ -124,7 +124,7 @@ def _work(agent: Agent, from_s: float, to_s: float, pauses: tuple[Pause, ...]) -
     return Shift(agent, round(from_s, 3), round(to_s, 3), tuple(rounded))
 
 
-def _pauses(clock: DayClock, random: Random, lunch_s: float, lunch_min: int, short: int) -> tuple[Pause, ...]:
+def _pauses(random: Random, lunch_s: float, lunch_min: int, short: int) -> tuple[Pause, ...]:
     """The lunch break, and `short` shorter pauses around it."""
     taken = [Pause(lunch_s, lunch_s + lunch_min * 60 + random.uniform(-180, 240), _LUNCH)]
     for number in range(short):

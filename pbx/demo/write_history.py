@@ -25,21 +25,28 @@ END_REASON = "Written by the demo from its simulated history."  # of the listeni
 BATCH = timedelta(days=2)  # written in one transaction, during which other writers wait
 _SHORTEST_GAP = timedelta(seconds=1.5)
 _VISITS = Table.metadata.tables["queue_visits"]
-_HISTORY_FILES = (
-    "call_events.py",
-    "company.py",
-    "history_from_events.py",
-    "shifts_and_outages.py",
-    "simulated_day.py",
-    "simulated_history.py",
-    "sample_calls/scripts.toml",
+_HISTORY_FILES = (  # in pbx/
+    "demo/call_events.py",
+    "demo/channels.py",
+    "demo/company.py",
+    "demo/history_from_events.py",
+    "demo/queue_counters.py",
+    "demo/recording_dir.py",
+    "demo/sample_calls/scripts.toml",
+    "demo/shifts_and_outages.py",
+    "demo/simulated_day.py",
+    "demo/simulated_history.py",
+    "live/events.py",
+    "live/legs.py",
+    "live/visit_in_progress.py",
+    "live/visits.py",
 )
 ProgressReport = Callable[[float], None]
 
 
 def history_version() -> str:
     """A hash of what decides the history. A demo with another version is replaced, not continued."""
-    contents = ((Path(__file__).parent / name).read_bytes() for name in _HISTORY_FILES)
+    contents = ((Path(__file__).parents[1] / name).read_bytes() for name in _HISTORY_FILES)
     return sha256(b"".join(contents)).hexdigest()[:12]
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from sqlmodel import Session, col, func, select
 
 from pbx.errors import DataError
-from pbx.formatting import DIRECTIONS, SOUNDS, SPEAKERS, duration_text, zone_text
+from pbx.formatting import PLAIN_DIRECTIONS, SOUNDS, SPEAKERS, duration_text, zone_text
 from pbx.model.segment import Word
 from pbx.operating_system import is_device_name
 from pbx.store.models import CallRow, RecordingRow, SegmentRow, Transcript
@@ -210,7 +210,7 @@ def _facts(
     models = dict.fromkeys(f"{transcript.engine} {transcript.model}".strip() for _, transcript, _ in found)
     facts = {
         "Started": f"{started:%Y-%m-%d %H:%M:%S} ({zone_text(zone, started)})" if started else "Unknown",
-        "Direction": (DIRECTIONS.get(call.direction) or call.direction).lstrip("↙↗↔ "),
+        "Direction": PLAIN_DIRECTIONS.get(call.direction) or call.direction,
         "From": call.from_number,
         "To": call.to_number,
         "Queue": call.queue,

@@ -21,8 +21,9 @@ from pbx.errors import PbxError
 from pbx.imports.cdr_database import MAX_UTC_OFFSET, CdrTable, RowBatch, local_time, seconds_of
 from pbx.imports.databases import open_source, source_url
 from pbx.imports.files import leave_out_blank, read_lines
-from pbx.imports.run import ImportRun, RowCounts, chunks
+from pbx.imports.run import ImportRun, RowCounts
 from pbx.model.history import Leg
+from pbx.store.chunks import chunks
 from pbx.store.engine import reading, writing
 from pbx.store.import_cursors import ImportCursor
 from pbx.store.legs import known_trunks, store_legs

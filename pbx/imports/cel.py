@@ -14,8 +14,9 @@ from pbx.asterisk.formats.cdr import UnreadableRow, local_moment
 from pbx.asterisk.formats.cel import CallEvents, add_row, with_events
 from pbx.imports.cdr_database import MAX_UTC_OFFSET, CelTable, local_time, seconds_of
 from pbx.imports.databases import open_source, source_url
-from pbx.imports.run import ImportRun, RowCounts, chunks
+from pbx.imports.run import ImportRun, RowCounts
 from pbx.imports.time_range import TimeRange
+from pbx.store.chunks import chunks
 from pbx.store.engine import writing
 from pbx.store.import_cursors import ImportCursor
 from pbx.store.legs import legs_of_linkedids, store_legs

@@ -15,6 +15,7 @@ from pbx.imports.cdr import import_cdr_database, import_cdr_file
 from pbx.imports.cel import import_cel
 from pbx.imports.databases import QUEUE_LOGS, history_tables, open_source, source_label, source_url, tables_of
 from pbx.imports.file_types import FileKind, check_not_empty, is_empty, kind_of
+from pbx.imports.files import check_exists
 from pbx.imports.queue_log_database import import_queue_log_database
 from pbx.imports.queue_log_files import import_queue_log_files
 from pbx.imports.run import ImportRun, SourceResult, failure_text
@@ -93,12 +94,14 @@ def import_files(run: ImportRun, files: Sequence[Path], kind: FileKind | None = 
     failed: list[SourceResult] = []
     for path in files:
         try:
+            check_exists(path)
             kinds[path] = kind or ("queue_log" if is_empty(path) else kind_of(path))
         except UnreadableFile as error:
             failed.append(_failed(path, "", error))
         except SettingsError:
             failed.append(_failed(path, "", DataError(f"{path.name} is gone.", "Upload it again.")))
-    run.bytes_total = sum(path.stat().st_size for path in kinds)
+    sizes = {path: path.stat().st_size for path in kinds}
+    run.bytes_total = sum(sizes.values())
     results: list[SourceResult] = []
     results += import_queue_log_files(run, [path for path, kind in kinds.items() if kind == "queue_log"])
     for path in (path for path, kind in kinds.items() if kind == "cdr"):
@@ -108,7 +111,7 @@ def import_files(run: ImportRun, files: Sequence[Path], kind: FileKind | None = 
             results.append(import_cdr_file(run, path))
         except UnreadableFile as error:
             results.append(_failed(path, "cdr", error))
-        run.bytes_done += path.stat().st_size
+        run.bytes_done += sizes[path]
     return results + failed
 
 

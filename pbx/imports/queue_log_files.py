@@ -29,6 +29,7 @@ def import_queue_log_files(run: ImportRun, files: Sequence[Path]) -> list[QueueL
     such file, DataError or StorageFull when the cache can't be written.
     """
     begins_at = {path: _first_event_s(path) for path in dict.fromkeys(files)}
+    sizes = {path: path.stat().st_size for path in begins_at}
     with reading(run.engine) as session:
         fold = QueueLogFold(open_visits(session, run.connection_id, "queue_log"))
     results = []
@@ -36,7 +37,7 @@ def import_queue_log_files(run: ImportRun, files: Sequence[Path]) -> list[QueueL
         if run.stopped:
             break
         results.append(_import_file(run, fold, path))
-        run.bytes_done += path.stat().st_size
+        run.bytes_done += sizes[path]
     return results
 
 

@@ -1,7 +1,7 @@
 """One import run: what every source of history uses to find its cursor, store its rows and report how far it is."""
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import tzinfo
@@ -38,8 +38,8 @@ class SourceResult(BaseModel):
 class RowCounts(SourceResult):
     """How many rows an import read from one file or table.
 
-    `rows`: new lines or rows. `unreadable`: how many of them could not be parsed. `errors`: the first hundred
-    unreadable rows of the source, also from earlier imports: [number of the row in the source, reason].
+    `rows`: new lines or rows. `unreadable`: how many of them could not be parsed. `errors`: those of
+    them that are among the first hundred of the source: [number of the row in the source, reason].
     """
 
     rows: int = 0
@@ -48,7 +48,7 @@ class RowCounts(SourceResult):
 
     def count_unreadable(self, cursor: ImportCursor, unreadable_before: int) -> None:
         """Count what the cursor could not read since it had counted `unreadable_before`, and take over its errors."""
-        self.unreadable, self.errors = cursor.unreadable - unreadable_before, list(cursor.errors)
+        self.unreadable, self.errors = cursor.unreadable - unreadable_before, cursor.errors[unreadable_before:]
 
 
 class HistoryFile(NamedTuple):
@@ -153,8 +153,3 @@ class ImportRun:
 def failure_text(path: Path, error: DataError) -> str:
     """Why a file could not be read and what to do, with the file's name instead of its full path."""
     return error.advice.replace(str(path), path.name)
-
-
-def chunks(items: Sequence[_T], size: int) -> Iterator[Sequence[_T]]:
-    """The items in runs of `size`, the last one shorter. Each run is stored in a transaction of its own."""
-    return (items[start : start + size] for start in range(0, len(items), size))

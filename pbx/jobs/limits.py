@@ -14,7 +14,7 @@ from typing import Any
 from pbx.errors import JobOverdue
 from pbx.formatting import duration_text
 from pbx.progress import Progress, Stop
-from pbx.store.models import JobKind
+from pbx.store.models import JOB_NAMES, JobKind
 
 POLL_S = 0.1
 STOP_TIMEOUT_S = 5.0  # how long a stopped job can take to clean up
@@ -95,7 +95,7 @@ def run_limited(
 def _overdue(kind: JobKind, limit: JobLimit) -> JobOverdue:
     what = "made no progress for" if limit.of_no_progress else "took longer than"
     return JobOverdue(
-        f"The {kind} {what} {duration_text(limit.seconds)} and was stopped.",
-        "What it has done so far is kept, and it will run again at its next scheduled time. To see whether the PBX "
-        "responds, run `python -m pbx check`.",
+        f"The {JOB_NAMES[kind]} {what} {duration_text(limit.seconds)} and was stopped.",
+        "What it has done so far is kept, and it continues when it runs again. To see whether the PBX responds, run "
+        "`python -m pbx check`.",
     )

@@ -27,7 +27,7 @@ from pbx.settings import Settings
 from pbx.store import job_queue as queue
 from pbx.store.engine import open_engine, reading, writing
 from pbx.store.job_rows import end_job, fail_job, report_progress
-from pbx.store.models import Job, JobKind, RecordingRow, now
+from pbx.store.models import JOB_NAMES, Job, JobKind, RecordingRow, now
 from pbx.store.pbx_connections import ActiveConnection, active_connection
 from pbx.transcription.supervisor import TranscriberSupervisor, summarise_waiting
 
@@ -330,7 +330,7 @@ class Worker:
         while not self._guarded(lambda: record_end(self._engine, self._slot.name, job.id, result=result, error=error)):
             if self._stop.wait(POLL_S):  # retry, for example after a full disk; until then the job counts as running
                 return
-        kind = job.kind.capitalize()
+        kind = JOB_NAMES[job.kind].capitalize()
         if error:
             self._log_once(job.kind, logging.ERROR, f"{kind} failed: {error}")
         else:

@@ -103,11 +103,6 @@ def _names(session: Session, connection_id: int, column: str) -> list[str]:
     return list(session.connection().execute(names).scalars())
 
 
-def new_calls_since(session: Session, connection_id: int, since: datetime) -> int:
-    """Count the calls that began at or after a moment."""
-    return count_calls(session, CallFilter(connection_id, since=since))
-
-
 def call_conditions(session: Session, wanted: CallFilter) -> list[ColumnElement[bool]]:
     """Return the SQL conditions of a filter on `calls`. A call must meet all of them."""
     conditions = [col(CallRow.connection_id) == wanted.connection_id]

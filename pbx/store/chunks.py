@@ -1,4 +1,4 @@
-"""Split lists of ids and names into chunks that fit into one SQL statement."""
+"""Split lists into chunks: ids and names that fit into one SQL statement, or rows of one transaction."""
 
 from collections.abc import Iterable, Iterator
 from itertools import islice

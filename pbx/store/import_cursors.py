@@ -54,9 +54,7 @@ def load_cursors(session: Session, connection_id: int, kind: ImportKind) -> list
 def list_cursors(session: Session, connection_id: int, limit: int) -> list[ImportCursorRow]:
     """Return up to `limit` cursors of any kind, most recently read first."""
     query = select(ImportCursorRow).where(ImportCursorRow.connection_id == connection_id)
-    return list(
-        session.exec(query.order_by(col(ImportCursorRow.read_at).desc(), col(ImportCursorRow.id).desc()).limit(limit))
-    )
+    return list(session.exec(query.order_by(*_LAST_READ_FIRST).limit(limit)))
 
 
 def stored_span(

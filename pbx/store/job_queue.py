@@ -22,7 +22,7 @@ from pbx.settings import Settings
 from pbx.store.engine import reading, writing
 from pbx.store.import_source import schedule_slot
 from pbx.store.job_rows import JOBS, add_job, start_job
-from pbx.store.models import Job, JobKind, PbxConnection
+from pbx.store.models import JOB_NAMES, Job, JobKind, PbxConnection
 from pbx.store.pbx_connections import ActiveConnection, active_connection
 
 RETENTION_DAYS = 30
@@ -108,7 +108,7 @@ def start_inline(engine: Engine, kind: JobKind, connection_id: int, worker: str,
         running = _unfinished(session, kind, connection_id, "running")
         if running is not None:
             raise DataError(
-                f"A {kind} is already running (requested by {running.requested_by}).",
+                f"Another {JOB_NAMES[kind]} is already running (requested by {running.requested_by}).",
                 "Wait until it ends. To see its progress, run `python -m pbx status`.",
             )
         job = _add(session, kind, connection_id, "command line", options)

@@ -20,6 +20,12 @@ from pbx.store.table import UtcSeconds as UtcSeconds
 from pbx.store.table import now as now
 
 JobKind = Literal["sync", "collect", "make_playable", "import"]
+JOB_NAMES: dict[str, str] = {  # in sentences
+    "sync": "sync",
+    "collect": "snapshot",
+    "make_playable": "audio preparation",
+    "import": "import",
+}
 JobState = Literal["queued", "running", "done", "failed"]
 SubjectKind = Literal["queue", "member", "trunk", "extension"]
 # Conditions of partial indexes. A query must repeat a condition exactly for the database to use the index.

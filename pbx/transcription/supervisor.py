@@ -59,6 +59,7 @@ class TranscriberSupervisor:
         self._engine = engine
         self._settings = settings
         self._child: subprocess.Popen[bytes] | None = None
+        self._killed = False
         self._last_seen: LastChange | None = None
         self._last_seen_at = 0.0
         self._progress: object = None  # the progress of the transcriber when it last changed
@@ -153,6 +154,7 @@ class TranscriberSupervisor:
             self._progress, self._progress_at = progress, time.monotonic()
         elif time.monotonic() - self._progress_at > STUCK_S:
             log.error("The transcriber made no progress for %.0f minutes and was stopped.", STUCK_S / 60)
+            self._killed = True  # Windows gives a killed process the exit status of one that failed
             stop_child(self._child, 0.0)
 
     def _log_ending(self, active: ActiveConnection) -> None:
@@ -163,11 +165,12 @@ class TranscriberSupervisor:
         if self._child is None or self.is_running:
             return
         status, self._child = self._child.returncode, None
+        killed, self._killed = self._killed or status < 0, False
         if status == 0:
             return
         ending = f"signal {-status}" if status < 0 else f"exit status {status}"
         log.error("The transcriber ended unexpectedly (%s).", ending)
-        if status > 0:  # it exited with an error, for example because the disk was full
+        if not killed:  # it exited with an error, for example because the disk was full
             self._requeue()
             reason = f"The transcriber ended with an error ({ending}). The end of data/worker.log says which."
             with writing(self._engine) as session:

@@ -9,10 +9,7 @@ from pbx.ui.access_gate import (
 )
 from pbx.ui.access_gate import rules as gate_rules
 from pbx.ui.active_pbx import (
-    DATA_IMPORT_PAGE,
-    FRESH_S,
     LIVE_INTERVAL_S,
-    RETRY_S,
     SETTINGS_PAGE,
     Site,
     cache,
@@ -32,14 +29,12 @@ from pbx.ui.exports import (
     table_export,
 )
 from pbx.ui.page_elements import (
-    HISTORY_SPANS,
     LOGO_MARK,
     chart,
     data_label_pill,
     empty,
     facts,
     head,
-    history_span,
     note,
     palette,
     pending_toast,
@@ -63,12 +58,8 @@ from pbx.ui.table import TableCell, table
 
 __all__ = [
     "CALL_COLUMNS",
-    "DATA_IMPORT_PAGE",
-    "FRESH_S",
-    "HISTORY_SPANS",
     "LIVE_INTERVAL_S",
     "LOGO_MARK",
-    "RETRY_S",
     "SETTINGS_PAGE",
     "SHORT_CALL_COLUMNS",
     "Gate",
@@ -88,7 +79,6 @@ __all__ = [
     "fixed_connection_page",
     "gate_rules",
     "head",
-    "history_span",
     "live_interval_s",
     "live_snapshot",
     "network_warning",

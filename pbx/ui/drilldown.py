@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Generic, TypeVar
 from urllib.parse import parse_qsl, urlencode
 
@@ -40,7 +41,7 @@ class Drilldown(Generic[_Query, _Row]):
     `load` returns how many rows match, and one page of them.
     """
 
-    title: str  # of the table and of the exported file
+    title: str  # of the table
     key: str  # of the table and its export
     columns: Sequence[str]
     narrow: Callable[[Mapping[str, str], _Query, Period], tuple[_Query, list[str]]]
@@ -49,6 +50,7 @@ class Drilldown(Generic[_Query, _Row]):
     call_id: Callable[[_Row], int | None]
     export_values: Callable[[_Row], Sequence[CellValue]]
     export_columns: Sequence[str]  # none: the list has no export
+    export_title: str = ""  # of the exported file, if it isn't the table's
     filters: Callable[[Site, _Query], dict[str, str | list[str]] | None] | None = None  # that find the same calls
 
     def select(self, query: _Query, period: Period) -> tuple[_Query, str]:
@@ -68,8 +70,9 @@ class Drilldown(Generic[_Query, _Row]):
             if link and st.button("Open in Interactions", icon=":material/forum:", key="lead"):
                 go_to_page(CALL_PAGE, link)
             if self.export_columns:
-                export = (site, self.title, self.export_columns, lambda: self._exported(site, query))
-                table_export(*export, key=self.key, label="Export calls", total=total)
+                stem = self.export_title or self.title
+                rows_of = partial(self._exported, site, query)
+                table_export(site, stem, self.export_columns, rows_of, key=self.key, label="Export calls", total=total)
         if not total:
             note("No calls match this selection. Click a chart above, or widen the period.")
             return

@@ -13,7 +13,15 @@ from pbx.analytics.formulas.queues import OUTCOMES
 from pbx.analytics.queues import FigureFilter, Selection
 from pbx.analytics.visit_lists import ListedVisit, count_visits, visits_page
 from pbx.export.tables import CellValue
-from pbx.formatting import DIRECTIONS, DISPOSITIONS, NOTHING, RECORDING_STATES, WEEKDAYS, duration_text
+from pbx.formatting import (
+    DIRECTIONS,
+    DISPOSITIONS,
+    NOTHING,
+    PLAIN_DIRECTIONS,
+    RECORDING_STATES,
+    WEEKDAYS,
+    duration_text,
+)
 from pbx.formatting import OUTCOMES as OUTCOME_WORDS
 from pbx.model.call import CallDirection
 from pbx.model.hangup_causes import cause_text
@@ -76,7 +84,7 @@ def _load_calls(session: Session, site: Site, query: CallQuery, offset: int, lim
 
 def _call_values(call: CallRow) -> Sequence[CellValue]:
     return (
-        *(call.started_at, call.from_number, call.to_number, DIRECTIONS.get(call.direction, call.direction)),
+        *(call.started_at, call.from_number, call.to_number, PLAIN_DIRECTIONS.get(call.direction, call.direction)),
         *(call.did, call.queue, call.agent, DISPOSITIONS.get(call.disposition, call.disposition)),
         *(call.duration_s, call.talk_s, call.wait_s, call.linkedid),
     )
@@ -138,30 +146,30 @@ def _load_seizures(
     return selected_seizures(session, site.active.id, *query, offset=offset, limit=limit)
 
 
-def _seizure_words(seizure: Seizure) -> tuple[str, str]:
-    """Return a seizure's direction and outcome as the reader sees them."""
-    outcome = DISPOSITIONS.get(seizure.disposition, seizure.disposition) if seizure.disposition else "In progress"
-    return DIRECTIONS["outbound" if seizure.outbound else "inbound"], outcome
+def _direction(seizure: Seizure) -> str:
+    return "outbound" if seizure.outbound else "inbound"
+
+
+def _outcome_text(seizure: Seizure) -> str:
+    return DISPOSITIONS.get(seizure.disposition, seizure.disposition) if seizure.disposition else "In progress"
 
 
 def _seizure_cells(site: Site, seizure: Seizure) -> list[TableCell]:
-    direction, outcome = _seizure_words(seizure)
     return [
-        {"text": site.local(seizure.started_at, seconds=True), "sub": direction},
+        {"text": site.local(seizure.started_at, seconds=True), "sub": DIRECTIONS[_direction(seizure)]},
         seizure.from_number or "Unknown",
         seizure.to_number or "Unknown",
         seizure.trunk,
-        {"text": outcome, "sub": cause_text(seizure.cause)},
+        {"text": _outcome_text(seizure), "sub": cause_text(seizure.cause)},
         duration_text(seizure.duration_s),
         NOTHING if seizure.pdd_s is None else f"{seizure.pdd_s:.1f} s",
     ]
 
 
 def _seizure_values(seizure: Seizure) -> Sequence[CellValue]:
-    direction, outcome = _seizure_words(seizure)
     return (
-        *(seizure.started_at, seizure.from_number, seizure.to_number, direction),
-        *(seizure.trunk, outcome, seizure.cause, seizure.duration_s, seizure.billsec_s, seizure.pdd_s),
+        *(seizure.started_at, seizure.from_number, seizure.to_number, PLAIN_DIRECTIONS[_direction(seizure)]),
+        *(seizure.trunk, _outcome_text(seizure), seizure.cause, seizure.duration_s, seizure.billsec_s, seizure.pdd_s),
     )
 
 
@@ -267,6 +275,7 @@ def _visit_values(visit: ListedVisit) -> Sequence[CellValue]:
 
 VISITS: Drilldown[FigureFilter, ListedVisit] = Drilldown(
     title="Calls",
+    export_title="Queue calls",
     key="visits",
     columns=("Joined|", "Caller", "Queue", "Outcome|", "Wait time>", "Talk time>", "Agent", "Recording|"),
     narrow=_narrow_visits,

@@ -27,7 +27,6 @@ LOGO_MARK = UI_DIR / "mark.svg"
 SETTINGS_PAGE = "pages/settings/freepbx.py"
 # Runs when the title changes. Otherwise a new page would keep the scroll position of the previous one.
 SCROLL_TO_TOP = "<script>document.querySelector('[data-testid=stMain]')?.scrollTo(0, 0)</script>"
-HISTORY_SPANS = {"15 min": 0.25, "1 h": 1, "6 h": 6, "24 h": 24, "7 d": 24 * 7, "30 d": 24 * 30}
 
 
 def component(name: str, html: str, css_file: str, *js_files: str) -> ComponentRenderer:
@@ -204,13 +203,6 @@ def select_one(label: str, options: Sequence[str], default: str, key: str, **mor
         label, options, default=default, required=True, key=key, label_visibility="collapsed", **more
     )
     return chosen or default
-
-
-def history_span(key: str) -> tuple[datetime, datetime]:
-    """A choice of how much history to show, kept in the URL: the time range in UTC, up to now."""
-    chosen = select_one("History", list(HISTORY_SPANS), "24 h", key, bind="query-params")
-    now = datetime.now(UTC)
-    return now - timedelta(hours=HISTORY_SPANS[chosen]), now
 
 
 def style() -> None:

@@ -71,7 +71,6 @@ def player(
     duration_s: float | None,
     seek: Seek | None = None,
     refused: RejectedEdit | None = None,
-    editable: bool = True,
 ) -> SegmentEdit | None:
     """Draw the player and the transcript below it; returns an edit that the user just made.
 
@@ -88,7 +87,6 @@ def player(
             "duration_s": duration_s,
             "seek": asdict(seek) if seek else None,
             "refused": {**asdict(refused.edit), "why": refused.why, "number": refused.number} if refused else None,
-            "editable": editable,
         },
         on_edit_change=lambda: None,
     )

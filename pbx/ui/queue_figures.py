@@ -99,13 +99,13 @@ def _headlines(now: QueueFigures, then: QueueFigures | None, target: str) -> Non
         )
         tile(
             *("Service level (answered + abandoned)", "sl_inclusive"),
-            "(Answered + abandoned within target) ÷ (answered + abandoned).",
+            "(Answered within target + abandoned within target) ÷ (answered + abandoned).",
             *("Abandoned within target counts as met", "up", "percent"),
         )
         tile(
             *("Service level (offered calls)", "sl_offered"),
-            "Answered within target ÷ (calls offered − calls abandoned within 5 s).",
-            *("Excludes calls abandoned within 5 s", "up", "percent"),
+            "Answered within target ÷ (calls offered − calls abandoned in less than 5 s).",
+            *("Excludes abandons in less than 5 s", "up", "percent"),
         )
         tile(
             *("Longest wait", "max_wait_s", "The longest time a caller waited in a queue, abandoned calls included."),

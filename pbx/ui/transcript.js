@@ -5,7 +5,7 @@ const UNSURE = 0.5
 const LINGER_S = 0.4 // a word stays highlighted in the pause after it
 const OVERLAP = 24 // words to look back for others spoken at the same time
 
-// A line is {id, at, end, speaker, text, words: [[start_s, end_s, text, probability]], why, soft, original}.
+// A line is {id, at, end, speaker, text, words: [[start_s, end_s, text, probability]], why, tone, original}.
 function drawTranscript(player, sameSound) {
   const before = player.lines
   player.lines = player.data.lines ? JSON.parse(player.data.lines) : []
@@ -94,7 +94,7 @@ function drawLine(player, index) {
     badge.title = `The model’s original text: ${line.original}`
     node.append(badge)
   }
-  if (player.data.editable && line.text) node.append(pencil(line))
+  if (line.text) node.append(pencil(line))
   return node
 }
 
@@ -269,7 +269,7 @@ function pressedInLine(player, event) {
   const step = { ArrowDown: 1, ArrowUp: -1 }[event.key]
   if (step) player.nodes[index + step]?.focus()
   else if (event.key === "Enter") playFrom(player, player.lines[index].at)
-  else if (event.key === "F2" && player.data.editable && player.lines[index].text) edit(player, node)
+  else if (event.key === "F2" && player.lines[index].text) edit(player, node)
   else return
   if (step) follow(player, !player.audio || player.audio.paused)
   event.preventDefault()

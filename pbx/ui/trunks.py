@@ -80,9 +80,7 @@ def show_totals(site: Site, period: Period, trunk: str | None) -> None:
         tile("Average call duration (ACD)", "acd", "duration", ACD)
         tile("Post-dial delay (PDD)", "pdd", "seconds", PDD, "down")
         tile("Peak concurrent calls", "concurrency_peak", "count", PEAK)
-        traffic, traffic_then = (
-            Ratio(found.figures.busy_s, 3600) if found else None for found in (busiest, busy_hour_before)
-        )
+        traffic, traffic_then = (found.traffic if found else None for found in (busiest, busy_hour_before))
         definition = f"{TRAFFIC} It began {_hour_text(site, busiest.start_at)}." if busiest else TRAFFIC
         figure_tile(
             "Busy hour traffic (erlangs)", traffic, traffic_then, kind="number", definition=definition, digits=2
@@ -162,7 +160,7 @@ def show_load(site: Site, period: Period, trunk: str | None, trunks: Sequence[st
     )
     alt = points_alt(title, {"Peak concurrent calls": peaks, "Traffic": means})
     drilldown_chart(figure, alt=alt, key="trunk_load", picture=period.picture(f"trunk load {trunk or ''}"))
-    traffic, peak = busiest.figures.busy_s / 3600, busiest.figures.concurrency_peak
+    traffic, peak = busiest.traffic.value or 0.0, busiest.figures.concurrency_peak
     note(
         f"Busy hour: {_hour_text(site, busiest.start_at)} with {traffic:.2f} erlangs "
         f"({busiest.figures.busy_s:,.0f} s ÷ 3,600 s), peak {count_text(peak, 'concurrent call')}. "

@@ -23,7 +23,7 @@ PAGES = {  # each page with all its filters changed from their defaults
     "Transcripts": "transcripts?q=invoice&period=Last+30+days&speaker=Agent&queue=602&direction=Inbound&number=0"
     "&doubtful=true&sort=Newest",
     "Explore": "explore?period=Yesterday&queue=601&direction=Inbound&by=Outcome",
-    "Queues": f"queues?{CUSTOM_RANGE}&queue=601&target=90&week=Abandon+rate&list=Abandoned&owed=true",
+    "Queues": f"queues?{CUSTOM_RANGE}&queue=601&goal=90&week=Abandon+rate&list=Abandoned&owed=true",
     "Wallboard": "wallboard?queue=601&warn=45&bad=90",
     "Trunks": "trunks?period=Yesterday&trunk=harbour-sip&trunk_view=Calls",
     "Agents": "agents?period=Yesterday&queue=601&agent=Harun+Malik",
@@ -47,7 +47,7 @@ OWN_PARAMETERS = {  # the parameters that a page's URL may have
     }
     | {"view", "phrases", "by", "measure"},
     "Explore": {"period", "days", "queue", "direction", "by", "selection"},
-    "Queues": {"period", "days", "queue", "show", "target", "week", "list", "owed", "selection"},
+    "Queues": {"period", "days", "queue", "show", "goal", "week", "list", "owed", "selection"},
     "Wallboard": {"queue", "warn", "bad"},
 }
 

@@ -52,7 +52,6 @@ class TrunkFigures:
     billed: int = 0  # answered seizures whose length is known
     pdd_s: float = 0.0
     pdds: int = 0  # outbound seizures whose post-dial delay is known
-    pdd_median_s: float | None = None
     concurrency_peak: int = 0
     busy_s: float = 0.0  # of all calls within the period, including those that began before it
     period_s: float = 0.0
@@ -91,11 +90,6 @@ class TrunkFigures:
     def concurrency_mean(self) -> Ratio:
         """Time-weighted mean of concurrent calls: busy seconds / seconds of the period."""
         return Ratio(self.busy_s, self.period_s)
-
-    @property
-    def traffic_erlang(self) -> float | None:
-        """Traffic in erlang: busy seconds / seconds of the period. Ringing counts, because it occupies a line."""
-        return self.concurrency_mean.value
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,20 +131,9 @@ def tally_trunks(
         count(billed),
         total(seizures.pdd_s, delayed),
         count(delayed),
-        _medians(group[counted & delayed], seizures.pdd_s[counted & delayed], groups),
         [load.peak for load in loads],
         [load.busy_s for load in loads],
         lengths_s,
         strict=True,
     )
     return [TrunkFigures(*row) for row in columns]
-
-
-def _medians(group: Ints, values: Floats, groups: int) -> list[float | None]:
-    order = np.lexsort((values, group))
-    values, counts = values[order], np.bincount(group, minlength=groups)
-    first = np.cumsum(counts) - counts
-    return [
-        float(values[start + (count - 1) // 2] + values[start + count // 2]) / 2 if count else None
-        for start, count in zip(first, counts, strict=True)
-    ]

@@ -274,10 +274,14 @@ def _request(
         _read(link, connection, end)
 
 
+def netmask(source: str) -> str:
+    """Return the netmask of a single IP address, in the form that Asterisk's permit= expects."""
+    return "255.255.255.255" if ipaddress.ip_address(source).version == 4 else "128"
+
+
 def _refused(connection: Connection, source: str) -> AmiLoginError:
     """The error of a refused login. AMI doesn't show which of three causes it has, so it names all three."""
     source = source.partition("%")[0]
-    mask = "255.255.255.255" if ipaddress.ip_address(source).version == 4 else "128"
     user = connection.ami_username
     return AmiLoginError(
         f"{_where(connection)} refused the login of {user!r}. Asterisk's reply is the same for three causes: no such "
@@ -286,7 +290,7 @@ def _refused(connection: Connection, source: str) -> AmiLoginError:
         f"[{user}]\n"
         "secret=(the same as FREEPBX_AMI_PASSWORD)\n"
         "deny=0.0.0.0/0.0.0.0\n"
-        f"permit={source}/{mask}\n"
+        f"permit={source}/{netmask(source)}\n"
         "read=system,call,agent,reporting,cdr\n"
         "write=system,reporting\n"
         "Then run `asterisk -rx 'manager reload'`.",

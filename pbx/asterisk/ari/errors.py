@@ -17,7 +17,7 @@ from pbx.errors import (
 )
 from pbx.settings import Connection
 
-_UNKNOWN_CA = {18, 19, 20, 21}  # X509_V_ERR_*: self-signed, or the issuer is unknown
+_UNKNOWN_CA = {2, 18, 19, 20, 21}  # X509_V_ERR_*: self-signed, or the issuer is unknown
 _OTHER_NAME = {62, 64}  # X509_V_ERR_HOSTNAME_MISMATCH, _IP_ADDRESS_MISMATCH
 
 

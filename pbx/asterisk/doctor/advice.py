@@ -5,18 +5,13 @@ In a custom file, `[general]` must be written `[general](+)`: Asterisk ignores a
 (observed with Asterisk 16 and 22).
 """
 
-import ipaddress
+from pbx.asterisk.ami.connection import netmask
 
 LINK_COMMANDS = """\
 cd /var/spool/asterisk
 [ -d recording ] && [ ! -L recording ] && mv recording recording.before
 ln -sfn monitor recording
 chown -h asterisk:asterisk recording"""
-
-
-def netmask(source: str) -> str:
-    """Return the netmask of a single IP address, in the form that Asterisk's permit= expects."""
-    return "255.255.255.255" if ipaddress.ip_address(source).version == 4 else "128"
 
 
 def port_closed(interface: str, port: int, source: str) -> list[str]:

@@ -90,7 +90,7 @@ def test_names_are_sorted_by_their_number_of_visits(engine: Engine) -> None:
     ]
     with reading(engine) as session:
         assert counts(queues.by_agent(session, period())) == [("Bob", 2), ("Anna", 1)]
-        assert counts(queues.by_did(session, period())) == [("100", 2), ("200", 2), ("", 1)]
+        assert counts(queues.figures_by(session, period(), "did")) == [("100", 2), ("200", 2), ("", 1)]
         assert queues.visit_names(session, period(queue="help"), "queue") == ["help", "sales"]
         assert queues.outcome_counts(session, period()) == {
             "answered": 2,

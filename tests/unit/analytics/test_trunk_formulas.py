@@ -47,8 +47,7 @@ def test_an_hours_figures_equal_those_calculated_by_hand() -> None:
     assert hour.ner.parts_text() == "4 of 5"
     assert hour.acd.value == 90  # (60 + 120) / 2: the third duration is unknown
     assert hour.pdd.value == pytest.approx(15 / 4)
-    assert hour.pdd_median_s == 2.5  # the median of 1, 2, 3 and 9
-    assert hour.traffic_erlang == 1.5  # 5,400 busy seconds in an hour
+    assert hour.concurrency_mean.value == 1.5  # 5,400 busy seconds in an hour
     assert hour.concurrency_peak == 3
 
 
@@ -56,7 +55,6 @@ def test_figures_without_a_denominator_are_not_applicable() -> None:
     failed, empty = figures()[1:]
     assert failed.asr.percent_text() == "0.0%"
     assert failed.acd.duration_text() == "n/a"
-    assert failed.pdd_median_s is None
     assert empty == TrunkFigures(period_s=3600)
     assert empty.asr.percent_text() == empty.ner.percent_text() == "n/a"
-    assert empty.traffic_erlang == 0
+    assert empty.concurrency_mean.value == 0

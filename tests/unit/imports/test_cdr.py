@@ -321,6 +321,10 @@ def test_unreadable_rows_of_a_file_are_reported_by_number(
     assert counts(result) == (6, 2, 3)
     assert [number for number, _ in result.errors] == [2, 5, 6]
     assert result.errors[0][1] == "it has 1 columns, not 16 or more: half a line"
+    with file.open("ab") as more:
+        more.write(b"another half\n" + lines(3))
+    result = import_cdr_file(ImportRun(engine, active), file)
+    assert (counts(result), [number for number, _ in result.errors]) == ((2, 1, 1), [7])  # only its own
 
 
 def test_a_shorter_copy_of_a_file_reports_its_own_unreadable_rows(

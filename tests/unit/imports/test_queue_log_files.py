@@ -138,8 +138,7 @@ def test_unreadable_lines_are_counted_and_reported_by_number(engine: Engine, log
         file.write(b"bad\n" * 200)
     (source,) = import_files(engine, log)
     assert (source.rows, source.unreadable, source.unknown) == (201, 200, {"HOORAY": 1})
-    assert [line for line, _ in source.errors][:5] == [2, 4, 5, 9, 10]
-    assert len(source.errors) == 100
+    assert [line for line, _ in source.errors] == list(range(9, 9 + 97))  # with the three before, the first hundred
 
 
 def test_a_very_long_line_is_one_unreadable_line(engine: Engine, log: Path, monkeypatch: pytest.MonkeyPatch) -> None:

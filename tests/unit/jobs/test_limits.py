@@ -16,6 +16,7 @@ from pbx.process_lock import ProcessLock, take_process_lock
 from pbx.progress import Progress, Stop
 from pbx.settings import Settings
 from pbx.store import job_queue as queue
+from pbx.store.models import JOB_NAMES
 from pbx.store.pbx_connections import save_connection
 from tests.unit.asterisk.ami.replay_server import Session, replay
 from tests.unit.jobs.job_checks import job_state, jobs_of, wait_for
@@ -49,7 +50,7 @@ def test_a_job_that_hangs_fails_with_a_clear_error(kind: Any) -> None:
         return {}
 
     started = time.monotonic()
-    with pytest.raises(JobOverdue, match=f"The {kind} (took longer than|made no progress for)") as caught:
+    with pytest.raises(JobOverdue, match=f"The {JOB_NAMES[kind]} (took longer than|made no progress for)") as caught:
         run_limited(kind, hang, ignore_progress, threading.Event())
     assert time.monotonic() - started < 10
     assert "pbx check" in caught.value.fix

@@ -13,7 +13,6 @@ from pbx.store.calls import (
     count_calls,
     find_calls,
     get_call,
-    new_calls_since,
     recordings_of,
     transcriptions_of,
 )
@@ -116,7 +115,7 @@ def test_queues_are_listed_per_pbx(session: Session) -> None:
 
 
 def test_calls_since_a_time_are_counted(session: Session) -> None:
-    assert new_calls_since(session, 1, NOON + timedelta(hours=4)) == 2
+    assert count_calls(session, CallFilter(1, since=NOON + timedelta(hours=4))) == 2
 
 
 def test_recordings_are_listed_by_start_time(engine: Engine, session: Session) -> None:

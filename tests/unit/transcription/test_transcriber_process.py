@@ -10,7 +10,7 @@ import psutil
 import pytest
 from sqlalchemy import Engine
 
-from pbx.operating_system import NICENESS
+from pbx.operating_system import NICENESS, stop_child
 from pbx.process_lock import anyone_alive
 from pbx.settings import Settings
 from pbx.store import transcription_claims as claims
@@ -103,9 +103,17 @@ def test_a_recording_that_kills_the_transcriber_three_times_fails_and_others_com
     assert [line.split()[1] for line in log_of(settings)].count(f"r{good}") == 1
 
 
+@pytest.mark.parametrize("exit_status", [None, 1], ids=["this system", "Windows"])
 def test_a_hanging_transcriber_is_killed_and_its_recording_requeued(
-    engine: Engine, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    engine: Engine, settings: Settings, monkeypatch: pytest.MonkeyPatch, exit_status: int | None
 ) -> None:
+    """The attempt counts, also where a killed process ends with the exit status of one that failed."""
+
+    def kill(child: "subprocess.Popen[bytes]", within_s: float) -> None:
+        stop_child(child, within_s)
+        child.returncode = child.returncode if exit_status is None else exit_status
+
+    monkeypatch.setattr(speech, "stop_child", kill)
     monkeypatch.setattr(speech, "TRANSCRIBER_COMMAND", [sys.executable, "-c", HANGING_TRANSCRIBER])
     monkeypatch.setattr(speech, "PROGRESS_CHECK_S", 0.0)
     monkeypatch.setattr(speech, "STOP_TIMEOUT_S", 0.1)
@@ -124,7 +132,7 @@ def test_a_hanging_transcriber_is_killed_and_its_recording_requeued(
         assert supervisor.is_running  # claiming a recording counts as progress
         monkeypatch.setattr(speech, "STUCK_S", 0.0)
         supervisor.poll(active)
-        assert hanging.poll() in KILLED
+        assert hanging.poll() in {*KILLED, exit_status}
         assert (states(engine), row_of(engine, number).attempts) == ({number: "queued"}, 1)
         assert supervisor._child is not hanging
     finally:
