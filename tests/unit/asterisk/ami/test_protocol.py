@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pbx.asterisk.ami.protocol import AmiParser, Message, encode_action
@@ -212,9 +212,10 @@ def test_arbitrary_messages_are_the_same_in_any_pieces(data: bytes, size: int) -
 
 
 @given(STREAMS)
+@example(b"\x9dEvent: A")  # its name is shown as \\x9dEvent, which isn't what Asterisk wrote
 def test_get_returns_the_first_value_of_getlist_for_arbitrary_messages(data: bytes) -> None:
     for message in AmiParser().feed(OLD_GREETING + data + b"\r\n\r\n--END COMMAND--\r\n\r\n"):
-        for name in [*(name for name in message if name.isascii()), "key"]:
+        for name in [*(name for name in message if name.isascii() and name.encode() in message.raw), "key"]:
             listed = [value.partition("\n")[0] for value in message.getlist(name)]
             assert message.get(name, "none").partition("\n")[0] == [*listed, "none"][0]
 
