@@ -26,8 +26,7 @@ DIRECTIONS = {
     "internal": "↔ Internal",
     "unknown": "Unknown direction",
 }
-ARROWS = "↙↗↔ "  # before a direction on pages
-PLAIN_DIRECTIONS = {name: text.lstrip(ARROWS) for name, text in DIRECTIONS.items()}  # for files
+PLAIN_DIRECTIONS = {name: text.lstrip("↙↗↔ ") for name, text in DIRECTIONS.items()}  # for files
 RECORDING_STATES = {  # the text, and its tone in a table
     "downloaded": ("Recorded", "good"),
     "listed": ("Not downloaded yet", "idle"),

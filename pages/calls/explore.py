@@ -1,6 +1,6 @@
 """Explore: calls counted by time, number, queue, agent and outcome."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import cast, get_args
@@ -17,7 +17,7 @@ from pbx.charts.calls import NamedValue, direction_alt, direction_bars, named_al
 from pbx.charts.heat import WEEKDAYS, week_heat
 from pbx.charts.layout import UnobservedSpan
 from pbx.export.tables import CellValue
-from pbx.formatting import ARROWS, DIRECTIONS, DISPOSITIONS, count_text, duration_text
+from pbx.formatting import DIRECTIONS, DISPOSITIONS, PLAIN_DIRECTIONS, count_text, duration_text
 from pbx.model.call import CallDirection
 from pbx.store.engine import reading, shared_reading
 from pbx.ui.coverage import compared, coverage_notes
@@ -118,9 +118,9 @@ def show_week(site: ui.Site, period: Period, cells: list[list[int | None]]) -> N
     drilldown_chart(figure, alt=alt, key="calls_by_week", picture=period.picture(HEAT_MAP_TITLE))
 
 
-def name_text(by: CallDimension, name: str, none_label: str) -> str:
+def name_text(by: CallDimension, name: str, none_label: str, directions: Mapping[str, str] = DIRECTIONS) -> str:
     """Return the label of a name that calls are counted by; `none_label` if it is empty."""
-    labels = {"direction": DIRECTIONS, "disposition": DISPOSITIONS}.get(by, {})
+    labels = {"direction": directions, "disposition": DISPOSITIONS}.get(by, {})
     return labels.get(name, name) or none_label
 
 
@@ -203,7 +203,7 @@ def export_rows(by: CallDimension, none_label: str, counts: Sequence[CallCount])
     """Return the rows of the breakdown's export: the name, then the values of EXPORT_COLUMNS."""
     return [
         [
-            count.start_at or name_text(by, count.label, none_label).lstrip(ARROWS),
+            count.start_at or name_text(by, count.label, none_label, PLAIN_DIRECTIONS),
             count.calls,
             *(count.by_direction.get(way, 0) for way in TABLE_DIRECTIONS),
             count.decided,

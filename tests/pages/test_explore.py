@@ -1,5 +1,7 @@
 """The page Explore, on a day calculated by hand: figures, breakdowns, and the calls in each selection."""
 
+import csv
+import io
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import parse_qs
@@ -84,6 +86,19 @@ def test_no_comparison_if_the_previous_day_has_a_gap(
     app = without_errors(open_page(EXPLORE, **DAY))
     assert (f"No comparison with the previous period: {why}." in page_text(app)) == bool(why)
     assert metrics(app)["Calls"] == ("5", "" if why else "+400%")
+
+
+def test_exported_directions_have_no_arrows(filled: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    exports: dict[str, str] = {}
+
+    def collect(label: str, data: Any, **more: Any) -> None:
+        if label == "CSV":
+            exports[more["key"]] = data().decode("utf-8-sig")
+
+    monkeypatch.setattr("pbx.ui.exports.st.download_button", collect)
+    without_errors(open_page(EXPLORE, **DAY))
+    directions = {key: {row["Direction"] for row in csv.DictReader(io.StringIO(text))} for key, text in exports.items()}
+    assert list(directions.values()) == [{"Inbound", "Outbound"}, {"Inbound", "Outbound"}]
 
 
 def test_calls_are_grouped_by_the_selected_dimension(filled: int) -> None:
