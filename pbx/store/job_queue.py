@@ -108,7 +108,7 @@ def start_inline(engine: Engine, kind: JobKind, connection_id: int, worker: str,
         running = _unfinished(session, kind, connection_id, "running")
         if running is not None:
             raise DataError(
-                f"Another {JOB_NAMES[kind]} is already running (requested by {running.requested_by}).",
+                f"Another {JOB_NAMES[kind]} is already running (requested by the {running.requested_by}).",
                 "Wait until it ends. To see its progress, run `python -m pbx status`.",
             )
         job = _add(session, kind, connection_id, "command line", options)

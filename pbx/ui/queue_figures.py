@@ -100,7 +100,7 @@ def _headlines(now: QueueFigures, then: QueueFigures | None, target: str) -> Non
         tile(
             *("Service level (answered + abandoned)", "sl_inclusive"),
             "(Answered within target + abandoned within target) ÷ (answered + abandoned).",
-            *("Abandoned within target counts as met", "up", "percent"),
+            *("Calls abandoned within target count as met", "up", "percent"),
         )
         tile(
             *("Service level (offered calls)", "sl_offered"),
