@@ -53,7 +53,7 @@ def run_page() -> None:
     page = st.navigation(pages(), expanded=True)
     st.set_page_config(page_title=f"{page.title} – PBX Notebook")
     ui.style()
-    ui.drop_reruns_of_left_pages()
+    ui.apply_streamlit_patches()
     ui.correct_address()
     try:
         ui.pending_toast()

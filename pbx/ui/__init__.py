@@ -51,8 +51,8 @@ from pbx.ui.sidebar import (
     draw_sidebar,
 )
 from pbx.ui.streamlit_patches import (
+    apply_streamlit_patches,
     correct_address,
-    drop_reruns_of_left_pages,
 )
 from pbx.ui.table import TableCell, table
 
@@ -66,13 +66,13 @@ __all__ = [
     "Shell",
     "Site",
     "TableCell",
+    "apply_streamlit_patches",
     "cache",
     "call_cells",
     "chart",
     "correct_address",
     "data_label_pill",
     "draw_sidebar",
-    "drop_reruns_of_left_pages",
     "empty",
     "facts",
     "find_site",

@@ -5,6 +5,10 @@ page, under the old page's hash; the browser then clears the new page, and the n
 index"). Here requests for the old page are dropped. So are requests of timers while the user is leaving: a run of a
 fragment makes Streamlit discard messages that it has not sent yet, including the one that opens the new page.
 
+A timer's request that comes just after the run of a click makes Streamlit replace the script runner and ignore the
+messages that the old one has already sent to the event loop: the click has no visible effect. Here those messages are
+handled first.
+
 A page must show what its URL says, and the other way round. If a widget of the old page has the same URL parameter (a
 period, a queue), Streamlit drops it from the new page's URL, fills in the old value where a link has none, and removes
 the parameters from the old page's URL, so that Back loses its filters. Here the URL of a link, of Back or of Forward
@@ -19,6 +23,7 @@ from dataclasses import replace
 from urllib.parse import parse_qsl, urlencode
 
 import streamlit as st
+from streamlit.runtime.app_session import AppSession
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 from streamlit.runtime.scriptrunner.script_runner import ScriptRunner
 from streamlit.runtime.scriptrunner_utils.script_requests import RerunData
@@ -27,6 +32,7 @@ from streamlit.runtime.state import session_state
 _OPENED, _LEAVING = "page_opened", "page_left_at"
 LEAVING_S = 5.0  # by then the other page has opened, or never will
 _run_script = ScriptRunner._run_script
+_create_runner = AppSession._create_scriptrunner
 _sanitize = session_state._sanitize_url_array
 
 
@@ -45,6 +51,18 @@ def _run_current_page(self: ScriptRunner, rerun_data: RerunData) -> None:
 def _is_leaving(runner: ScriptRunner) -> bool:
     state = runner._session_state
     return _LEAVING in state and time.monotonic() - state[_LEAVING] < LEAVING_S
+
+
+def _create_runner_after_messages(self: AppSession, initial_rerun_data: RerunData) -> None:
+    if self._scriptrunner is None:
+        _create_runner(self, initial_rerun_data)
+    else:  # it has ended, and its messages are in the event loop's queue: this comes after them
+        self._event_loop.call_soon(_rerun, self, initial_rerun_data)
+
+
+def _rerun(session: AppSession, rerun_data: RerunData) -> None:
+    if session._scriptrunner is None or not session._scriptrunner.request_rerun(rerun_data):
+        _create_runner(session, rerun_data)
 
 
 def leave_page() -> None:
@@ -83,9 +101,10 @@ def _sanitize_options(
     return _sanitize(parsed, valid_options=valid_options, max_length=max_length, allow_duplicates=twice)
 
 
-def drop_reruns_of_left_pages() -> None:
+def apply_streamlit_patches() -> None:
     """Apply these fixes to all sessions; calling it again is harmless."""
     ScriptRunner._run_script = _run_current_page  # type: ignore[method-assign]
+    AppSession._create_scriptrunner = _create_runner_after_messages  # type: ignore[method-assign]
     session_state._sanitize_url_array = _sanitize_options
 
 

@@ -19,9 +19,10 @@ def test_the_next_page_stays_open(chromium: Browser, tmp_path: Path) -> None:
         page = open_page(chromium)
         page.set_default_timeout(SLOW_MS)
         page.add_init_script(FAST_TIMERS)
-        page.goto(address)
-        page.get_by_role("button", name="Connect your FreePBX").click()
-        page.get_by_label("Host name or address").wait_for()
+        for _ in range(8):  # of eight clicks, one or two met a timer at the worst moment
+            page.goto(address)
+            page.get_by_role("button", name="Connect your FreePBX").click()
+            page.get_by_label("Host name or address").wait_for()
         page.wait_for_timeout(1000)
         assert page.get_by_label("Host name or address").is_visible()
         assert page_errors(page) == []
