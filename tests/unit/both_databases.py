@@ -6,6 +6,8 @@ from pbx.settings import Settings, load_settings
 from tests.lab.postgres import cache_of_postgres, postgres, truncate_tables
 
 __all__ = ["cache_of_postgres", "postgres"]
+# For tests of what only SQLite has: its file on this machine, and its limits.
+sqlite_only = pytest.mark.parametrize("settings", ["sqlite"], indirect=True)
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.lab)])

@@ -152,11 +152,9 @@ def test_a_trial_chooses_the_precision_on_a_cpu(monkeypatch: pytest.MonkeyPatch,
     assert checkpoints._pick_precision("cpu", "fp32") == "fp32"
 
 
-def test_a_missing_gpu_is_refused() -> None:
-    import torch
-
-    if torch.cuda.is_available():
-        pytest.skip("only a machine without a GPU can refuse one")
+def test_a_missing_gpu_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
     assert checkpoints.pick_device("auto") == "cpu"
     with pytest.raises(ModelError, match="no GPU"):
         checkpoints.pick_device("cuda")

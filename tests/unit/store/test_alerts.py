@@ -15,6 +15,7 @@ from pbx.store.alerts import CLAIM_TIMEOUT_S, RETRY_PAUSES_S, AlertTarget, Claim
 from pbx.store.engine import reading, writing
 from pbx.store.models import Alert, AlertRule
 from pbx.store.pbx_connections import save_connection
+from tests.unit.both_databases import sqlite_only
 
 T0 = datetime(2026, 11, 20, 10, 0, tzinfo=UTC)
 SECRET = "t0p-s3cret"
@@ -225,9 +226,8 @@ def test_each_pbx_has_its_own_alerts(engine: Engine, settings: Settings, pbx: in
     assert not_none(claim(engine, settings, other, 1)).alert.subject == "sales"
 
 
+@sqlite_only
 def test_the_database_file_contains_no_secret(engine: Engine, settings: Settings, pbx: int) -> None:
-    if engine.dialect.name != "sqlite":
-        pytest.skip("only SQLite's file is on this machine; a server keeps its own files")
     evaluate_rule(engine, add_rule(engine, settings, pbx, MAIL, HOOK), 0, "sales")
     record_failure(engine, not_none(claim(engine, settings, pbx, 0)))
     file = settings.pbx_data_dir / "pbx.sqlite"

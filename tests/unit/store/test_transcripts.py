@@ -28,6 +28,7 @@ from pbx.store.transcripts import (
 from pbx.transcription.search.hits import SearchFilter, count_hits, find_hits
 from tests.operating_systems import KILLED
 from tests.paths import ROOT
+from tests.unit.both_databases import sqlite_only
 from tests.unit.transcription.search.transcribed_calls import add_call, add_transcript, id_of, segments
 
 STORE_PART_AND_DIE = """
@@ -321,9 +322,9 @@ def test_a_hundred_thousand_words_are_stored_and_found(ready: Engine) -> None:
         assert hits(session, "word70000 AND more") == 1
 
 
+@sqlite_only
 def test_a_full_disk_raises_an_error_and_keeps_stored_parts(ready: Engine) -> None:
-    if ready.dialect.name != "sqlite":
-        pytest.skip("SQLite's page limit simulates a full disk; tests/lab/test_postgres.py fills a server's")
+    """SQLite's page limit simulates a full disk; tests/lab/test_postgres.py fills a server's."""
     with writing(ready) as session:
         transcript_id = id_of(begin_transcript(session, 1, "whisper", "base", "abc"))
         add_part(session, transcript_id, TranscriptPart(0, segments("first part"), done_s=10.0), "inbound")
