@@ -32,11 +32,12 @@
     return found
   }
 
-  // Numbers that are partly cut off, by an ellipsis or by a box around them.
+  // Numbers, and names of figures, that are partly cut off, by an ellipsis or by a box around them.
   const cut = () => {
     const found = new Set()
     for (const [element, box, text] of texts()) {
-      if (!/\d/.test(text) || element.closest("[role=option], [role=listbox]")) continue
+      if (!/\d/.test(text) && !element.closest("[data-testid=stMetricLabel]")) continue
+      if (element.closest("[role=option], [role=listbox]")) continue
       for (let holder = element; holder && holder !== document.body; holder = parentOf(holder)) {
         const { overflowX, position } = getComputedStyle(holder)
         if (["auto", "scroll"].includes(overflowX)) break
