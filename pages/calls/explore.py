@@ -53,8 +53,8 @@ ANSWER_RATE = (
     "answered it in that queue."
 )
 TALK = (
-    "Total talk time ÷ answered calls with a known talk time. Talk time starts at the agent’s answer if it is known, "
-    "otherwise when a queue or menu answers."
+    "Total talk time ÷ answered calls with a known talk time, counted from when the agent answers; if that isn’t "
+    "recorded, from when the queue or menu answers, so it may include waiting."
 )
 WAIT = "Total wait time ÷ calls with a known wait time. Wait time runs from the start of a call until it is answered."
 
@@ -174,7 +174,7 @@ def show_breakdown(site: ui.Site, question: CallQuestion) -> None:
         every_queue = "A call counts in every queue it entered. " if by == "queue" else ""
         ui.note(
             f"{more}{every_queue}Answer rate: answered calls ÷ calls with a known outcome. "
-            "Averages: total time ÷ calls for which it is known, shown below each."
+            "Averages use only calls whose time is known; that number is shown under each average."
         )
         ui.table_export(
             site,

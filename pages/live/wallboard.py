@@ -47,7 +47,7 @@ with foot:
     names = sorted(each.name for each in ui.snapshot(site).queues)
     wanted = select_filter("Queue", names, "queue")
     warn = st.number_input(
-        "Amber after (s)",
+        "Warn after waiting (s)",
         1,
         3600,
         WARN_S,
@@ -60,8 +60,8 @@ with foot:
         "Red after (s)", 1, 3600, BAD_S, key="bad", help="The longest wait that turns a card red", width=140, **IN_URL
     )
     ui.note(
-        "Within target: answered within each queue’s target, of calls offered, excluding those abandoned in less than "
-        "5 s."
+        "Service level: share of offered calls answered within their queue’s target time. Hang-ups under 5 s are not "
+        "counted."
     )
 with board_area:
     live(site, wanted, warn, bad)

@@ -28,6 +28,12 @@ from pbx.store.pbx_connections import ActiveConnection, active_connection
 RETENTION_DAYS = 30
 SHORT_RETENTION_DAYS = 1  # because pages request a snapshot every few seconds, and a playable copy of each recording
 LOG_LIMIT_BYTES = 1_000_000
+_STARTED = {
+    "page": "from the web app",
+    "schedule": "by the schedule",
+    "listener": "by the listener",
+    "command line": "from the command line",
+}
 
 
 def required_connection(engine: Engine, settings: Settings) -> ActiveConnection:
@@ -108,8 +114,8 @@ def start_inline(engine: Engine, kind: JobKind, connection_id: int, worker: str,
         running = _unfinished(session, kind, connection_id, "running")
         if running is not None:
             raise DataError(
-                f"Another {JOB_NAMES[kind]} is already running (requested by the {running.requested_by}).",
-                "Wait until it ends. To see its progress, run `python -m pbx status`.",
+                f"{_started_text(kind, running.requested_by)} is already running.",
+                "Try again when it has finished. To see its progress, run `python -m pbx status`.",
             )
         job = _add(session, kind, connection_id, "command line", options)
         start_job(session, job.id, worker)
@@ -194,6 +200,13 @@ def _delete_old_jobs(session: Session, at: datetime) -> None:
     session.exec(
         delete(Job).where(or_(old, and_(taken, col(Job.ended_at) < at - timedelta(days=SHORT_RETENTION_DAYS))))
     )
+
+
+def _started_text(kind: JobKind, requested_by: str) -> str:
+    """What is running, and what started it: A sync started from the web app."""
+    name = JOB_NAMES[kind]
+    started = f" started {_STARTED[requested_by]}" if requested_by in _STARTED else ""
+    return f"{'An' if name[0] in 'aeiou' else 'A'} {name}{started}"
 
 
 def _add(session: Session, kind: JobKind, connection_id: int, requested_by: str, options: dict[str, Any]) -> Job:

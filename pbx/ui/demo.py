@@ -81,9 +81,9 @@ def no_pbx_page(settings: Settings) -> None:
 def _offer(settings: Settings, state: DemoState) -> None:
     st.markdown("### :material/cable: No PBX is connected yet")
     note(
-        "Enter your FreePBX under Settings ▸ FreePBX integration: its address, an AMI user for live "
-        "status, and an ARI user for recordings. The connection check there shows what works and how to fix what "
-        "doesn’t."
+        "Enter your FreePBX under Settings ▸ FreePBX integration. You need its address, an AMI login (for live "
+        "status) and an ARI login (for recordings); your phone system administrator has these. The connection check "
+        "there shows what works and how to fix what doesn’t."
     )
     if state.error:
         st.error(f"The demo could not be prepared. {plain(state.error)}")

@@ -36,6 +36,7 @@ from pbx.ui.table import TableCell
 from pbx.ui.transcript_search import NONE_LABELS
 
 NO_CAUSE = -1
+OPEN_WHEN_EXPORTED = "In progress at export"  # in a file, which doesn't change when the call ends
 _OWN_BARS = ("answered", "transferred", "abandoned")  # outcomes that aren't counted as "other"
 _KINDS = {"answered": "answered", "abandoned": "abandoned", "other": "ended otherwise"}
 
@@ -167,9 +168,10 @@ def _seizure_cells(site: Site, seizure: Seizure) -> list[TableCell]:
 
 
 def _seizure_values(seizure: Seizure) -> Sequence[CellValue]:
+    outcome = _outcome_text(seizure) if seizure.disposition else OPEN_WHEN_EXPORTED
     return (
         *(seizure.started_at, seizure.from_number, seizure.to_number, PLAIN_DIRECTIONS[_direction(seizure)]),
-        *(seizure.trunk, _outcome_text(seizure), seizure.cause, seizure.duration_s, seizure.billsec_s, seizure.pdd_s),
+        *(seizure.trunk, outcome, seizure.cause, seizure.duration_s, seizure.billsec_s, seizure.pdd_s),
     )
 
 
@@ -267,8 +269,9 @@ def transfer_text(target: str) -> str:
 
 
 def _visit_values(visit: ListedVisit) -> Sequence[CellValue]:
+    outcome = OPEN_WHEN_EXPORTED if visit.outcome == "in_progress" else OUTCOME_WORDS[visit.outcome][0]
     return (
-        *(visit.joined_at, visit.caller, visit.caller_name, visit.queue, visit.did, OUTCOME_WORDS[visit.outcome][0]),
+        *(visit.joined_at, visit.caller, visit.caller_name, visit.queue, visit.did, outcome),
         *(visit.wait_s, visit.talk_s, visit.ring_s, visit.agent, transfer_text(visit.target), visit.uniqueid),
     )
 

@@ -100,12 +100,12 @@ def _headlines(now: QueueFigures, then: QueueFigures | None, target: str) -> Non
         tile(
             *("Service level (answered + abandoned)", "sl_inclusive"),
             "(Answered within target + abandoned within target) ÷ (answered + abandoned).",
-            *("Calls abandoned within target count as met", "up", "percent"),
+            *("Calls abandoned before the target time count as within target", "up", "percent"),
         )
         tile(
             *("Service level (offered calls)", "sl_offered"),
             "Answered within target ÷ (calls offered − calls abandoned in less than 5 s).",
-            *("Excludes abandons in less than 5 s", "up", "percent"),
+            *("Leaves out calls abandoned in under 5 s", "up", "percent"),
         )
         tile(
             *("Longest wait", "max_wait_s", "The longest time a caller waited in a queue, abandoned calls included."),
@@ -126,7 +126,10 @@ def _charts(session: Session, site: Site, period: Period, covered: Coverage, tar
         key="queue_volume",
         picture=period.picture("calls offered to queues"),
     )
-    with st.container(horizontal_alignment="right"), st.popover("Set goal", icon=":material/tune:", key="goal_menu"):
+    with (
+        st.container(horizontal_alignment="right"),
+        st.popover("Set service-level goal", icon=":material/tune:", key="goal_menu"),
+    ):
         goal = st.number_input("Goal (%)", 1, 100, GOAL_PERCENT, key="goal", width=160, **IN_URL)
     drilldown_chart(
         charts.service_level_lines(intervals, frame, goal_percent=goal, target=target, resets=resets),

@@ -48,7 +48,10 @@ NER = (
 ACD = "Average call duration: billed time of the answered calls ÷ answered calls."
 PDD = "Average post-dial delay of outbound calls: from dialling to ringing. Measured from live events only."
 PEAK = "The highest number of concurrent calls, including calls that are ringing."
-TRAFFIC = "Call time in the busy hour ÷ 3,600 s. The busy hour is the clock hour with the most call time."
+TRAFFIC = (
+    "The average number of lines in use in the busiest hour: call time in that hour ÷ 3,600 s. The busiest hour is the "
+    "clock hour with the most call time."
+)
 LINES = "The fewest lines that block at most 1% of the busy hour’s calls (Erlang B)."
 EXPORT_COLUMNS = (
     *("Trunk", "Seizures", "In progress", "Answered", "Effective (NER)", "Outbound", "Billed (s)", "Billed calls"),

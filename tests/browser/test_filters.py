@@ -225,7 +225,7 @@ def test_filters_of_queues(page: Page, demo: Demo) -> None:
     )
     press_option(page, "Week", "Abandon rate")
     page.locator(".gtitle", has_text="Abandon rate by weekday and hour").wait_for()
-    page.get_by_role("button", name="Set goal").click()
+    page.get_by_role("button", name="Set service-level goal").click()
     target = page.get_by_role("spinbutton", name="Goal (%)")
     type_and_enter(target, "90")
     page.locator(".js-plotly-plot", has_text="Goal 90%").wait_for()
@@ -277,11 +277,11 @@ def test_filters_of_the_wallboard(page: Page, demo: Demo) -> None:
     expect(page.locator(".board section")).to_have_count(3)
     choose(page, "Queue", BUSIEST)
     expect(page.locator(".board section")).to_have_count(1)
-    type_and_enter(page.get_by_role("spinbutton", name="Amber after (s)"), "45")
+    type_and_enter(page.get_by_role("spinbutton", name="Warn after waiting (s)"), "45")
     expect(page).to_have_url(re.compile(r"warn=45"))
     reload(page)
     expect(page.locator(".board h2")).to_have_text([BUSIEST])
-    expect(page.get_by_role("spinbutton", name="Amber after (s)")).to_have_value("45")
+    expect(page.get_by_role("spinbutton", name="Warn after waiting (s)")).to_have_value("45")
 
 
 def test_the_device_filter_of_extensions(page: Page, demo: Demo) -> None:

@@ -91,6 +91,6 @@ def test_tab_reaches_the_figures_and_tabs_of_queues(page: Page, demo: Demo) -> N
     settle(page)
     page.get_by_role("link", name="Wallboard").last.focus()
     reached, unseen = tab_until(page, "Export", 150)
-    for name in ("tr 600", "Period", "Queue", "Help for Offered", "Set goal", "Offered", "Calls"):
+    for name in ("tr 600", "Period", "Queue", "Help for Offered", "Set service-level goal", "Offered", "Calls"):
         assert any(name in stop for stop in reached), (name, reached)
     assert unseen == []

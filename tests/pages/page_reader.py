@@ -1,9 +1,12 @@
 """Opens the app's pages without a browser, presses their buttons and reads what they show."""
 
+import csv
+import io
 import json
 import re
 from typing import Any
 
+import pytest
 from streamlit.testing.v1 import AppTest
 
 from pbx.ui.page_elements import SCROLL_TO_TOP
@@ -57,6 +60,21 @@ def tables(app: AppTest) -> dict[str, list[list[str]]]:
             continue
         rows_by_label[data["label"]] = [[cell_text(cell) for cell in row["cells"]] for row in data["rows"]]
     return rows_by_label
+
+
+def exported_tables(
+    page: str, query: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> dict[str, list[dict[str, str]]]:
+    """The rows of the CSV files that a page offers, by the key of the table."""
+    files: dict[str, str] = {}
+
+    def collect(label: str, data: Any, **more: Any) -> None:
+        if label == "CSV":
+            files[more["key"].removesuffix("_csv")] = data().decode("utf-8-sig")
+
+    monkeypatch.setattr("pbx.ui.exports.st.download_button", collect)
+    without_errors(open_page(page, **query))
+    return {key: list(csv.DictReader(io.StringIO(text, newline=""))) for key, text in files.items()}
 
 
 def cell_text(cell: Any) -> str:

@@ -1,7 +1,5 @@
 """The page Explore, on a day calculated by hand: figures, breakdowns, and the calls in each selection."""
 
-import csv
-import io
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import parse_qs
@@ -13,7 +11,7 @@ from streamlit.testing.v1 import AppTest
 from pbx import ui
 from pbx.store.engine import writing
 from pbx.store.legs import store_legs
-from tests.pages.page_reader import open_page, opened_url, page_text, tables, without_errors
+from tests.pages.page_reader import exported_tables, open_page, opened_url, page_text, tables, without_errors
 from tests.pages.sample_data import add_call, add_sample_data, save_pbx
 from tests.unit.charts.page_charts import charts, points
 from tests.unit.sample_history import DAY, add_calls, add_listening_span, clock, leg
@@ -89,15 +87,8 @@ def test_no_comparison_if_the_previous_day_has_a_gap(
 
 
 def test_exported_directions_have_no_arrows(filled: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    exports: dict[str, str] = {}
-
-    def collect(label: str, data: Any, **more: Any) -> None:
-        if label == "CSV":
-            exports[more["key"]] = data().decode("utf-8-sig")
-
-    monkeypatch.setattr("pbx.ui.exports.st.download_button", collect)
-    without_errors(open_page(EXPLORE, **DAY))
-    directions = {key: {row["Direction"] for row in csv.DictReader(io.StringIO(text))} for key, text in exports.items()}
+    exports = exported_tables(EXPLORE, DAY, monkeypatch)
+    directions = {key: {row["Direction"] for row in rows} for key, rows in exports.items()}
     assert list(directions.values()) == [{"Inbound", "Outbound"}, {"Inbound", "Outbound"}]
 
 

@@ -13,7 +13,15 @@ from pbx.model.history import Visit
 from pbx.store.engine import writing
 from pbx.store.snapshots import record_snapshot
 from pbx.store.visits import store_visits
-from tests.pages.page_reader import QUEUES, open_page, page_text, tables, wallboard_html, without_errors
+from tests.pages.page_reader import (
+    QUEUES,
+    exported_tables,
+    open_page,
+    page_text,
+    tables,
+    wallboard_html,
+    without_errors,
+)
 from tests.pages.sample_data import TEXTS_WITH_MARKUP, add_call, add_sample_data, save_pbx, snapshot_of_queues
 from tests.unit.charts.page_charts import points
 from tests.unit.sample_history import add_listening_span
@@ -272,6 +280,18 @@ def test_names_with_markup_are_shown_as_text(engine: Engine, pbx: int) -> None:
         app = open_day(list=name)
         assert "<script>alert" not in page_text(app)
     assert "<script>alert" not in page_text(without_errors(open_page(WALLBOARD)))
+
+
+def test_an_exported_call_that_had_not_ended_was_in_progress_at_export(
+    engine: Engine, day: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with writing(engine) as session:
+        store_visits(session, day, [visit(9, "in_progress", 0, ended_at=None)], "queue_log")
+    assert listed_outcomes(open_day())[0] == "In progress"
+    that_day = str(TEN.astimezone(BERLIN).date())
+    query = {"period": "Custom range", "days": [that_day, that_day]}
+    exported = exported_tables(QUEUES, query, monkeypatch)["visits"]
+    assert [row["Outcome"] for row in exported[:2]] == ["In progress at export", "Timed out"]
 
 
 def test_the_wallboard_shows_now_and_today(engine: Engine, pbx: int) -> None:

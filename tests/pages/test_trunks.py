@@ -8,7 +8,7 @@ from sqlalchemy import Engine
 from pbx.store.engine import writing
 from pbx.store.legs import store_legs
 from pbx.ui.trunks import lines_of
-from tests.pages.page_reader import open_page, page_text, tables, without_errors
+from tests.pages.page_reader import exported_tables, open_page, page_text, tables, without_errors
 from tests.pages.sample_data import add_sample_data, save_pbx
 from tests.unit.charts.page_charts import charts, points
 from tests.unit.sample_history import DAY, add_calls, add_listening_span, add_trunk_samples, clock, leg
@@ -134,6 +134,18 @@ def test_a_selection_lists_its_seizures(trunk_calls: int, selection: str, text: 
     app = without_errors(open_page(TRUNKS, **DAY, trunk_view="Calls", selection=selection))
     assert f">{text}<" in page_text(app)
     assert [row[2] for row in tables(app).get("Calls over trunks", [])] == called
+
+
+def test_an_exported_call_that_had_not_ended_was_in_progress_at_export(
+    engine: Engine, trunk_calls: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unfinished = replace(leg(7, clock(15), "1001", "040333", "", 0, outbound=True), ended_at=None)
+    with writing(engine) as session:
+        store_legs(session, trunk_calls, [unfinished], "live")
+    listed = tables(without_errors(open_page(TRUNKS, **DAY, trunk_view="Calls")))["Calls over trunks"]
+    assert listed[0][4].startswith("In progress")
+    exported = exported_tables(TRUNKS, {**DAY, "trunk_view": "Calls"}, monkeypatch)["seizures"]
+    assert [row["Outcome"] for row in exported[:2]] == ["In progress at export", "Failed"]
 
 
 def test_the_bars_add_up_to_all_seizures(trunk_calls: int) -> None:

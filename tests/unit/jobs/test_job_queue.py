@@ -72,7 +72,7 @@ def test_a_pbx_runs_one_job_of_a_kind_at_a_time(engine: Engine, settings: Settin
     assert pbx is not None
     inline = queue.start_inline(engine, "sync", pbx.id, "here-0", {})
     assert queue.claim_job(engine, "sync", "worker-0") is None
-    with pytest.raises(DataError, match="already running"):
+    with pytest.raises(DataError, match=r"^A sync started from the command line is already running"):
         queue.start_inline(engine, "sync", pbx.id, "here-1", {})
     with writing(engine) as session:
         end_job(session, "here-0", inline.id, {})
