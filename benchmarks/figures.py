@@ -19,13 +19,13 @@ from zoneinfo import ZoneInfo
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+from pbx.analytics.packed_days import delete_packs, pack_days
 from sqlalchemy import Engine, func, select
 from sqlmodel import Session
 
 from benchmarks.year import QUEUES, TRUNKS, write_year
 from pbx.analytics.agents import agent_days, agent_figures, agent_sessions, pause_reasons
 from pbx.analytics.calls import CallQuestion, call_counts, call_heat_map, call_totals
-from pbx.analytics.packed_days import delete_packs, pack_days
 from pbx.analytics.queues import (
     FigureFilter,
     by_agent,

@@ -16,7 +16,7 @@ import numpy as np
 from sqlalchemy import Engine, func, insert, select
 from sqlmodel import Session
 
-from pbx.analytics.packed_days import pack_days
+from pbx.analytics.sealing import seal_history
 from pbx.model.snapshot import Queue, QueueMember, Snapshot, SnapshotPart, System, Trunk
 from pbx.store.engine import writing
 from pbx.store.models import Table
@@ -39,7 +39,7 @@ Rows = list[dict[str, Any]]
 def write_year(
     engine: Engine, connection_id: int, calls: int = 1_000_000, *, until: datetime | None = None, seed: int = 4
 ) -> None:
-    """Write about `calls` calls of the year up to `until` (now), and pack its days.
+    """Write about `calls` calls of the year up to `until` (now), and seal its days.
 
     Four of five are inbound calls to a queue. Each call has about two legs. Each call to a queue has a visit, and one
     of three has a missed ring.
@@ -56,7 +56,7 @@ def write_year(
             for day in range(start, min(start + 28, DAYS + 1)):
                 midnight = int((first + timedelta(days=day)).timestamp())
                 numbers = _write_day(session, connection_id, midnight, int(a_day[day]), until, numbers, random)
-    _pack(engine, connection_id, until)
+    seal_history(engine, connection_id, before=until)
 
 
 def write_snapshots(engine: Engine, connection_id: int, *, until: datetime | None = None, seed: int = 5) -> None:
@@ -88,15 +88,7 @@ def write_snapshots(engine: Engine, connection_id: int, *, until: datetime | Non
                 session.connection().execute(insert(tables[name]), rows)
     with writing(engine) as session:
         store_latest(session, connection_id, _newest(until))
-    _pack(engine, connection_id, until)
-
-
-def _pack(engine: Engine, connection_id: int, until: datetime) -> None:
-    """Pack days as the worker does."""
-    while True:
-        with writing(engine) as session:
-            if not pack_days(session, connection_id, until, limit=100):
-                return
+    seal_history(engine, connection_id, before=until)
 
 
 def _add_snapshot(made: dict[str, Rows], connection_id: int, ids: dict[str, int], at: datetime, random: Any) -> None:

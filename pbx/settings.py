@@ -187,6 +187,11 @@ class Settings(BaseSettings):
         return self.pbx_data_dir / "playable"
 
     @property
+    def columns_dir(self) -> Path:
+        """The folder of past days copied to Parquet files. It may be deleted at any time."""
+        return self.pbx_data_dir / "columns"
+
+    @property
     def imports_dir(self) -> Path:
         """The folder of uploaded files that wait for their import, which deletes them."""
         return self.pbx_data_dir / "imports"

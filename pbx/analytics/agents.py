@@ -6,14 +6,18 @@ from datetime import UTC, datetime, tzinfo
 import numpy as np
 from sqlmodel import Session
 
+from pbx.analytics.columns import Columns
+from pbx.analytics.engine import load_columns
 from pbx.analytics.formulas.agents import AgentFigures, AgentSpans, PauseFigures, overlap_s, spans_of
 from pbx.analytics.formulas.intervals import Ints, epochs, interval_edges
 from pbx.analytics.formulas.queues import Flags
-from pbx.analytics.packed_days import PackedRows, cached_in_session, load_columns
 from pbx.analytics.queues import FigureFilter, by_agent
+from pbx.analytics.rows_to_columns import cached_in_session
 
 _Sums = tuple[float | None, float, int, dict[str, PauseFigures]]
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_RING_COLUMNS = ("agent", "queue", "ring_s")
+_EVENT_COLUMNS = ("agent", "queue", "kind", "reason")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +72,7 @@ def agent_figures(session: Session, wanted: FigureFilter) -> list[AgentFigures]:
     logged in; where no login was recorded, all pauses count.
     """
     taken = by_agent(session, wanted)
-    rings = load_columns(session, "rings", wanted.connection_id, wanted.since, wanted.until)
+    rings = load_columns(session, "agent_rings", wanted.connection_id, wanted.since, wanted.until, _RING_COLUMNS)
     rings = rings.narrowed({"queue": wanted.queue, "agent": wanted.agent})
     counts = np.bincount(rings.columns["agent"], minlength=len(rings.names["agent"]))
     seconds = np.bincount(rings.columns["agent"], weights=rings.columns["ring_s"], minlength=len(counts))
@@ -163,7 +167,7 @@ def _presence_key(wanted: FigureFilter) -> FigureFilter:
 
 def _find_presence(session: Session, wanted: FigureFilter) -> _Presence:
     until = min(wanted.until, datetime.now(UTC))
-    events = load_columns(session, "agent_events", wanted.connection_id, EPOCH, until)
+    events = load_columns(session, "agent_events", wanted.connection_id, EPOCH, until, _EVENT_COLUMNS)
     if wanted.queue is not None:
         queues = [events.code("queue", name) for name in (wanted.queue, "")]
         events = events.where(np.isin(events.columns["queue"], queues))
@@ -188,7 +192,7 @@ def _find_presence(session: Session, wanted: FigureFilter) -> _Presence:
     )
 
 
-def _pausing(events: PackedRows) -> PackedRows:
+def _pausing(events: Columns) -> Columns:
     """The events that start or end a pause; a logout ends it too.
 
     Asterisk writes PAUSEALL, without a queue, and then a PAUSE for each queue. PAUSEALL counts only for agents without
@@ -205,12 +209,12 @@ def _pausing(events: PackedRows) -> PackedRows:
 
 
 def _spans(
-    events: PackedRows, begins: str, until_s: float
+    events: Columns, begins: str, until_s: float
 ) -> tuple[AgentSpans, np.ndarray[tuple[int], np.dtype[np.int64]]]:
     """The spans of each agent and queue, owned by the agent, and the index of the change that started each."""
     of, queues = events.columns, max(len(events.names["queue"]), 1)
     spans, places = spans_of(
-        of["agent"] * queues + of["queue"], of["at"], of["kind"] == events.code("kind", begins), until_s
+        of["agent"] * queues + of["queue"], of["at_s"], of["kind"] == events.code("kind", begins), until_s
     )
     return AgentSpans(spans.whose // queues, spans.start_s, spans.end_s), places
 

@@ -11,10 +11,13 @@ from sqlmodel import Session, col
 from sqlmodel import select as select_rows
 
 from pbx.analytics.calls import CallQuestion, load_calls
+from pbx.analytics.columns import Columns
+from pbx.analytics.datasets import UNKNOWN_DURATION_S
+from pbx.analytics.engine import load_columns
 from pbx.analytics.formulas.intervals import Ints, interval_edges, interval_of, week_cells
 from pbx.analytics.formulas.queues import Flags
-from pbx.analytics.packed_columns import UNKNOWN_DURATION_S
-from pbx.analytics.packed_days import PackedRows, load_columns, number_key
+from pbx.analytics.rows_to_columns import number_key
+from pbx.analytics.trunks import SEIZURE_COLUMNS
 from pbx.store.models import CallRow, Table
 
 _C = Table.metadata.tables["calls"].c
@@ -66,9 +69,9 @@ def selected_calls(
     if chosen.number is not None:
         found = found.where(_other_party(found) == number_key(chosen.number))
     if chosen.weekday is not None or chosen.hour is not None:
-        found = found.where(_in_week(found.columns["at"], wanted, chosen, zone))
-    ids = found.columns["id"]
-    page = [int(call) for call in ids[newest_indexes(found.columns["at"], ids, offset, limit)]]
+        found = found.where(_in_week(found.columns["at_s"], wanted, chosen, zone))
+    ids = found["call_id"]
+    page = [int(call) for call in ids[newest_indexes(found.columns["at_s"], ids, offset, limit)]]
     rows = {call.id: call for call in session.exec(select_rows(CallRow).where(col(CallRow.id).in_(page)))}
     return len(found), [rows[call] for call in page]
 
@@ -88,12 +91,12 @@ def selected_seizures(
 
     Only seizures that began in the period count.
     """
-    found = load_columns(session, "seizures", connection_id, since, until)
+    found = load_columns(session, "trunk_calls", connection_id, since, until, SEIZURE_COLUMNS)
     found = found.narrowed({"trunk": trunk, "disposition": chosen.disposition})
     if chosen.cause is not None:
         found = found.where(found.columns["cause"] == chosen.cause)
     of = found.columns
-    page = newest_indexes(of["at"], of["call_id"], offset, limit)
+    page = newest_indexes(of["at_s"], of["call_id"], offset, limit)
     numbers = _numbers(session, [int(of["call_id"][i]) for i in page])
     return len(found), [_seizure(found, int(i), numbers) for i in page]
 
@@ -113,14 +116,14 @@ def newest_indexes(at_s: Ints, ids: Ints, offset: int, limit: int) -> Ints:
     return page
 
 
-def _other_party(found: PackedRows) -> Ints:
+def _other_party(found: Columns) -> Ints:
     """The other party of each call, as in `call_counts` by number.
 
     It is the caller of an inbound call and the called party of an outbound one, 0 for internal calls.
     """
     of = found.columns
     outbound = of["direction"] == found.code("direction", "outbound")
-    other: Ints = np.where(outbound, of["to"], of["from"])
+    other: Ints = np.where(outbound, of["to_key"], of["from_key"])
     other[of["direction"] == found.code("direction", "internal")] = 0
     return other
 
@@ -143,7 +146,7 @@ def _numbers(session: Session, call_ids: Sequence[int]) -> dict[int, tuple[str, 
     return {row.id: (row.from_number, row.to_number) for row in session.connection().execute(query)}
 
 
-def _seizure(found: PackedRows, i: int, numbers: dict[int, tuple[str, str]]) -> Seizure:
+def _seizure(found: Columns, i: int, numbers: dict[int, tuple[str, str]]) -> Seizure:
     of, call_id = found.columns, int(found.columns["call_id"][i])
 
     def known(name: str) -> float | None:
@@ -152,11 +155,11 @@ def _seizure(found: PackedRows, i: int, numbers: dict[int, tuple[str, str]]) -> 
 
     return Seizure(
         call_id,
-        datetime.fromtimestamp(int(of["at"][i]), UTC),
+        datetime.fromtimestamp(int(of["at_s"][i]), UTC),
         found.names["trunk"][of["trunk"][i]],
         bool(of["outbound"][i]),
         *numbers.get(call_id, ("", "")),
         found.names["disposition"][of["disposition"][i]],
         None if of["cause"][i] < 0 else int(of["cause"][i]),
-        *(known(name) for name in ("duration_s", "billsec_s", "pdd_s")),
+        *(known(name) for name in ("duration_s", "talk_s", "pdd_s")),
     )

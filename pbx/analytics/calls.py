@@ -14,15 +14,21 @@ import numpy as np
 from sqlalchemy import select
 from sqlmodel import Session
 
+from pbx.analytics.columns import Columns
+from pbx.analytics.engine import load_columns
 from pbx.analytics.formulas.intervals import DAYS, HOURS, Ints, in_gap, interval_edges, interval_of, week_cells
 from pbx.analytics.formulas.ratio import Ratio
-from pbx.analytics.packed_days import LazyColumns, PackedRows, cached_in_session, load_columns
+from pbx.analytics.rows_to_columns import cached_in_session
 from pbx.model.call import CallDirection
 from pbx.store.models import Table
 from pbx.store.queues_of_calls import split_queues
 
 CallDimension = Literal["hour", "day", "direction", "did", "queue", "agent", "number", "disposition"]
 _C = Table.metadata.tables["calls"].c
+_COLUMNS = (
+    *("call_id", "direction", "disposition", "did", "queue", "answered_in", "agent", "from_key", "to_key"),
+    *("talk_s", "wait_s", "duration_s"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +97,7 @@ def call_counts(
         found = _in_each_queue(found)
     if by in ("hour", "day"):
         edges = interval_edges(wanted.since, wanted.until, zone, "hour" if by == "hour" else "day")
-        return _counts(found, interval_of(found.columns["at"], edges), edges[:-1])
+        return _counts(found, interval_of(found["at_s"], edges), edges[:-1])
     if by == "number":
         return _by_number(session, found, limit or 100)
     counts = [item for item in _counts(found, found.columns[by], found.names[by]) if item.calls]
@@ -110,17 +116,17 @@ def call_heat_map(
     if not edges:
         return [[None] * HOURS for _ in range(DAYS)]
     cells = week_cells(edges, zone)
-    calls = np.bincount(cells[interval_of(found.columns["at"], edges)], minlength=DAYS * HOURS)
+    calls = np.bincount(cells[interval_of(found["at_s"], edges)], minlength=DAYS * HOURS)
     hours = np.bincount(cells[~in_gap(edges, gaps)], minlength=DAYS * HOURS)
     counts = [n if n or observed else None for n, observed in zip(calls.tolist(), hours.tolist(), strict=True)]
     return [counts[day * HOURS : (day + 1) * HOURS] for day in range(DAYS)]
 
 
-def _by_number(session: Session, found: PackedRows, limit: int) -> list[CallCount]:
+def _by_number(session: Session, found: Columns, limit: int) -> list[CallCount]:
     """Counts by number, whatever its notation (see `number_key`). The label is the notation of its first call."""
     of = found.columns
     outbound = of["direction"] == found.code("direction", "outbound")
-    other = np.where(outbound, of["to"], of["from"])
+    other = np.where(outbound, of["to_key"], of["from_key"])
     other[(of["direction"] == found.code("direction", "internal")) | (other == 0)] = 0
     known = found.where(other != 0)
     keys, first, group, counts = np.unique(
@@ -130,7 +136,7 @@ def _by_number(session: Session, found: PackedRows, limit: int) -> list[CallCoun
     place = np.full(len(keys), -1, np.int64)
     place[chosen] = np.arange(len(chosen))
     within = place[group] >= 0
-    ids = [int(call) for call in known.columns["id"][first[chosen]]]
+    ids = [int(call) for call in known["call_id"][first[chosen]]]
     query = select(_C.id, _C.direction, _C.from_number, _C.to_number).where(_C.id.in_(ids))
     written = {
         row.id: row.to_number if row.direction == "outbound" else row.from_number
@@ -139,18 +145,18 @@ def _by_number(session: Session, found: PackedRows, limit: int) -> list[CallCoun
     return _counts(known.where(within), place[group][within], [written[call] for call in ids])
 
 
-def load_calls(session: Session, wanted: CallQuestion) -> PackedRows:
+def load_calls(session: Session, wanted: CallQuestion) -> Columns:
     """The selected calls as columns."""
 
-    def load() -> PackedRows:
-        found = load_columns(session, "calls", wanted.connection_id, wanted.since, wanted.until)
+    def load() -> Columns:
+        found = load_columns(session, "calls", wanted.connection_id, wanted.since, wanted.until, _COLUMNS)
         names = {"direction": wanted.direction, "queue": wanted.queue, "did": wanted.did, "agent": wanted.agent}
         return (found if wanted.queue is None else _in_each_queue(found)).narrowed(names)
 
     return cached_in_session(session, ("narrowed calls", wanted), load)
 
 
-def _in_each_queue(found: PackedRows) -> PackedRows:
+def _in_each_queue(found: Columns) -> Columns:
     """One row for each queue that a call was in, and one for a call without a queue, with its outcome there."""
     queues, answered_in, outcomes = (found.names[name] for name in ("queue", "answered_in", "disposition"))
     parts = [split_queues(name) for name in queues]
@@ -177,13 +183,11 @@ def _in_each_queue(found: PackedRows) -> PackedRows:
     if "" in names:
         outcome = np.where(queue == names[""], found.columns["disposition"][rows], outcome)
     changed = {"queue": queue, "disposition": outcome}
-    return PackedRows(
-        LazyColumns(found.columns, lambda name: changed[name] if name in changed else found.columns[name][rows]),
-        found.names | {"queue": tuple(names), "disposition": outcomes},
-    )
+    columns = {name: changed[name] if name in changed else values[rows] for name, values in found.columns.items()}
+    return Columns(columns, {**found.names, "queue": tuple(names), "disposition": outcomes})
 
 
-def _counts(found: PackedRows, group: Ints, labels: Sequence[str | datetime]) -> list[CallCount]:
+def _counts(found: Columns, group: Ints, labels: Sequence[str | datetime]) -> list[CallCount]:
     """The counts of each group of calls. Its label is a name, or the moment when the interval starts."""
     of, groups = found.columns, len(labels)
     decided = of["disposition"] != found.code("disposition", "")

@@ -1,7 +1,7 @@
 """Figures of queues over a period: totals, and by interval, queue, agent, DID, waiting time and hour of the week.
 
-They read packed columns (pbx.analytics.packed_days) once per session and period, so a page can show as many as it
-needs. The formulas are in pbx.analytics.formulas.
+They read columns (pbx.analytics.engine) once per session and period, so a page can show as many as it needs. The
+formulas are in pbx.analytics.formulas.
 """
 
 from collections.abc import Sequence
@@ -12,6 +12,8 @@ from typing import Literal
 import numpy as np
 from sqlmodel import Session
 
+from pbx.analytics.columns import Columns
+from pbx.analytics.engine import load_columns
 from pbx.analytics.formulas.intervals import (
     DAYS,
     HOURS,
@@ -27,6 +29,7 @@ from pbx.analytics.formulas.intervals import (
 from pbx.analytics.formulas.queues import (
     IN_PROGRESS,
     OUTCOMES,
+    UNKNOWN,
     Flags,
     QueueFigures,
     Targets,
@@ -35,10 +38,12 @@ from pbx.analytics.formulas.queues import (
     tally,
     wait_buckets,
 )
-from pbx.analytics.packed_days import PackedRows, cached_in_session, load_columns
+from pbx.analytics.rows_to_columns import cached_in_session
 from pbx.store.snapshots import latest_snapshot
 
 Dimension = Literal["queue", "agent", "did"]
+_COLUMNS = (*("visit_id", "queue", "agent", "did", "outcome", "answered", "wait_s", "talk_s", "caller_key", "target"),)
+_OUTCOME_CODES = {name: code for code, name in enumerate(OUTCOMES)}
 QueueInterval = Interval[QueueFigures]  # of the visits that joined in it
 
 
@@ -178,8 +183,8 @@ def heat_map(
 
 def visit_names(session: Session, wanted: FigureFilter, of: Dimension) -> list[str]:
     """The queues, agents or DIDs of all visits of a period, sorted by name; the filter's other parts are ignored."""
-    found = load_columns(session, "visits", wanted.connection_id, wanted.since, wanted.until)
-    codes = np.unique(found.columns[of])
+    found = load_columns(session, "queue_visits", wanted.connection_id, wanted.since, wanted.until, [of])
+    codes = np.unique(found[of])
     return sorted(found.names[of][code] for code in codes if found.names[of][code])
 
 
@@ -189,18 +194,19 @@ def load_visits(session: Session, wanted: FigureFilter) -> VisitColumns:
 
 
 def _load_visits(session: Session, wanted: FigureFilter) -> VisitColumns:
-    found = load_columns(session, "visits", wanted.connection_id, wanted.since, wanted.until)
+    found = load_columns(session, "queue_visits", wanted.connection_id, wanted.since, wanted.until, _COLUMNS)
     found = found.narrowed({"queue": wanted.queue, "agent": wanted.agent, "did": wanted.did})
     if wanted.chosen:
         found = found.where(chosen_visits(_columns(found), wanted, wanted.chosen, wanted.zone))
     return _columns(found)
 
 
-def _columns(found: PackedRows) -> VisitColumns:
+def _columns(found: Columns) -> VisitColumns:
     of = found.columns
+    outcomes = np.array([_OUTCOME_CODES.get(name, UNKNOWN) for name in found.names["outcome"]] or [UNKNOWN], np.int64)
     return VisitColumns(
-        *(of["id"], of["at"], of["queue"], of["agent"], of["did"], of["outcome"]),
-        *(of["answered"], of["wait_s"], of["talk_s"], of["caller"], of["target"]),
+        *(of["visit_id"], of["at_s"], of["queue"], of["agent"], of["did"], outcomes[of["outcome"]]),
+        *(of["answered"], of["wait_s"], of["talk_s"], of["caller_key"], of["target"]),
         *(found.names[name] for name in ("queue", "agent", "did", "target")),
     )
 

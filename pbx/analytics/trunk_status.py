@@ -1,6 +1,6 @@
 """A trunk's status over a time range, and how long it was registered, from the samples of the PBX's snapshots.
 
-The samples of all trunks are read together from packed days: see pbx.analytics.packed_days.
+The samples of all trunks are read together: see pbx.analytics.engine.
 """
 
 import math
@@ -12,12 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlmodel import Session
 
+from pbx.analytics.engine import load_columns
 from pbx.analytics.formulas.intervals import Floats, Ints
 from pbx.analytics.formulas.registration import REGISTERED, Registration
-from pbx.analytics.packed_days import cached_in_session, load_columns
+from pbx.analytics.rows_to_columns import cached_in_session
 from pbx.model.snapshot import TrunkState
 from pbx.store.snapshots import GAP_INTERVALS
 
+_COLUMNS = ("trunk", "state", "channels", "roundtrip_ms")
 SAMPLE_MARGIN = timedelta(days=1)  # samples before and after the range, for the state at its edges
 
 
@@ -105,8 +107,12 @@ def _load(session: Session, connection_id: int, trunk: str, since: datetime, unt
 
 
 def _read(session: Session, connection_id: int, trunk: str, since: datetime, until: datetime) -> _TrunkSamples:
-    found = load_columns(session, "trunk_samples", connection_id, since - SAMPLE_MARGIN, until + SAMPLE_MARGIN)
+    found = load_columns(
+        session, "trunk_samples", connection_id, since - SAMPLE_MARGIN, until + SAMPLE_MARGIN, _COLUMNS
+    )
     found = found.narrowed({"trunk": trunk})
-    of, order = found.columns, np.argsort(found.columns["at"], kind="stable")
+    of, order = found.columns, np.argsort(found["at_s"], kind="stable")
     states = tuple(cast(TrunkState, name) for name in found.names["state"])
-    return _TrunkSamples(of["at"][order], of["state"][order], of["channels"][order], of["roundtrip_ms"][order], states)
+    return _TrunkSamples(
+        of["at_s"][order], of["state"][order], of["channels"][order], of["roundtrip_ms"][order], states
+    )

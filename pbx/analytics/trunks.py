@@ -6,6 +6,8 @@ from datetime import UTC, datetime, timedelta, tzinfo
 import numpy as np
 from sqlmodel import Session
 
+from pbx.analytics.columns import Columns
+from pbx.analytics.engine import load_columns
 from pbx.analytics.formulas.concurrency import Levels, levels, sweep
 from pbx.analytics.formulas.erlang import lines_needed
 from pbx.analytics.formulas.intervals import Interval, IntervalStep, epochs, interval_edges, interval_of, with_edges
@@ -18,10 +20,11 @@ from pbx.analytics.formulas.trunks import (
     TrunkFigures,
     tally_trunks,
 )
-from pbx.analytics.packed_days import PackedRows, cached_in_session, load_columns
+from pbx.analytics.rows_to_columns import cached_in_session
 from pbx.model.hangup_causes import EFFECTIVE_CAUSES
 from pbx.store.models import Table
 
+SEIZURE_COLUMNS = ("call_id", "trunk", "outbound", "disposition", "cause", "duration_s", "talk_s", "pdd_s")
 LONGEST_CALL = timedelta(days=1)  # a call that began longer ago and has no end doesn't count as in progress
 UNDECIDED_DISPOSITIONS = ("", "UNKNOWN")  # still ringing, or ended without a record of how
 TrunkInterval = Interval[TrunkFigures]  # of the seizures that began in it
@@ -88,7 +91,7 @@ def cause_counts(
     """How seizures that began in the period ended, most frequent first: by Q.850 cause, or disposition without one."""
     found = _packed(session, connection_id, trunk, since, until)
     of, names = found.columns, found.names["disposition"]
-    began = of["at"] >= int(since.timestamp())
+    began = of["at_s"] >= int(since.timestamp())
     cause, disposition = of["cause"][began], of["disposition"][began]
     pairs, counts = np.unique((cause + 1) * (len(names) + 1) + disposition, return_counts=True)
     items = [
@@ -115,18 +118,18 @@ def _load(session: Session, connection_id: int, trunk: str | None, since: dateti
     return cached_in_session(session, key, lambda: _found(_packed(session, connection_id, trunk, since, until)))
 
 
-def _found(packed: PackedRows) -> _Seizures:
+def _found(packed: Columns) -> _Seizures:
     seizures = _columns(packed)
     return seizures, levels(seizures.at_s.astype(np.float64), seizures.end_s)
 
 
-def _packed(session: Session, connection_id: int, trunk: str | None, since: datetime, until: datetime) -> PackedRows:
+def _packed(session: Session, connection_id: int, trunk: str | None, since: datetime, until: datetime) -> Columns:
     """The seizures of the period, and those of the day before, which may last into it."""
-    found = load_columns(session, "seizures", connection_id, since - LONGEST_CALL, until)
+    found = load_columns(session, "trunk_calls", connection_id, since - LONGEST_CALL, until, SEIZURE_COLUMNS)
     return found if trunk is None else found.where(found.columns["trunk"] == found.code("trunk", trunk))
 
 
-def _columns(found: PackedRows) -> SeizureColumns:
+def _columns(found: Columns) -> SeizureColumns:
     of, names = found.columns, found.names["disposition"]
 
     def ended(*wanted: str) -> Flags:
@@ -134,11 +137,11 @@ def _columns(found: PackedRows) -> SeizureColumns:
         return found
 
     lasting = ended("", "ANSWERED") & np.isnan(of["duration_s"])
-    ends = of["at"] + np.maximum(np.nan_to_num(of["duration_s"]), 0)  # UNKNOWN_DURATION_S counts as no time
+    ends = of["at_s"] + np.maximum(np.nan_to_num(of["duration_s"]), 0)  # UNKNOWN_DURATION_S counts as no time
     now = datetime.now(UTC).timestamp()
     uncaused, undecided = of["cause"] < 0, ended(*UNDECIDED_DISPOSITIONS)
     return SeizureColumns(
-        at_s=of["at"],
+        at_s=of["at_s"],
         trunk=of["trunk"],
         outbound=of["outbound"],
         answered=ended("ANSWERED"),
@@ -146,8 +149,8 @@ def _columns(found: PackedRows) -> SeizureColumns:
         open=undecided,
         unsure=ended("FAILED") & uncaused,
         cause=of["cause"],
-        end_s=np.where(lasting & (of["at"] > now - LONGEST_CALL.total_seconds()), np.maximum(now, of["at"]), ends),
-        billsec_s=of["billsec_s"],
+        end_s=np.where(lasting & (of["at_s"] > now - LONGEST_CALL.total_seconds()), np.maximum(now, of["at_s"]), ends),
+        billsec_s=of["talk_s"],
         pdd_s=of["pdd_s"],
         trunks=found.names["trunk"],
     )

@@ -8,11 +8,12 @@ import numpy as np
 from sqlalchemy import func, select
 from sqlmodel import Session
 
+from pbx.analytics.engine import query_columns, rows_of
 from pbx.analytics.formulas.callbacks import CallbackFigures, callback_figures, next_answer
 from pbx.analytics.formulas.intervals import Floats, Ints
 from pbx.analytics.formulas.queues import ABANDONED, TRANSFERRED, Flags, VisitColumns
-from pbx.analytics.packed_days import cached_in_session, load_columns, number_key
 from pbx.analytics.queues import FigureFilter, Selection, chosen_visits, load_visits
+from pbx.analytics.rows_to_columns import cached_in_session, number_key
 from pbx.store.models import Table
 
 _V, _C, _L = (Table.metadata.tables[name].c for name in ("queue_visits", "calls", "call_legs"))
@@ -23,6 +24,15 @@ _CALL_OF_VISIT = func.coalesce(
     .where(_L.connection_id == _V.connection_id, _L.uniqueid == _V.uniqueid)
     .scalar_subquery(),
 )
+
+# The numbers of answered visits and of conversations: answered outbound calls, and inbound calls that an agent answered
+# without a queue. For an inbound call the CDR's ANSWERED isn't enough: a queue or a menu answers it before any agent.
+_ANSWERED = """
+SELECT caller_key AS number, at_s FROM {visits} WHERE answered
+UNION ALL
+SELECT CASE WHEN direction = 'outbound' THEN to_key ELSE from_key END, at_s FROM {calls}
+WHERE disposition = 'ANSWERED' AND (direction = 'outbound' OR (direction = 'inbound' AND agent > '' AND queue = ''))
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,11 +202,11 @@ def _find_abandoned(session: Session, wanted: FigureFilter) -> tuple[VisitColumn
 
 def _answered_calls(session: Session, connection_id: int, since: datetime, until: datetime) -> tuple[Ints, Ints]:
     """The numbers of answered calls in a time range, and when: answered visits, and conversations without a queue."""
-    visits = load_columns(session, "visits", connection_id, since, until).columns
-    conversations = load_columns(session, "conversations", connection_id, since, until).columns
-    taken = visits["answered"]
-    numbers = np.concatenate((visits["caller"][taken], conversations["number"]))
-    return numbers, np.concatenate((visits["at"][taken], conversations["at"]))
+    visits = rows_of(session, "queue_visits", connection_id, ("answered", "caller_key"), since, until)
+    columns = ("direction", "disposition", "agent", "queue", "from_key", "to_key")
+    calls = rows_of(session, "calls", connection_id, columns, since, until)
+    found = query_columns(session, _ANSWERED.format(visits=visits, calls=calls))
+    return found["number"], found["at_s"]
 
 
 def _rows(session: Session, ids: Ints) -> list[ListedVisit]:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from sqlalchemy import Connection, Engine
 from sqlmodel import col, select
 
-from pbx.analytics.packing_job import pack_history
+from pbx.analytics.sealing import seal_history
 from pbx.errors import DataError, SettingsError, UnreadableFile
 from pbx.imports.cdr import import_cdr_database, import_cdr_file
 from pbx.imports.cel import import_cel
@@ -78,7 +78,7 @@ def import_history(
         if files and not stop.is_set():  # a stopped job runs again and needs its files
             delete_uploads(settings, files)
             delete_orphaned_uploads(settings, _files_of_jobs(engine))
-    pack_history(engine, active.id, stop)
+    seal_history(engine, active.id, stop)
     sources = [result.model_dump() for result in results]
     if sources and all(source["failure"] for source in sources):
         raise NothingImported(sources)

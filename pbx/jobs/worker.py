@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import Engine
 
 from pbx.alerts.delivery import update_and_send_alerts
-from pbx.analytics.packing_job import pack_history
+from pbx.analytics.sealing import seal_history
 from pbx.errors import DataError, PbxError, SettingsError
 from pbx.imports.job import import_history
 from pbx.jobs.limits import run_limited
@@ -35,7 +35,7 @@ POLL_S = 1.0  # how often the worker looks for work
 PROGRESS_S = 1.0  # minimum time between two stored progress reports
 STOP_TIMEOUT_S = 8.0  # how long a stopping worker waits for its jobs to stop
 SUMMARY_INTERVAL_S = 20.0  # how often the worker looks for transcripts without a summary from the language server
-PACKING_INTERVAL_S = 60.0  # how often past days are packed for the figures
+SEALING_INTERVAL_S = 60.0  # how often past days are copied to Parquet files
 ALERTS_INTERVAL_S = 15.0  # how often alerts are updated and sent
 MAX_LISTED_FAILURES = 100  # maximum number of failed recordings in a job's result
 
@@ -208,7 +208,7 @@ class Worker:
             kind: (partial(self._run_next, kind), POLL_S) for kind in JOBS
         } | {
             "summaries": (lambda: summarise_waiting(self._engine, self._settings), SUMMARY_INTERVAL_S),
-            "packs": (self._pack_past_days, PACKING_INTERVAL_S),
+            "sealing": (self._seal_past_days, SEALING_INTERVAL_S),
             "alerts": (self._update_alerts, ALERTS_INTERVAL_S),
         }
         if self._settings.freepbx_watch:
@@ -242,7 +242,7 @@ class Worker:
                     pass
             if active is not None:
                 self._transcriber.run_all(active, self._stop)
-                pack_history(self._engine, active.id, self._stop)
+                seal_history(self._engine, active.id, self._stop)
             while not self._stop.is_set() and summarise_waiting(self._engine, self._settings):
                 pass
             self._guarded(self._update_alerts)
@@ -283,10 +283,10 @@ class Worker:
             if not self._guarded(act):
                 self._stop.wait(pause_s)
 
-    def _pack_past_days(self) -> bool:
+    def _seal_past_days(self) -> bool:
         active = active_connection(self._engine, self._settings)
         if active is not None:
-            pack_history(self._engine, active.id, self._stop)
+            seal_history(self._engine, active.id, self._stop)
         return False
 
     def _update_alerts(self) -> bool:

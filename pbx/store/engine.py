@@ -61,6 +61,7 @@ def open_engine(settings: Settings) -> Engine:
         hide_parameters=True,
         pool_pre_ping=url.get_backend_name() != "sqlite",
         connect_args={"timeout": BUSY_TIMEOUT_S} if url.get_backend_name() == "sqlite" else {"connect_timeout": 10},
+        execution_options={"pbx_columns_dir": settings.columns_dir},
     )
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _prepare_sqlite)
@@ -124,6 +125,12 @@ def writing(engine: Engine) -> Iterator[Session]:
     with _readable_errors(engine), Session(writer, expire_on_commit=False) as session, session.begin():
         session.connection()  # takes the lock now, so that what this session reads can't change before it writes
         yield session
+
+
+def columns_dir(session: Session) -> Path:
+    """Return the folder of the copies of a session's database that answer questions: see pbx.analytics.sealing."""
+    folder: Path = session.connection().get_execution_options()["pbx_columns_dir"]
+    return folder
 
 
 def _checked_url(address: str | URL) -> URL:

@@ -12,7 +12,7 @@ from pathlib import Path
 from pbx.settings import NESTED_DATA_DIRS
 
 # What the app creates in a data directory: names of folders, and patterns of files.
-_DATA = frozenset({"audio", "playable", "imports"}) | NESTED_DATA_DIRS
+_DATA = frozenset({"audio", "playable", "imports", "columns"}) | NESTED_DATA_DIRS
 _FOLDERS = _DATA | {"models"}
 _FILES = ("pbx.sqlite*", "secret.key", "freepbx.json", "worker.log", *(f"{name}.log" for name in NESTED_DATA_DIRS))
 

@@ -526,18 +526,16 @@ class TrunkCapacity(Table, table=True):
     channels: int = Field(sa_type=BigCount)
 
 
-class DayPack(Table, table=True):
-    """A copy of one UTC day of history, packed for the figures and deleted when the day's rows change.
+class SealedDay(Table, table=True):
+    """A UTC day of a dataset whose rows a Parquet file contains; deleted when one of its rows changes.
 
-    See pbx.analytics.packed_days.
+    See pbx.analytics.sealing.
     """
 
-    __tablename__ = "day_packs"
+    __tablename__ = "sealed_days"
 
     connection_id: int = Field(primary_key=True, foreign_key="connections.id")
-    kind: str = Field(primary_key=True)
+    dataset: str = Field(primary_key=True)
     day: int = Field(primary_key=True)  # days since 1970-01-01
-    rows: int = Field(sa_type=BigCount)
-    names: str  # as JSON
-    types: str  # numpy types of the columns, separated by spaces
-    data: bytes
+    file: str  # its name; while the day is being copied, a token of the process that does it
+    size_bytes: int = Field(default=0, sa_type=BigCount)  # 0 while the day is being copied

@@ -6,11 +6,11 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from pbx.analytics.packed_days import pack_days
 from sqlalchemy import Engine
 from sqlmodel import select
 
 from pbx.alerts.rules import evaluate_rules
-from pbx.analytics.packed_days import pack_days
 from pbx.analytics.queues import FigureFilter, queue_totals
 from pbx.live.collect import collect_snapshot
 from pbx.model.snapshot import Queue

@@ -16,7 +16,7 @@ import pytest
 from sqlalchemy import Engine
 from streamlit.testing.v1 import AppTest
 
-from pbx.analytics.packed_days import pack_days
+from pbx.analytics.sealing import seal_history
 from pbx.demo.company import QUEUES, ZONE
 from pbx.demo.simulated_history import calls_between
 from pbx.demo.write_history import write_history
@@ -92,8 +92,7 @@ def test_all_queries_count_the_calls_of_the_simulated_history(engine: Engine) ->
         assert outcomes["abandoned"] > 0
     with reading(engine) as session:
         assert assert_all_agree(session, 1, SINCE, UNTIL, COMPANY_ZONE) == expected
-    with writing(engine) as session:
-        assert pack_days(session, 1) > 0
+    assert seal_history(engine, 1) > 0
     with reading(engine) as session:
         assert assert_all_agree(session, 1, SINCE, UNTIL, COMPANY_ZONE) == expected
 

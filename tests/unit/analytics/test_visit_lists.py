@@ -8,8 +8,8 @@ from sqlalchemy import Engine
 
 from pbx.analytics.agents import agent_figures
 from pbx.analytics.formulas.callbacks import CallbackFigures
-from pbx.analytics.packed_days import pack_days
 from pbx.analytics.queues import FigureFilter, Selection, figures_by
+from pbx.analytics.sealing import seal_history
 from pbx.analytics.visit_lists import (
     abandoned_calls,
     answering_call,
@@ -19,7 +19,7 @@ from pbx.analytics.visit_lists import (
     transfer_targets,
     visits_page,
 )
-from pbx.store.engine import reading, writing
+from pbx.store.engine import reading
 from pbx.store.models import PbxConnection
 from tests.unit.analytics.monday import BERLIN, MONDAY, at
 from tests.unit.store.history_rows import call, leg, read_both_ways, store, visit
@@ -196,8 +196,7 @@ def test_callers_with_several_visits_are_listed(engine: Engine) -> None:
 
 def test_10_000_visits_from_one_number_are_one_caller(engine: Engine) -> None:
     store(engine, *(visit(at(i / 500), "abandoned", 4.0, caller=ANNA, uniqueid=f"{i}.1") for i in range(10_000)))
-    with writing(engine) as session:
-        pack_days(session, 1)
+    seal_history(engine, 1)
     with reading(engine) as session:
         (found,) = repeated_callers(session, day())
         assert (found.visits, callbacks(session, day()).owed) == (10_000, 1)

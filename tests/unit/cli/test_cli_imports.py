@@ -14,7 +14,7 @@ from pbx.errors import DataError
 from pbx.process_lock import take_process_lock
 from pbx.settings import load_settings
 from pbx.store.engine import open_engine, reading
-from pbx.store.models import DayPack, Job
+from pbx.store.models import Job, SealedDay
 from tests.unit.asterisk.formats.sample_queue_logs import T, lines
 
 run = CliRunner().invoke
@@ -208,15 +208,15 @@ def test_an_invalid_period_exits_with_2(pbx: None, log: Path) -> None:
     assert run(app, ["import", "cdr", str(log), "--since", "2026-03-02", "--until", "2026-03-01"]).exit_code == 2
 
 
-def test_an_import_packs_the_imported_days(pbx: None, tmp_path: Path) -> None:
+def test_an_import_seals_the_imported_days(pbx: None, tmp_path: Path) -> None:
     log, at = tmp_path / "queue_log", 1_772_452_800
     log.write_text(f"{at}|{at}.1|sales|NONE|ENTERQUEUE||555|1\n{at + 9}|{at}.1|sales|NONE|ABANDON|1|1|9\n")
     run(app, ["import", "queue-log", str(log)])
     engine = open_engine(load_settings())
     with reading(engine) as session:
-        packed = {pack.day for pack in session.exec(select(DayPack).where(DayPack.kind == "visits"))}
+        sealed = {one.day for one in session.exec(select(SealedDay).where(SealedDay.dataset == "queue_visits"))}
     engine.dispose()
-    assert at // 86_400 in packed
+    assert at // 86_400 in sealed
 
 
 def iso_time(at_s: int) -> str:

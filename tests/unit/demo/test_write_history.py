@@ -10,8 +10,8 @@ from sqlalchemy import Engine, text
 from sqlmodel import Session
 
 from pbx.analytics.coverage import queue_coverage
-from pbx.analytics.packed_days import pack_days
 from pbx.analytics.queues import FigureFilter, figures_by, queue_targets
+from pbx.analytics.sealing import seal_history
 from pbx.analytics.trunk_status import trunk_registration
 from pbx.analytics.trunks import by_trunk
 from pbx.asterisk.formats.recording_names import parse_name
@@ -171,11 +171,10 @@ def test_writing_the_history_again_adds_only_new_calls(engine: Engine) -> None:
     assert after[0] - before[0] == len(more)
 
 
-def test_packing_days_changes_no_figure(engine: Engine) -> None:
+def test_sealing_days_changes_no_figure(engine: Engine) -> None:
     with reading(engine) as session:
         rows = figures_by(session, WANTED, "queue")
-    with writing(engine) as session:
-        assert pack_days(session, 1, NOW) > 0
+    assert seal_history(engine, 1, before=NOW) > 0
     with reading(engine) as session:
         assert figures_by(session, WANTED, "queue") == rows
 

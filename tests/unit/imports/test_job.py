@@ -27,7 +27,7 @@ from pbx.settings import Settings
 from pbx.store import job_queue
 from pbx.store.engine import reading, writing
 from pbx.store.import_source import forget_history_source, history_source, save_history_source, schedule_slot
-from pbx.store.models import DayPack, Job, VisitRow
+from pbx.store.models import Job, SealedDay, VisitRow
 from pbx.store.pbx_connections import ActiveConnection, active_connection, forget_saved
 from tests.unit.asterisk.formats.sample_queue_logs import T, lines
 
@@ -136,7 +136,7 @@ def test_several_files_are_imported_counted_and_deleted(
     assert progress[-1][0] == progress[-1][1]
     assert remaining_uploads(settings) == []
     with reading(engine) as session:
-        assert {pack.kind for pack in session.exec(select(DayPack))} >= {"calls", "conversations"}
+        assert {one.dataset for one in session.exec(select(SealedDay))} >= {"calls", "queue_visits"}
 
 
 def test_a_file_imported_before_adds_nothing(engine: Engine, settings: Settings, active: ActiveConnection) -> None:

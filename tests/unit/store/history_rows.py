@@ -1,4 +1,4 @@
-"""Creates and stores rows of history for tests of figures, and reads figures from rows and from packed days."""
+"""Creates and stores rows of history for tests of figures, and reads figures from rows and from sealed days."""
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 from sqlalchemy import Engine
 from sqlmodel import Session
 
-from pbx.analytics.packed_days import pack_days
+from pbx.analytics.sealing import seal_history
 from pbx.store.engine import reading, writing
 from pbx.store.models import AgentEventRow, CallRow, LegRow, RingRow, Table, VisitRow
 
@@ -61,12 +61,11 @@ def leg(call_id: int, started_at: datetime, channel: str, dst_channel: str = "",
 
 
 def read_both_ways(engine: Engine, query: Callable[[Session], Result]) -> Result:
-    """The query's result from rows, after checking that packed days give the same."""
+    """The query's result from rows, after checking that sealed days give the same."""
     with reading(engine) as session:
         from_rows = query(session)
-    with writing(engine) as session:
-        assert pack_days(session, 1) > 0
+    assert seal_history(engine, 1) > 0
     with reading(engine) as session:
-        from_packs = query(session)
-    assert from_packs == from_rows
+        from_files = query(session)
+    assert from_files == from_rows
     return from_rows

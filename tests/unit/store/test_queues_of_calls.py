@@ -11,7 +11,7 @@ from sqlmodel import Session, select
 
 from pbx.analytics.call_lists import CallSelection, selected_calls
 from pbx.analytics.calls import CallQuestion, call_counts, call_totals
-from pbx.analytics.packed_days import pack_days
+from pbx.analytics.sealing import seal_history
 from pbx.asterisk.formats.recording_names import parse_name
 from pbx.model.call_from_legs import LegSource
 from pbx.model.history import Leg, Visit
@@ -165,10 +165,9 @@ def test_a_call_counts_in_each_of_its_queues_and_as_answered_where_it_was_answer
     legs = [leg(one, dst="601", linkedid=one) for one in calls.values()]
     legs += [replace(one, dst_channel="PJSIP/Ada-1") for one in legs[:2]]
     store(engine, legs=legs)
-    for packed in (False, True):
-        if packed:
-            with writing(engine) as session:
-                pack_days(session, 1)
+    for sealed in (False, True):
+        if sealed:
+            seal_history(engine, 1)
         with reading(engine) as session:
             totals = assert_all_agree(session, 1, SINCE, UNTIL, UTC)
             assert totals == {"601": (4, 1, 3, 1), "602": (1, 1, 1, 1)}  # visits, answered; calls, answered
