@@ -19,9 +19,8 @@ from zoneinfo import ZoneInfo
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from pbx.analytics.packed_days import delete_packs, pack_days
-from sqlalchemy import Engine, func, select
-from sqlmodel import Session
+from sqlalchemy import Engine, delete, func, select
+from sqlmodel import Session, col
 
 from benchmarks.year import QUEUES, TRUNKS, write_year
 from pbx.analytics.agents import agent_days, agent_figures, agent_sessions, pause_reasons
@@ -37,6 +36,7 @@ from pbx.analytics.queues import (
     queue_totals,
     wait_distribution,
 )
+from pbx.analytics.sealing import seal_history
 from pbx.analytics.trunks import busy_hour, by_trunk, cause_counts, trunk_intervals, trunk_totals
 from pbx.analytics.visit_lists import (
     Selection,
@@ -48,7 +48,7 @@ from pbx.analytics.visit_lists import (
 )
 from pbx.settings import Settings
 from pbx.store.engine import open_engine, reading, writing
-from pbx.store.models import PbxConnection, Table
+from pbx.store.models import PbxConnection, SealedDay, Table
 
 ZONE = ZoneInfo("Europe/Berlin")
 PERIODS = {"today": 1, "7 days": 7, "30 days": 30, "a year": 365}
@@ -125,7 +125,7 @@ def main() -> int:
         base = chosen.keep or Path(folder)
         prepare(base, chosen.calls)
         well = bench_pages(base, each=chosen.each)
-        bench_packing(base)
+        bench_sealing(base)
     return 0 if well else 1
 
 
@@ -142,14 +142,13 @@ def prepare(base: Path, calls: int) -> None:
     if not exists:
         began = time.perf_counter()
         write_year(engine, 1, calls)
-        print(f"written in {time.perf_counter() - began:.0f} s, packed")
+        print(f"written in {time.perf_counter() - began:.0f} s, sealed")
     with reading(engine) as session:
         for name in ("calls", "call_legs", "queue_visits", "agent_rings", "agent_events"):
             count = session.connection().execute(select(func.count()).select_from(Table.metadata.tables[name])).scalar()
             print(f"    {name:<14} {count:>9,}")
-        packs = Table.metadata.tables["day_packs"].c.data
-        packed = session.connection().execute(select(func.sum(func.length(packs)))).scalar()
-    print(f"    database {(base / 'pbx.sqlite').stat().st_size / 1e6:.0f} MB, of which packs {packed / 1e6:.0f} MB")
+    copied = sum(file.stat().st_size for file in (base / "columns").rglob("*.parquet"))
+    print(f"    database {(base / 'pbx.sqlite').stat().st_size / 1e6:.0f} MB, copied days {copied / 1e6:.0f} MB")
     engine.dispose()
 
 
@@ -184,24 +183,24 @@ def query_s(engine: Engine, page: dict[str, Query], *, each: bool) -> float:
     return time.process_time() - began
 
 
-def bench_packing(base: Path) -> None:
-    """Time reading a month from rows, as before the worker packs it, and packing a year."""
+def bench_sealing(base: Path) -> None:
+    """Time reading a month from rows, as before the worker seals it, sealing a year, and sealing one day again."""
     engine = opened(base)
     until = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     month = FigureFilter(1, until - timedelta(days=30), until)
     with writing(engine) as session:
-        delete_packs(session, 1)
+        session.execute(delete(SealedDay))
     rows_s = query_s(engine, {"totals": lambda s: queue_totals(s, month)}, each=False)
-    began, days = time.perf_counter(), 0
-    while True:
-        with writing(engine) as session:
-            done = pack_days(session, 1, until, limit=100)
-        days += done
-        if not done:
-            break
+    began = time.perf_counter()
+    days = seal_history(engine, 1, before=until)
     took_s = time.perf_counter() - began
+    with writing(engine) as session:
+        session.execute(delete(SealedDay).where(col(SealedDay.day) == int(until.timestamp()) // 86_400 - 40))
+    began = time.perf_counter()
+    again = seal_history(engine, 1, before=until)
     print(f"a month's visits from rows {rows_s:.2f} s")
-    print(f"packing the year {took_s:.0f} s ({1000 * took_s / days:.0f} ms a pack)")
+    print(f"sealing the year {took_s:.0f} s, {days} days of all datasets")
+    print(f"sealing a changed day of all {again} datasets {time.perf_counter() - began:.2f} s")
     engine.dispose()
 
 

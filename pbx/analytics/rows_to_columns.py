@@ -12,7 +12,7 @@ from pbx.analytics.datasets import Dataset, epoch_seconds
 
 DAY_S = 86_400
 NEVER = 2**31 - 1  # later than any day in the database
-_READ_DAYS = 31  # the most days that one statement reads
+_CHUNK = 20_000  # rows that are in memory as Python objects at a time
 _KEY_DIGITS = 9  # enough to be unique; prefixes, country codes and outside-line digits differ by notation
 _TYPES = {
     "text": pa.string(),
@@ -45,7 +45,7 @@ def read_rows(
 ) -> pa.Table:
     """The rows of some days (in order), with `columns` and `day`, by time and id."""
     schema = schema_of(dataset, columns)
-    parts = [_read_run(session, dataset, connection_id, start, end, schema) for start, end in runs(days, _READ_DAYS)]
+    parts = [_read_run(session, dataset, connection_id, start, end, schema) for start, end in _runs(days)]
     return pa.concat_tables([schema.empty_table(), *parts])
 
 
@@ -69,11 +69,11 @@ def cached_in_session(session: Session, key: Hashable, load: Callable[[], _T]) -
     return found
 
 
-def runs(days: Iterable[int], longest: int = NEVER) -> Iterator[tuple[int, int]]:
-    """Runs of consecutive days as (first, last + 1), each at most `longest` days."""
+def _runs(days: Iterable[int]) -> Iterator[tuple[int, int]]:
+    """Runs of consecutive days as (first, last + 1)."""
     start = end = -1
     for day in days:
-        if day != end or end - start >= longest:
+        if day != end:
             if end > start:
                 yield start, end
             start = day
@@ -89,16 +89,15 @@ def _read_run(
     chosen = [column for column in dataset.rows.selected_columns if column.key in schema.names]
     query = dataset.rows.with_only_columns(*chosen, (at // DAY_S).label("day"), maintain_column_froms=True)
     query = query.where(dataset.connection_id == connection_id, at >= first * DAY_S, at < last * DAY_S)
-    rows: Sequence[Any] = session.connection().execute(query).all()
-    values = zip(*rows, strict=True) if rows else [()] * len(schema)
-    arrays = [
-        _array(field.type, dataset.types.get(field.name), column)  # in the order of the schema
-        for field, column in zip(schema, values, strict=True)
-    ]
-    found = pa.table(arrays, schema=schema)
-    return (
-        found.sort_by([(name, "ascending") for name in ("at_s", schema.names[0])]) if "at_s" in schema.names else found
-    )
+    result = session.connection().execute(query, execution_options={"yield_per": _CHUNK})
+    parts = [_table(dataset, schema, rows) for rows in result.partitions()]
+    order = [name for name in ("at_s", schema.names[0]) if name in schema.names]
+    return pa.concat_tables([schema.empty_table(), *parts]).sort_by([(name, "ascending") for name in order])
+
+
+def _table(dataset: Dataset, schema: pa.Schema, rows: Sequence[Any]) -> pa.Table:
+    columns = zip(schema, zip(*rows, strict=True), strict=True)
+    return pa.table([_array(field.type, dataset.types.get(field.name), values) for field, values in columns], schema)
 
 
 def _array(type_: pa.DataType, kind: str | None, values: Iterable[Any]) -> pa.Array:

@@ -35,6 +35,11 @@ _UNUSED_FOR_S = 3600  # a page that opened a file has long finished reading it
 _MONTHS = tuple[int, int]  # a year and a month
 _DAYS = Table.metadata.tables[str(SealedDay.__tablename__)].c
 _EPOCH = date(1970, 1, 1)
+# Numbers that grow from row to row, and texts with common beginnings, are stored as differences.
+_ENCODINGS = {
+    **dict.fromkeys(("at_s", "call_id", "visit_id", "day"), "DELTA_BINARY_PACKED"),
+    **dict.fromkeys(("linkedid", "uniqueid"), "DELTA_BYTE_ARRAY"),
+}
 log = logging.getLogger(__name__)
 
 
@@ -148,7 +153,14 @@ def _write(path: Path, rows: pa.Table) -> int:
     aside = path.with_suffix(".part")
     try:
         with aside.open("wb") as file:
-            pq.write_table(rows, file, compression="zstd", compression_level=9)
+            pq.write_table(
+                rows,
+                file,
+                compression="zstd",
+                compression_level=9,
+                use_dictionary=[name for name in rows.column_names if name not in _ENCODINGS],
+                column_encoding={name: kind for name, kind in _ENCODINGS.items() if name in rows.column_names},
+            )
             file.flush()
             os.fsync(file.fileno())
         size = aside.stat().st_size
