@@ -1,7 +1,7 @@
 """The datasets: what the figures and questions of the app are about, as columns of the cache's tables.
 
-Each dataset is copied to Parquet files by day (pbx.analytics.sealing) and read with DuckDB (pbx.analytics.engine). Times
-are integer seconds since 1970 UTC. Text is never NULL, an unknown number is.
+Past days of each dataset are copied to Parquet files (pbx.analytics.sealing), and DuckDB reads them
+(pbx.analytics.engine). Times are integer seconds since 1970 UTC. Text is never NULL, an unknown number is.
 
 After a change to a dataset's columns, a migration must delete its rows of `sealed_days`.
 """

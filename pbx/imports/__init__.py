@@ -3,6 +3,6 @@
 From a queue_log file to figures: the job (`job.import_history`) opens the file at its cursor (`run.ImportRun`) and
 reads blocks of lines (`files.read_lines`). `pbx.asterisk.formats.queue_log` parses each line to an event,
 `visits_from_queue_log` folds the events into visits, and `queue_log_writer` stores them together with the new cursor.
-`pbx.analytics.packing_job` then packs the days that changed, and `pbx.analytics.queues` calculates the figures from
-them.
+`pbx.analytics.sealing` then copies the days that changed to Parquet files, and `pbx.analytics.queues` calculates the
+figures from them.
 """

@@ -14,7 +14,12 @@ from pbx.store.engine import open_engine, reading, writing
 from pbx.store.models import Job, PbxConnection, Table
 from tests.lab.postgres import PASSWORD, drop_tables, postgres
 from tests.paths import ROOT
-from tests.unit.store.test_migrations import MODELS_ONLY, upgrade_calls_stored_live, upgrade_stored_values
+from tests.unit.store.test_migrations import (
+    MODELS_ONLY,
+    upgrade_calls_stored_live,
+    upgrade_packed_days,
+    upgrade_stored_values,
+)
 
 __all__ = ["postgres"]
 pytestmark = pytest.mark.lab
@@ -38,6 +43,10 @@ def test_an_upgrade_adds_queues_to_calls_that_were_stored_live(settings: Setting
 
 def test_an_upgrade_renames_stored_values_of_earlier_versions(settings: Settings) -> None:
     upgrade_stored_values(settings)
+
+
+def test_an_upgrade_replaces_packed_days(settings: Settings) -> None:
+    upgrade_packed_days(settings)
 
 
 def test_processes_that_start_and_write_at_the_same_time_lose_nothing(settings: Settings) -> None:

@@ -1,6 +1,6 @@
-"""Days copied to Parquet files instead of packed days, and the triggers that reopen a day when one of its rows changes.
+"""Days copied to Parquet files instead of packed days, and triggers that reopen a day when one of its rows changes.
 
-A trigger of a table names the datasets that contain its columns, and the moment that decides which day a row belongs to.
+A trigger names the datasets that contain its table's columns, and the moment that decides to which day a row belongs.
 """
 
 from collections.abc import Sequence
@@ -19,11 +19,12 @@ class _Watched(NamedTuple):
     """A change of these columns of a table reopens days of these datasets."""
 
     table: str
-    columns: str  # "" for inserted and deleted rows only
+    columns: str
     at: str  # SQL of the moment
     datasets: Sequence[str]
     connection_id: str = "{row}.connection_id"
-    days: Sequence[int] = (0,)  # the day of the moment, and how many days around it
+    days: Sequence[int] = (0,)  # 0: the day of the moment, 1: the day after it
+    changes: Sequence[str] = ("insert", "update", "delete")
 
 
 _OF_CALL = "(SELECT {column} FROM calls WHERE id = {{row}}.call_id)"
@@ -38,7 +39,10 @@ _WATCHED = {
         "id, connection_id, started_at, linkedid, source, direction, disposition, did, queue, answered_in, agent,"
         " from_number, from_name, to_number, talk_s, wait_s, duration_s, transcription",
         "{row}.started_at",
-        ("calls", "trunk_calls"),
+        ("calls",),
+    ),
+    "calls_of_legs": _Watched(
+        "calls", "connection_id, started_at", "{row}.started_at", ("trunk_calls",), changes=("update",)
     ),
     # A visit names its call, which may have begun the day before.
     "calls_of_visits": _Watched("calls", "id, linkedid", "{row}.started_at", ("queue_visits",), days=(0, 1)),
@@ -90,10 +94,10 @@ def upgrade() -> None:
         sa.Column("dataset", sa.String, primary_key=True),
         sa.Column("day", sa.Integer, primary_key=True, autoincrement=False),
         text("file"),
-        sa.Column("size_bytes", sa.BigInteger, nullable=False),
+        sa.Column("size_bytes", sa.BigInteger().with_variant(sa.Integer, "sqlite"), nullable=False),
     )
     for name, watched in _WATCHED.items():
-        for change in _ROWS:
+        for change in watched.changes:
             _watch(name, watched, change)
 
 
