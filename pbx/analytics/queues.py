@@ -41,7 +41,7 @@ from pbx.analytics.formulas.queues import (
 from pbx.analytics.rows_to_columns import cached_in_session
 from pbx.store.snapshots import latest_snapshot
 
-Dimension = Literal["queue", "agent", "did"]
+VisitDimension = Literal["queue", "agent", "did"]
 _COLUMNS = (*("visit_id", "queue", "agent", "did", "outcome", "answered", "wait_s", "talk_s", "caller_key", "target"),)
 _OUTCOME_CODES = {name: code for code, name in enumerate(OUTCOMES)}
 QueueInterval = Interval[QueueFigures]  # of the visits that joined in it
@@ -125,7 +125,7 @@ def queue_intervals(
 
 
 def figures_by(
-    session: Session, wanted: FigureFilter, by: Dimension, targets: Targets | None = None
+    session: Session, wanted: FigureFilter, by: VisitDimension, targets: Targets | None = None
 ) -> dict[str, QueueFigures]:
     """Figures by queue, by the agent who answered, or by DID, most visits first; "" for visits without one."""
     visits = load_visits(session, wanted)
@@ -181,7 +181,7 @@ def heat_map(
     return [found[day * HOURS : (day + 1) * HOURS] for day in range(DAYS)]
 
 
-def visit_names(session: Session, wanted: FigureFilter, of: Dimension) -> list[str]:
+def visit_names(session: Session, wanted: FigureFilter, of: VisitDimension) -> list[str]:
     """The queues, agents or DIDs of all visits of a period, sorted by name; the filter's other parts are ignored."""
     found = load_columns(session, "queue_visits", wanted.connection_id, wanted.since, wanted.until, [of])
     codes = np.unique(found[of])

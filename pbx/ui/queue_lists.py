@@ -10,7 +10,7 @@ from pbx.analytics.agents import agent_figures
 from pbx.analytics.formulas.agents import AgentFigures
 from pbx.analytics.formulas.queues import QueueFigures
 from pbx.analytics.formulas.ratio import Ratio
-from pbx.analytics.queues import Dimension, FigureFilter, Selection, figures_by, queue_targets
+from pbx.analytics.queues import FigureFilter, Selection, VisitDimension, figures_by, queue_targets
 from pbx.analytics.visit_lists import (
     AbandonedCall,
     abandoned_calls,
@@ -73,7 +73,7 @@ def _of(ratio: Ratio, text: str | None = None) -> TableCell:
     return {"text": text or ratio.percent_text(), "sub": ratio.parts_text() if ratio.denominator else ""}
 
 
-def _show_by(site: Site, query: FigureFilter, selection: str, by: Dimension, label: str) -> None:
+def _show_by(site: Site, query: FigureFilter, selection: str, by: VisitDimension, label: str) -> None:
     with reading(site.engine) as session:
         targets = queue_targets(session, site.active.id)
         found = figures_by(session, query, by, targets)
