@@ -1,4 +1,4 @@
-"""The catalog: what can be asked of each dataset. Each dimension and measure is defined here once.
+"""The catalog: the dimensions and measures of each dataset. Each is defined here once.
 
 A dimension is an expression, and a measure an aggregate, of the columns of a documented view (docs/queries.md). A ratio
 has a numerator and a denominator, both aggregated, and divided at the end: it is never a mean of ratios. It is NULL
@@ -73,7 +73,7 @@ class Measure:
 
 @dataclass(frozen=True)
 class CatalogEntry:
-    """What can be asked of a view. `at` and `local`: the columns with a row's moment in UTC and in the PBX's zone."""
+    """The dimensions and measures of a view. `at` and `local` are the columns with a row's moment (UTC, PBX's zone)."""
 
     label: str
     rows: str  # what one row is

@@ -6,12 +6,12 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from pbx.analytics.packed_days import pack_days
 from sqlalchemy import Engine
 from sqlmodel import select
 
 from pbx.alerts.rules import evaluate_rules
 from pbx.analytics.queues import FigureFilter, queue_totals
+from pbx.analytics.sealing import seal_history
 from pbx.live.collect import collect_snapshot
 from pbx.model.snapshot import Queue
 from pbx.settings import Settings, load_settings
@@ -64,8 +64,7 @@ def test_calls_are_stored_while_others_write(server: LabServer, settings: Settin
         trunk = pool.submit(place_trunk_call, server, "busy", 2)
         while not all(call.done() for call in (*calls, trunk)):
             collect_snapshot(engine, active, output=None)
-            with writing(engine) as session:
-                pack_days(session, active.id)
+            seal_history(engine, active.id)
         time.sleep(2)
     for call in (one.result() for one in calls):
         visit = visit_of(engine, call)
