@@ -3,6 +3,7 @@
 DuckDB reads the state of the cache that the session sees. So all answers within a reading session agree.
 """
 
+import math
 import os
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -81,6 +82,14 @@ def local_s(at_s: str, zone: tzinfo, since: datetime, until: datetime) -> str:
         return f"({at_s} + {first[1]})"
     later = "".join(f" WHEN {at_s} >= {start} THEN {offset}" for start, offset in reversed(changes))
     return f"({at_s} + CASE{later} ELSE {first[1]} END)"
+
+
+def bucket_s(zone: tzinfo, since: datetime, until: datetime) -> int:
+    """The longest time, up to an hour, of which all local hours and days of a zone in a period are multiples.
+
+    `at_s // bucket_s` is then the same for moments that no hour or day of the zone divides.
+    """
+    return math.gcd(3600, *(offset_s for _, offset_s in clock_changes(zone, since, until)))
 
 
 def clock_changes(zone: tzinfo, since: datetime, until: datetime) -> list[tuple[int, int]]:

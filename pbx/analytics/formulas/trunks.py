@@ -2,40 +2,9 @@
 
 from dataclasses import dataclass
 
-import numpy as np
-
-from pbx.analytics.formulas.concurrency import Load
-from pbx.analytics.formulas.intervals import Floats, Ints
-from pbx.analytics.formulas.queues import Flags
 from pbx.analytics.formulas.ratio import Ratio
 
 EFFECTIVE_DISPOSITIONS = ("ANSWERED", "BUSY", "NO ANSWER")  # of the CDR's dispositions
-
-
-@dataclass(frozen=True)
-class SeizureColumns:
-    """Seizures as columns of equal length, in no order. Unknown values are NaN, an unknown cause is -1.
-
-    `trunk` is an index into `trunks`. `open`: not answered, and no end was recorded. `effective`: the network delivered
-    the call, see EFFECTIVE_DISPOSITIONS. `unsure`: the call failed without a cause that shows whether the network
-    was at fault.
-    """
-
-    at_s: Ints
-    trunk: Ints
-    outbound: Flags
-    answered: Flags
-    effective: Flags
-    open: Flags
-    unsure: Flags
-    cause: Ints
-    end_s: Floats
-    billsec_s: Floats
-    pdd_s: Floats
-    trunks: tuple[str, ...] = ()
-
-    def __len__(self) -> int:
-        return len(self.at_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,41 +68,3 @@ class CauseCount:
     cause: int | None
     disposition: str
     count: int
-
-
-def tally_trunks(
-    seizures: SeizureColumns, group: Ints, loads: list[Load], lengths_s: list[float]
-) -> list[TrunkFigures]:
-    """Figures of each group of seizures. A seizure whose `group` is not in 0 .. len(loads) - 1 is not counted.
-
-    `loads`: the concurrency of each group, by `sweep`. `lengths_s`: the seconds of each group.
-    """
-    groups = len(loads)
-    counted = (group >= 0) & (group < groups)
-
-    def count(flags: Flags) -> list[int]:
-        return [int(n) for n in np.bincount(group[counted & flags], minlength=groups)]
-
-    def total(values: Floats, flags: Flags) -> list[float]:
-        chosen = counted & flags
-        return [float(s) for s in np.bincount(group[chosen], weights=values[chosen], minlength=groups)]
-
-    billed = seizures.answered & ~np.isnan(seizures.billsec_s)
-    delayed = seizures.outbound & ~np.isnan(seizures.pdd_s)
-    columns = zip(
-        count(np.ones(len(seizures), dtype=np.bool_)),
-        count(seizures.open),
-        count(seizures.answered),
-        count(seizures.effective),
-        count(seizures.unsure),
-        count(seizures.outbound),
-        total(seizures.billsec_s, billed),
-        count(billed),
-        total(seizures.pdd_s, delayed),
-        count(delayed),
-        [load.peak for load in loads],
-        [load.busy_s for load in loads],
-        lengths_s,
-        strict=True,
-    )
-    return [TrunkFigures(*row) for row in columns]
