@@ -5,19 +5,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
 from typing import Any
 
-import numpy as np
 from sqlalchemy import select
 from sqlmodel import Session, col
 from sqlmodel import select as select_rows
 
-from pbx.analytics.calls import CallQuestion, load_calls
-from pbx.analytics.columns import Columns
+from pbx.analytics.calls import OTHER_PARTY, CallQuestion, selected_calls_sql
 from pbx.analytics.datasets import UNKNOWN_DURATION_S
-from pbx.analytics.engine import load_columns
-from pbx.analytics.formulas.intervals import Ints, interval_edges, interval_of, week_cells
-from pbx.analytics.formulas.queues import Flags
-from pbx.analytics.rows_to_columns import number_key
-from pbx.analytics.trunks import SEIZURE_COLUMNS
+from pbx.analytics.engine import local_s, query, rows_of, text_literal
+from pbx.analytics.formulas.intervals import HOUR_S
+from pbx.analytics.rows_to_columns import DAY_S, number_key
 from pbx.store.models import CallRow, Table
 
 _C = Table.metadata.tables["calls"].c
@@ -65,15 +61,20 @@ def selected_calls(
     session: Session, wanted: CallQuestion, chosen: CallSelection, zone: tzinfo, *, offset: int, limit: int
 ) -> tuple[int, list[CallRow]]:
     """How many calls are in a selection, and one page of them, newest first."""
-    found = load_calls(session, wanted).narrowed({"disposition": chosen.disposition})
+    columns = ("call_id", "disposition", "from_key", "to_key")
+    calls = selected_calls_sql(session, wanted, columns)
+    conditions = [f"disposition = {text_literal(chosen.disposition)}"] if chosen.disposition is not None else []
     if chosen.number is not None:
-        found = found.where(_other_party(found) == number_key(chosen.number))
-    if chosen.weekday is not None or chosen.hour is not None:
-        found = found.where(_in_week(found.columns["at_s"], wanted, chosen, zone))
-    ids = found["call_id"]
-    page = [int(call) for call in ids[newest_indexes(found.columns["at_s"], ids, offset, limit)]]
-    rows = {call.id: call for call in session.exec(select_rows(CallRow).where(col(CallRow.id).in_(page)))}
-    return len(found), [rows[call] for call in page]
+        conditions.append(f"{OTHER_PARTY} = {number_key(chosen.number)}")
+    local = local_s("at_s", zone, wanted.since, wanted.until)
+    if chosen.weekday is not None:
+        conditions.append(f"({local} // {DAY_S} + 3) % 7 = {chosen.weekday}")  # 1970 began on a Thursday
+    if chosen.hour is not None:
+        conditions.append(f"{local} // {HOUR_S} % 24 = {chosen.hour}")
+    total, page = _page(session, calls, conditions, "call_id", offset, limit)
+    ids = [call_id for (call_id,) in page]
+    rows = {call.id: call for call in session.exec(select_rows(CallRow).where(col(CallRow.id).in_(ids)))}
+    return total, [rows[call_id] for call_id in ids]
 
 
 def selected_seizures(
@@ -91,54 +92,25 @@ def selected_seizures(
 
     Only seizures that began in the period count.
     """
-    found = load_columns(session, "trunk_calls", connection_id, since, until, SEIZURE_COLUMNS)
-    found = found.narrowed({"trunk": trunk, "disposition": chosen.disposition})
+    columns = ("call_id", "trunk", "outbound", "disposition", "cause", "duration_s", "talk_s", "pdd_s")
+    seizures = rows_of(session, "trunk_calls", connection_id, columns, since, until)
+    names = {"trunk": trunk, "disposition": chosen.disposition}
+    conditions = [f"{column} = {text_literal(name)}" for column, name in names.items() if name is not None]
     if chosen.cause is not None:
-        found = found.where(found.columns["cause"] == chosen.cause)
-    of = found.columns
-    page = newest_indexes(of["at_s"], of["call_id"], offset, limit)
-    numbers = _numbers(session, [int(of["call_id"][i]) for i in page])
-    return len(found), [_seizure(found, int(i), numbers) for i in page]
+        conditions.append(f"coalesce(cause, -1) = {chosen.cause}")
+    total, page = _page(session, seizures, conditions, ", ".join(("at_s", *columns)), offset, limit)
+    numbers = _numbers(session, [call_id for _, call_id, *_ in page])
+    return total, [_seizure(row, numbers) for row in page]
 
 
-def newest_indexes(at_s: Ints, ids: Ints, offset: int, limit: int) -> Ints:
-    """The indexes of one page of rows, newest first; of rows in the same second, the highest id first.
-
-    Only the rows up to that page are sorted, so a page of millions of rows is quick.
-    """
-    places: Ints = np.arange(len(at_s))
-    reached = offset + limit
-    if reached < len(at_s):
-        oldest = -np.partition(-at_s, reached)[reached]
-        places = np.flatnonzero(at_s >= oldest)
-    order = np.lexsort((-ids[places], -at_s[places]))
-    page: Ints = places[order][offset:reached]
-    return page
-
-
-def _other_party(found: Columns) -> Ints:
-    """The other party of each call, as in `call_counts` by number.
-
-    It is the caller of an inbound call and the called party of an outbound one, 0 for internal calls.
-    """
-    of = found.columns
-    outbound = of["direction"] == found.code("direction", "outbound")
-    other: Ints = np.where(outbound, of["to_key"], of["from_key"])
-    other[of["direction"] == found.code("direction", "internal")] = 0
-    return other
-
-
-def _in_week(at_s: Ints, wanted: CallQuestion, chosen: CallSelection, zone: tzinfo) -> Flags:
-    edges = interval_edges(wanted.since, wanted.until, zone, "hour")
-    if not edges:
-        return np.zeros(len(at_s), np.bool_)
-    cell = week_cells(edges, zone)[interval_of(at_s, edges)]
-    inside: Flags = np.ones(len(at_s), np.bool_)
-    if chosen.weekday is not None:
-        inside &= cell // 24 == chosen.weekday
-    if chosen.hour is not None:
-        inside &= cell % 24 == chosen.hour
-    return inside
+def _page(
+    session: Session, rows: str, conditions: Sequence[str], columns: str, offset: int, limit: int
+) -> tuple[int, list[tuple[Any, ...]]]:
+    """How many rows meet the conditions, and one page of them, newest first; of one second, the highest id first."""
+    found = f"{rows} WHERE {' AND '.join(conditions) or 'true'}"
+    ((total,),) = query(session, f"SELECT count(*) FROM {found}")
+    order = f"ORDER BY at_s DESC, call_id DESC LIMIT {limit} OFFSET {offset}"
+    return total, query(session, f"SELECT {columns} FROM {found} {order}")
 
 
 def _numbers(session: Session, call_ids: Sequence[int]) -> dict[int, tuple[str, str]]:
@@ -146,20 +118,17 @@ def _numbers(session: Session, call_ids: Sequence[int]) -> dict[int, tuple[str, 
     return {row.id: (row.from_number, row.to_number) for row in session.connection().execute(query)}
 
 
-def _seizure(found: Columns, i: int, numbers: dict[int, tuple[str, str]]) -> Seizure:
-    of, call_id = found.columns, int(found.columns["call_id"][i])
-
-    def known(name: str) -> float | None:
-        value: Any = of[name][i]
-        return None if np.isnan(value) or value == UNKNOWN_DURATION_S else float(value)
-
+def _seizure(row: tuple[Any, ...], numbers: dict[int, tuple[str, str]]) -> Seizure:
+    at_s, call_id, trunk, outbound, disposition, cause, duration_s, talk_s, pdd_s = row
     return Seizure(
         call_id,
-        datetime.fromtimestamp(int(of["at_s"][i]), UTC),
-        found.names["trunk"][of["trunk"][i]],
-        bool(of["outbound"][i]),
+        datetime.fromtimestamp(at_s, UTC),
+        trunk,
+        outbound,
         *numbers.get(call_id, ("", "")),
-        found.names["disposition"][of["disposition"][i]],
-        None if of["cause"][i] < 0 else int(of["cause"][i]),
-        *(known(name) for name in ("duration_s", "talk_s", "pdd_s")),
+        disposition,
+        cause,
+        None if duration_s == UNKNOWN_DURATION_S else duration_s,
+        talk_s,
+        pdd_s,
     )

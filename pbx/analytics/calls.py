@@ -15,20 +15,53 @@ from sqlalchemy import select
 from sqlmodel import Session
 
 from pbx.analytics.columns import Columns
-from pbx.analytics.engine import load_columns
-from pbx.analytics.formulas.intervals import DAYS, HOURS, Ints, in_gap, interval_edges, interval_of, week_cells
+from pbx.analytics.engine import bucket_s, query_columns, rows_of, text_literal
+from pbx.analytics.formulas.intervals import (
+    DAYS,
+    HOUR_S,
+    HOURS,
+    Ints,
+    in_gap,
+    interval_edges,
+    interval_of,
+    week_cells,
+)
 from pbx.analytics.formulas.ratio import Ratio
 from pbx.analytics.rows_to_columns import cached_in_session
 from pbx.model.call import CallDirection
 from pbx.store.models import Table
-from pbx.store.queues_of_calls import split_queues
+from pbx.store.queues_of_calls import SEPARATOR
 
 CallDimension = Literal["hour", "day", "direction", "did", "queue", "agent", "number", "disposition"]
 _C = Table.metadata.tables["calls"].c
-_COLUMNS = (
-    *("call_id", "direction", "disposition", "did", "queue", "answered_in", "agent", "from_key", "to_key"),
-    *("talk_s", "wait_s", "duration_s"),
-)
+# The sums of CallCount, as aggregates of the dataset calls.
+CALL_SUMS = {
+    "calls": "count(*)",
+    "decided": "count(*) FILTER (disposition <> '')",
+    "answered": "count(*) FILTER (disposition = 'ANSWERED')",
+    "talk_s": "sum(talk_s) FILTER (disposition = 'ANSWERED')",
+    "talks": "count(talk_s) FILTER (disposition = 'ANSWERED')",
+    "wait_s": "sum(wait_s)",
+    "waits": "count(wait_s)",
+}
+_SUMS = ", ".join(f"coalesce({value}, 0) AS {name}" for name, value in CALL_SUMS.items())
+_COLUMNS = ("direction", "disposition", "talk_s", "wait_s")  # that the sums need
+# The other party: the caller of an inbound call, the called party of an outbound one; 0 for internal calls.
+OTHER_PARTY = "CASE direction WHEN 'outbound' THEN to_key WHEN 'internal' THEN 0 ELSE from_key END"
+# A call in several queues becomes a row for each of them, with its outcome there.
+_IN_EACH_QUEUE = """(
+    SELECT * REPLACE (CASE WHEN queue = '' THEN disposition WHEN queue = answered_in THEN 'ANSWERED'
+        WHEN disposition = 'ANSWERED' THEN 'NO ANSWER' ELSE disposition END AS disposition)
+    FROM {calls} WHERE NOT contains(queue, '{separator}')
+    UNION ALL
+    SELECT * EXCLUDE (name) REPLACE (
+        name AS queue,
+        CASE WHEN list_contains(string_split(answered_in, '{separator}'), name) THEN 'ANSWERED'
+        WHEN disposition = 'ANSWERED' THEN 'NO ANSWER' ELSE disposition END AS disposition
+    )
+    FROM (SELECT *, unnest(string_split(queue, '{separator}')) AS name FROM {calls})
+    WHERE contains(queue, '{separator}')
+)"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +113,8 @@ class CallQuestion:
 
 def call_totals(session: Session, wanted: CallQuestion) -> CallCount:
     """The counts of all calls together."""
-    found = load_calls(session, wanted)
-    return _counts(found, np.zeros(len(found), np.int64), [""])[0]
+    sums = _sums_by_bucket(session, wanted, HOUR_S)
+    return _counts(sums, np.zeros(len(sums), np.int64), [""])[0]
 
 
 def call_counts(
@@ -92,15 +125,19 @@ def call_counts(
     By number, they are counted by the other party: the caller of an inbound call, the called party of an outbound one;
     internal calls are left out. By queue, a call counts in each queue it was in. `limit`: the most names to return.
     """
-    found = load_calls(session, wanted)
-    if by == "queue" and wanted.queue is None:
-        found = _in_each_queue(found)
+    if by == "number":
+        return _by_number(session, wanted, limit or 100)
     if by in ("hour", "day"):
         edges = interval_edges(wanted.since, wanted.until, zone, "hour" if by == "hour" else "day")
-        return _counts(found, interval_of(found["at_s"], edges), edges[:-1])
-    if by == "number":
-        return _by_number(session, found, limit or 100)
-    counts = [item for item in _counts(found, found.columns[by], found.names[by]) if item.calls]
+        size_s = bucket_s(zone, wanted.since, wanted.until)
+        sums = _sums_by_bucket(session, wanted, size_s)
+        return _counts(sums, _intervals(sums, size_s, wanted, edges), edges[:-1])
+    if by == "direction":
+        sums = _sums_by_bucket(session, wanted, HOUR_S)
+    else:
+        calls = selected_calls_sql(session, wanted, (*_COLUMNS, by), in_each_queue=by == "queue")
+        sums = query_columns(session, f"SELECT {by}, direction, {_SUMS} FROM {calls} GROUP BY ALL")
+    counts = _counts(sums, sums[by], sums.names[by])
     return sorted(counts, key=lambda item: (-item.calls, item.label))[:limit]
 
 
@@ -111,104 +148,87 @@ def call_heat_map(
 
     None where no call is known and the period doesn't have that hour, or has it only in the `gaps` (in order).
     """
-    found = load_calls(session, wanted)
     edges = interval_edges(wanted.since, wanted.until, zone, "hour")
     if not edges:
         return [[None] * HOURS for _ in range(DAYS)]
-    cells = week_cells(edges, zone)
-    calls = np.bincount(cells[interval_of(found["at_s"], edges)], minlength=DAYS * HOURS)
+    cells, size_s = week_cells(edges, zone), bucket_s(zone, wanted.since, wanted.until)
+    sums = _sums_by_bucket(session, wanted, size_s)
+    place = cells[_intervals(sums, size_s, wanted, edges)]
+    calls = np.bincount(place, weights=sums["calls"], minlength=DAYS * HOURS).astype(np.int64)
     hours = np.bincount(cells[~in_gap(edges, gaps)], minlength=DAYS * HOURS)
     counts = [n if n or observed else None for n, observed in zip(calls.tolist(), hours.tolist(), strict=True)]
     return [counts[day * HOURS : (day + 1) * HOURS] for day in range(DAYS)]
 
 
-def _by_number(session: Session, found: Columns, limit: int) -> list[CallCount]:
+def selected_calls_sql(
+    session: Session, wanted: CallQuestion, columns: Sequence[str], *, in_each_queue: bool = False
+) -> str:
+    """SQL of a table of the selected calls. With a queue selected, or `in_each_queue`, a call has its outcome there."""
+    by_queue = in_each_queue or wanted.queue is not None
+    needed = {*columns, "direction", "did", "agent", *(("queue", "answered_in", "disposition") if by_queue else ())}
+    calls = rows_of(session, "calls", wanted.connection_id, needed, wanted.since, wanted.until)
+    if by_queue:
+        calls = _IN_EACH_QUEUE.format(calls=calls, separator=SEPARATOR)
+    names = {"direction": wanted.direction, "queue": wanted.queue, "did": wanted.did, "agent": wanted.agent}
+    conditions = [f"{column} = {text_literal(name)}" for column, name in names.items() if name is not None]
+    return f"(SELECT * FROM {calls} WHERE {' AND '.join(conditions)})" if conditions else calls
+
+
+def _by_number(session: Session, wanted: CallQuestion, limit: int) -> list[CallCount]:
     """Counts by number, whatever its notation (see `number_key`). The label is the notation of its first call."""
-    of = found.columns
-    outbound = of["direction"] == found.code("direction", "outbound")
-    other = np.where(outbound, of["to_key"], of["from_key"])
-    other[(of["direction"] == found.code("direction", "internal")) | (other == 0)] = 0
-    known = found.where(other != 0)
-    keys, first, group, counts = np.unique(
-        other[other != 0], return_index=True, return_inverse=True, return_counts=True
-    )
-    chosen = np.argsort(-counts, kind="stable")[:limit]
-    place = np.full(len(keys), -1, np.int64)
-    place[chosen] = np.arange(len(chosen))
-    within = place[group] >= 0
-    ids = [int(call) for call in known["call_id"][first[chosen]]]
+    calls = selected_calls_sql(session, wanted, (*_COLUMNS, "call_id", "from_key", "to_key"))
+    sums = query_columns(session, _BY_NUMBER.format(calls=calls, other=OTHER_PARTY, sums=_SUMS, limit=limit))
+    order = np.lexsort((sums["first_id"], sums["first_s"], sums["place"]))
+    places, first = np.unique(sums["place"][order], return_index=True)
+    ids = sums["first_id"][order][first].tolist()
     query = select(_C.id, _C.direction, _C.from_number, _C.to_number).where(_C.id.in_(ids))
     written = {
         row.id: row.to_number if row.direction == "outbound" else row.from_number
         for row in session.connection().execute(query)
     }
-    return _counts(known.where(within), place[group][within], [written[call] for call in ids])
+    return _counts(sums, np.searchsorted(places, sums["place"]), [written[call] for call in ids])
 
 
-def load_calls(session: Session, wanted: CallQuestion) -> Columns:
-    """The selected calls as columns."""
+_BY_NUMBER = """
+WITH calls AS (SELECT *, {other} AS number FROM {calls}),
+often AS (
+    SELECT number, row_number() OVER (ORDER BY count(*) DESC, number) AS place FROM calls
+    WHERE number <> 0 GROUP BY number ORDER BY place LIMIT {limit}
+)
+SELECT place, direction, {sums}, min(at_s) AS first_s, arg_min(call_id, (at_s, call_id)) AS first_id
+FROM calls JOIN often USING (number) GROUP BY place, direction
+"""
 
-    def load() -> Columns:
-        found = load_columns(session, "calls", wanted.connection_id, wanted.since, wanted.until, _COLUMNS)
-        names = {"direction": wanted.direction, "queue": wanted.queue, "did": wanted.did, "agent": wanted.agent}
-        return (found if wanted.queue is None else _in_each_queue(found)).narrowed(names)
 
-    return cached_in_session(session, ("narrowed calls", wanted), load)
+def _sums_by_bucket(session: Session, wanted: CallQuestion, size_s: int) -> Columns:
+    """The sums of the selected calls by direction and interval (`bucket`, of `size_s` seconds)."""
+    calls = selected_calls_sql(session, wanted, _COLUMNS)
+    sql = f"SELECT at_s // {size_s} AS bucket, direction, {_SUMS} FROM {calls} GROUP BY ALL"
+    return cached_in_session(session, ("call sums", sql), lambda: query_columns(session, sql))
 
 
-def _in_each_queue(found: Columns) -> Columns:
-    """One row for each queue that a call was in, and one for a call without a queue, with its outcome there."""
-    queues, answered_in, outcomes = (found.names[name] for name in ("queue", "answered_in", "disposition"))
-    parts = [split_queues(name) for name in queues]
-    names = {name: place for place, name in enumerate(dict.fromkeys(name for part in parts for name in part))}
-    each = np.array([names[name] for part in parts for name in part], np.int64)
-    sizes = np.array([len(part) for part in parts], np.int64)
-    size = sizes[found.columns["queue"]]
-    rows = np.repeat(np.arange(len(found)), size)
-    place = np.arange(len(rows)) - np.repeat(np.cumsum(size) - size, size)
-    queue = each[(np.cumsum(sizes) - sizes)[found.columns["queue"]][rows] + place]
+def _intervals(sums: Columns, size_s: int, wanted: CallQuestion, edges: list[datetime]) -> Ints:
+    """The interval of each bucket. The first bucket may begin before the period, but its calls don't."""
+    return interval_of(np.maximum(sums["bucket"] * size_s, int(wanted.since.timestamp())), edges)
 
-    outcomes = tuple(dict.fromkeys((*outcomes, "ANSWERED", "NO ANSWER")))
-    answered, unanswered = outcomes.index("ANSWERED"), outcomes.index("NO ANSWER")
-    pairs = [  # of indexes into answered_in and queue
-        where * len(names) + names[name]
-        for where, part in enumerate(map(split_queues, answered_in))
-        for name in part
-        if name in names
+
+def _counts(sums: Columns, group: Ints, labels: Sequence[str | datetime]) -> list[CallCount]:
+    """Add up sums by group. The label of a group is a name, or the moment when the interval starts."""
+    groups, directions = len(labels), sums.names["direction"]
+
+    def total(name: str, key: Ints, size: int) -> Ints:
+        found = np.bincount(key, weights=sums[name], minlength=size)
+        return found if name.endswith("_s") else found.astype(np.int64)
+
+    ways = total("calls", group * len(directions) + sums["direction"], groups * len(directions))
+    by_direction = [
+        {directions[i]: int(row[i]) for i in np.flatnonzero(row)}
+        for row in (ways.reshape(groups, len(directions)) if directions else np.zeros((groups, 0), np.int64))
     ]
-    there = np.isin(found.columns["answered_in"][rows] * len(names) + queue, np.array(pairs, np.int64))
-    outcome = found.columns["disposition"][rows]
-    elsewhere = (outcome == answered) & ~there
-    outcome = np.where(there, answered, np.where(elsewhere, unanswered, outcome))
-    if "" in names:
-        outcome = np.where(queue == names[""], found.columns["disposition"][rows], outcome)
-    changed = {"queue": queue, "disposition": outcome}
-    columns = {name: changed[name] if name in changed else values[rows] for name, values in found.columns.items()}
-    return Columns(columns, {**found.names, "queue": tuple(names), "disposition": outcomes})
-
-
-def _counts(found: Columns, group: Ints, labels: Sequence[str | datetime]) -> list[CallCount]:
-    """The counts of each group of calls. Its label is a name, or the moment when the interval starts."""
-    of, groups = found.columns, len(labels)
-    decided = of["disposition"] != found.code("disposition", "")
-    answered = of["disposition"] == found.code("disposition", "ANSWERED")
-    talked, waited = answered & ~np.isnan(of["talk_s"]), ~np.isnan(of["wait_s"])
-    directions = found.names["direction"]
-    ways = np.bincount(group * len(directions) + of["direction"], minlength=groups * len(directions))
-    ways = ways.reshape(groups, len(directions)) if directions else np.zeros((groups, 0), np.int64)
-    columns = zip(
-        labels,
-        np.bincount(group, minlength=groups).tolist(),
-        np.bincount(group[decided], minlength=groups).tolist(),
-        np.bincount(group[answered], minlength=groups).tolist(),
-        [{directions[i]: int(row[i]) for i in np.flatnonzero(row)} for row in ways],
-        np.bincount(group[talked], weights=of["talk_s"][talked], minlength=groups).tolist(),
-        np.bincount(group[talked], minlength=groups).tolist(),
-        np.bincount(group[waited], weights=of["wait_s"][waited], minlength=groups).tolist(),
-        np.bincount(group[waited], minlength=groups).tolist(),
-        strict=True,
-    )
+    totals = {name: total(name, group, groups).tolist() for name in CALL_SUMS}
+    columns = (totals["calls"], totals["decided"], totals["answered"], by_direction)
+    rest = (totals["talk_s"], totals["talks"], totals["wait_s"], totals["waits"])
     return [
-        CallCount("", label, *rest) if isinstance(label, datetime) else CallCount(label, None, *rest)
-        for label, *rest in columns
+        CallCount("", label, *row) if isinstance(label, datetime) else CallCount(label, None, *row)
+        for label, *row in zip(labels, *columns, *rest, strict=True)
     ]

@@ -25,7 +25,6 @@ from pbx.analytics.rows_to_columns import cached_in_session
 from pbx.model.hangup_causes import EFFECTIVE_CAUSES
 from pbx.store.models import Table
 
-SEIZURE_COLUMNS = ("call_id", "trunk", "outbound", "disposition", "cause", "duration_s", "talk_s", "pdd_s")
 LONGEST_CALL = timedelta(days=1)  # a call that began longer ago and has no end doesn't count as in progress
 UNDECIDED_DISPOSITIONS = ("", "UNKNOWN")  # still ringing, or ended without a record of how
 TrunkInterval = Interval[TrunkFigures]  # of the seizures that began in it
