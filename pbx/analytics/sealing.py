@@ -5,8 +5,8 @@ directory. It is only a copy; `sealed_days` lists the days that it holds. The da
 one of its rows changes (triggers of migration 0016). Questions read the day's rows until it is sealed again. So figures
 are correct whether or not sealing ever runs, and the files can be deleted at any time.
 
-A file is never changed: a month with a new day gets a new file, and the old one is deleted an hour later, when no page
-reads it any more. No file is listed before it is complete on the disk.
+A file is never changed: a month with a new day gets a new file, and the old one is deleted a quarter of an hour later,
+when no page reads it any more. No file is listed before it is complete on the disk.
 """
 
 import logging
@@ -31,8 +31,8 @@ from pbx.store.chunks import chunks
 from pbx.store.engine import columns_dir, reading, writing
 from pbx.store.models import SealedDay, Table
 
-_UNUSED_FOR_S = 3600  # a page that opened a file has long finished reading it
-_MONTHS = tuple[int, int]  # a year and a month
+_UNUSED_FOR_S = 900  # by then, a page that opened a file has finished reading it
+_Month = tuple[int, int]  # a year and its month
 _DAYS = Table.metadata.tables[str(SealedDay.__tablename__)].c
 _EPOCH = date(1970, 1, 1)
 # Numbers that grow from row to row, and texts with common beginnings, are stored as differences.
@@ -189,8 +189,8 @@ def _size(path: Path) -> int:
         return -1
 
 
-def _by_month(days: Iterable[int]) -> dict[_MONTHS, list[int]]:
-    months: dict[_MONTHS, list[int]] = defaultdict(list)
+def _by_month(days: Iterable[int]) -> dict[_Month, list[int]]:
+    months: dict[_Month, list[int]] = defaultdict(list)
     for day in days:
         months[_date(day).year, _date(day).month].append(day)
     return months

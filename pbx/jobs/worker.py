@@ -35,7 +35,7 @@ POLL_S = 1.0  # how often the worker looks for work
 PROGRESS_S = 1.0  # minimum time between two stored progress reports
 STOP_TIMEOUT_S = 8.0  # how long a stopping worker waits for its jobs to stop
 SUMMARY_INTERVAL_S = 20.0  # how often the worker looks for transcripts without a summary from the language server
-SEALING_INTERVAL_S = 60.0  # how often past days are copied to Parquet files
+SEALING_INTERVAL_S = 300.0  # how often past days are copied to Parquet files; transcribing reopens days all the time
 ALERTS_INTERVAL_S = 15.0  # how often alerts are updated and sent
 MAX_LISTED_FAILURES = 100  # maximum number of failed recordings in a job's result
 
