@@ -17,7 +17,8 @@ from pbx.analytics.agents import (
 from pbx.analytics.coverage import queue_coverage
 from pbx.analytics.formulas.agents import AgentFigures, PauseFigures
 from pbx.analytics.formulas.ratio import Ratio
-from pbx.analytics.queues import FigureFilter, load_visits
+from pbx.analytics.queues import FigureFilter
+from pbx.analytics.visit_lists import conversations
 from pbx.charts.calls import ActivitySpan, NamedValue, agent_days_chart, named_alt, named_bars
 from pbx.charts.layout import NOT_OBSERVED
 from pbx.export.tables import CellValue as Exported
@@ -200,15 +201,10 @@ def activity_spans(site: ui.Site, wanted: FigureFilter) -> list[ActivitySpan]:
         found += [
             ActivitySpan("Paused", one.from_at, one.until_at, one.reason) for one in agent_pauses(session, wanted)
         ]
-        visits = load_visits(session, wanted)
-    for joined_s, wait_s, talk_s, queue in zip(
-        visits.joined_s.tolist(), visits.wait_s.tolist(), visits.talk_s.tolist(), visits.queue.tolist(), strict=True
-    ):
-        if talk_s == talk_s and wait_s == wait_s:  # neither is NaN
-            joined, start = (datetime.fromtimestamp(at_s, UTC) for at_s in (joined_s, joined_s + wait_s))
-            about = f"queue {visits.queues[queue]}"
-            calls_joined = (joined, joined + timedelta(seconds=1))
-            found.append(ActivitySpan("On a call", start, start + timedelta(seconds=talk_s), about, calls_joined))
+        talks = conversations(session, wanted)
+    for talk in talks:
+        calls_joined = (talk.joined_at, talk.joined_at + timedelta(seconds=1))
+        found.append(ActivitySpan("On a call", talk.start_at, talk.end_at, f"queue {talk.queue}", calls_joined))
     return found
 
 

@@ -6,7 +6,7 @@ DuckDB reads the state of the cache that the session sees. So all answers within
 import math
 import os
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta, tzinfo
 from functools import lru_cache
 from pathlib import Path
@@ -57,6 +57,18 @@ def query(session: Session, sql: str, parameters: Parameters | None = None) -> l
 def query_columns(session: Session, sql: str, parameters: Parameters | None = None) -> Columns:
     """The columns of a statement's result."""
     return columns_of_arrow(_run(session, sql, parameters, lambda found: found.to_arrow_table()))
+
+
+def result_table(session: Session, key: Hashable, sql: Callable[[], str]) -> str:
+    """The name of a table with a statement's result, which other statements of the session can use.
+
+    The statement is run once per session and key. Its result is in memory, so it must be much smaller than its rows.
+    """
+
+    def run() -> str:
+        return _registered(session, _run(session, sql(), None, lambda found: found.to_arrow_table()))
+
+    return cached_in_session(session, ("result", key), run)
 
 
 def load_columns(

@@ -1,24 +1,27 @@
 """Figures of queues over a period: totals, and by interval, queue, agent, DID, waiting time and hour of the week.
 
-They read columns (pbx.analytics.engine) once per session and period, so a page can show as many as it needs. The
-formulas are in pbx.analytics.formulas.
+DuckDB adds up the visits (pbx.analytics.engine). A session keeps the sums, so figures of a page that come from the same
+sums cost one scan: totals from those by queue, and days and hours of the week from those by hour.
 """
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, tzinfo
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from sqlmodel import Session
 
 from pbx.analytics.columns import Columns
-from pbx.analytics.engine import load_columns
+from pbx.analytics.engine import local_s, query, query_columns, rows_of, text_literal
 from pbx.analytics.formulas.intervals import (
     DAYS,
+    HOUR_S,
     HOURS,
     Interval,
     IntervalStep,
+    Ints,
     in_gap,
     interval_edges,
     interval_of,
@@ -26,24 +29,36 @@ from pbx.analytics.formulas.intervals import (
     week_cells,
     with_edges,
 )
-from pbx.analytics.formulas.queues import (
-    IN_PROGRESS,
-    OUTCOMES,
-    UNKNOWN,
-    Flags,
-    QueueFigures,
-    Targets,
-    VisitColumns,
-    WaitBucket,
-    tally,
-    wait_buckets,
-)
-from pbx.analytics.rows_to_columns import cached_in_session
+from pbx.analytics.formulas.queues import OUTCOMES, WAIT_ENDS_S, QueueFigures, Targets, WaitBucket
+from pbx.analytics.rows_to_columns import DAY_S, cached_in_session
 from pbx.store.snapshots import latest_snapshot
 
 VisitDimension = Literal["queue", "agent", "did"]
+# The columns of all statements, so that a session reads the visits of days that are not sealed once.
 _COLUMNS = (*("visit_id", "queue", "agent", "did", "outcome", "answered", "wait_s", "talk_s", "caller_key", "target"),)
-_OUTCOME_CODES = {name: code for code, name in enumerate(OUTCOMES)}
+IS_ABANDONED = "(outcome = 'abandoned' AND NOT answered)"
+# Each sum of QueueFigures. `target_s` is the answer target T of the visit's queue, `short_s` the limit of a short
+# abandon. A visit whose wait is unknown (NULL) is not within them.
+SUMS: Mapping[str, str] = {
+    "offered": "count(*)",
+    "answered": "count(*) FILTER (answered)",
+    "abandoned": f"count(*) FILTER {IS_ABANDONED}",
+    "answered_within_t": "count(*) FILTER (answered AND wait_s <= target_s)",
+    "abandoned_within_t": f"count(*) FILTER ({IS_ABANDONED} AND wait_s <= target_s)",
+    "short_abandons": f"count(*) FILTER ({IS_ABANDONED} AND wait_s < short_s)",
+    "answer_wait_s": "sum(wait_s) FILTER (answered)",
+    "answer_waits": "count(wait_s) FILTER (answered)",
+    "talk_s": "sum(talk_s) FILTER (answered)",
+    "talks": "count(talk_s) FILTER (answered)",
+    "max_wait_s": "max(wait_s)",
+}
+_KNOWN_OUTCOMES = ", ".join(text_literal(name) for name in OUTCOMES if name != "unknown")
+# The condition of each outcome; "unknown" includes outcomes that are not in OUTCOMES.
+_OUTCOME_IS: Mapping[str, str] = {
+    name: f"outcome NOT IN ({_KNOWN_OUTCOMES})" if name == "unknown" else f"outcome = {text_literal(name)}"
+    for name in OUTCOMES
+}
+_OUTCOME_SUMS = {f"outcome_{name}": f"count(*) FILTER ({condition})" for name, condition in _OUTCOME_IS.items()}
 QueueInterval = Interval[QueueFigures]  # of the visits that joined in it
 
 
@@ -105,8 +120,8 @@ def queue_targets(session: Session, connection_id: int, answer_s: float = 20.0, 
 
 def queue_totals(session: Session, wanted: FigureFilter, targets: Targets | None = None) -> QueueFigures:
     """The figures of all selected visits together."""
-    visits = load_visits(session, wanted)
-    return tally(visits, np.zeros(len(visits), np.int64), 1, targets or Targets())[0]
+    by_name = _sums_by(session, wanted, "queue", targets)
+    return _added_up(by_name, np.zeros(len(by_name), np.int64), 1)[0]
 
 
 def queue_intervals(
@@ -116,26 +131,21 @@ def queue_intervals(
 
     They don't show whether an interval was observed: pbx.analytics.coverage does, and charts draw its gaps.
     """
-    visits = load_visits(session, wanted)
     edges = interval_edges(wanted.since, wanted.until, zone, step)
     if not edges:
         return []
-    figures = tally(visits, interval_of(visits.joined_s, edges), len(edges) - 1, targets or Targets())
-    return with_edges(edges, figures)
+    by_hour = _sums_by_hour(session, wanted, zone, targets)
+    return with_edges(edges, _added_up(by_hour, interval_of(by_hour["first_s"], edges), len(edges) - 1))
 
 
 def figures_by(
     session: Session, wanted: FigureFilter, by: VisitDimension, targets: Targets | None = None
 ) -> dict[str, QueueFigures]:
     """Figures by queue, by the agent who answered, or by DID, most visits first; "" for visits without one."""
-    visits = load_visits(session, wanted)
-    codes, names = {
-        "queue": (visits.queue, visits.queues),
-        "agent": (visits.agent, visits.agents),
-        "did": (visits.did, visits.dids),
-    }[by]
-    found = zip(names, tally(visits, codes, len(names), targets or Targets()), strict=True)
-    return dict(sorted((item for item in found if item[1].offered), key=lambda item: (-item[1].offered, item[0])))
+    found = _sums_by(session, wanted, by, targets)
+    names = [found.names["name"][code] for code in found["name"]]
+    figures = zip(names, _added_up(found, np.arange(len(found)), len(found)), strict=True)
+    return dict(sorted(figures, key=lambda item: (-item[1].offered, item[0])))
 
 
 def by_queue(session: Session, wanted: FigureFilter, targets: Targets | None = None) -> dict[str, QueueFigures]:
@@ -150,13 +160,27 @@ def by_agent(session: Session, wanted: FigureFilter, targets: Targets | None = N
 
 def outcome_counts(session: Session, wanted: FigureFilter) -> dict[str, int]:
     """The number of visits by outcome, in the order of OUTCOMES; outcomes without visits are left out."""
-    counts = np.bincount(load_visits(session, wanted).outcome, minlength=len(OUTCOMES))
-    return {name: int(count) for name, count in zip(OUTCOMES, counts, strict=True) if count}
+    found = query(session, f"SELECT outcome, count(*) FROM {selected_visits(session, wanted)} GROUP BY outcome")
+    counts = Counter[str]()
+    for name, count in found:
+        counts[name if name in OUTCOMES else "unknown"] += count
+    return {name: counts[name] for name in OUTCOMES if counts[name]}
 
 
 def wait_distribution(session: Session, wanted: FigureFilter) -> list[WaitBucket]:
-    """Visits by waiting time and outcome."""
-    return wait_buckets(load_visits(session, wanted))
+    """Visits by waiting time and outcome, without those whose wait is unknown."""
+    # A wait of exactly 20 s is in the bucket up to 20 s, just as it is within T.
+    ends = "".join(f" WHEN wait_s <= {end} THEN {i}" for i, end in enumerate(WAIT_ENDS_S))
+    counts = f"{SUMS['offered']}, {SUMS['answered']}, {SUMS['abandoned']}"
+    visits = selected_visits(session, wanted)
+    sql = f"SELECT CASE{ends} ELSE {len(WAIT_ENDS_S)} END AS bucket, {counts} FROM {visits} WHERE wait_s IS NOT NULL"
+    found = {bucket: rest for bucket, *rest in query(session, f"{sql} GROUP BY bucket")}
+    starts, limits = (0, *WAIT_ENDS_S), (*WAIT_ENDS_S, None)
+    buckets = []
+    for i, bounds in enumerate(zip(starts, limits, strict=True)):
+        offered, answered, abandoned = found.get(i, (0, 0, 0))
+        buckets.append(WaitBucket(*bounds, answered, abandoned, offered - answered - abandoned))
+    return buckets
 
 
 def heat_map(
@@ -171,11 +195,12 @@ def heat_map(
     The hour that repeats when clocks go back counts twice in its cell. An hour within one of the `gaps` (in order),
     which was not observed, doesn't count.
     """
-    visits = load_visits(session, wanted)
     edges = interval_edges(wanted.since, wanted.until, zone, "hour")
     cells = week_cells(edges, zone)
-    place = cells[interval_of(visits.joined_s, edges)] if edges else np.zeros(0, np.int64)
-    figures = tally(visits, place, DAYS * HOURS, targets or Targets())
+    figures = [QueueFigures()] * (DAYS * HOURS)
+    if edges:
+        by_hour = _sums_by_hour(session, wanted, zone, targets)
+        figures = _added_up(by_hour, cells[interval_of(by_hour["first_s"], edges)], DAYS * HOURS)
     hours = np.bincount(cells[~in_gap(edges, gaps)], minlength=DAYS * HOURS)
     found = [HeatCell(*cell) for cell in zip(figures, hours.tolist(), strict=True)]
     return [found[day * HOURS : (day + 1) * HOURS] for day in range(DAYS)]
@@ -183,57 +208,92 @@ def heat_map(
 
 def visit_names(session: Session, wanted: FigureFilter, of: VisitDimension) -> list[str]:
     """The queues, agents or DIDs of all visits of a period, sorted by name; the filter's other parts are ignored."""
-    found = load_columns(session, "queue_visits", wanted.connection_id, wanted.since, wanted.until, [of])
-    codes = np.unique(found[of])
-    return sorted(found.names[of][code] for code in codes if found.names[of][code])
+    visits = visits_of(session, wanted.connection_id, wanted.since, wanted.until)
+    return sorted(name for (name,) in query(session, f"SELECT DISTINCT {of} FROM {visits} WHERE {of} > ''"))
 
 
-def load_visits(session: Session, wanted: FigureFilter) -> VisitColumns:
-    """The selected visits as columns."""
-    return cached_in_session(session, ("visits", wanted), lambda: _load_visits(session, wanted))
+def visits_of(session: Session, connection_id: int, since: datetime, until: datetime) -> str:
+    """SQL of a table of all visits of a PBX that joined from `since` up to `until`."""
+    return rows_of(session, "queue_visits", connection_id, _COLUMNS, since, until)
 
 
-def _load_visits(session: Session, wanted: FigureFilter) -> VisitColumns:
-    found = load_columns(session, "queue_visits", wanted.connection_id, wanted.since, wanted.until, _COLUMNS)
-    found = found.narrowed({"queue": wanted.queue, "agent": wanted.agent, "did": wanted.did})
-    if wanted.chosen:
-        found = found.where(chosen_visits(_columns(found), wanted, wanted.chosen, wanted.zone))
-    return _columns(found)
+def selected_visits(session: Session, wanted: FigureFilter, chosen: Selection | None = None, zone: tzinfo = UTC) -> str:
+    """SQL of a table of the selected visits; with `chosen`, those that are also in that selection."""
+    conditions = [
+        f"{column} = {text_literal(name)}"
+        for column, name in (("queue", wanted.queue), ("agent", wanted.agent), ("did", wanted.did))
+        if name is not None
+    ]
+    for selection, its_zone in ((wanted.chosen, wanted.zone), (chosen, zone)):
+        if selection:
+            conditions += _conditions(selection, local_s("at_s", its_zone, wanted.since, wanted.until))
+    visits = visits_of(session, wanted.connection_id, wanted.since, wanted.until)
+    return f"(SELECT * FROM {visits} WHERE {' AND '.join(conditions)})" if conditions else visits
 
 
-def _columns(found: Columns) -> VisitColumns:
-    of = found.columns
-    outcomes = np.array([_OUTCOME_CODES.get(name, UNKNOWN) for name in found.names["outcome"]] or [UNKNOWN], np.int64)
-    return VisitColumns(
-        *(of["visit_id"], of["at_s"], of["queue"], of["agent"], of["did"], outcomes[of["outcome"]]),
-        *(of["answered"], of["wait_s"], of["talk_s"], of["caller_key"], of["target"]),
-        *(found.names[name] for name in ("queue", "agent", "did", "target")),
-    )
-
-
-def chosen_visits(visits: VisitColumns, wanted: FigureFilter, chosen: Selection, zone: tzinfo) -> Flags:
-    """Which of the visits are in a selection; its weekday and hour are in `zone`."""
-    found = np.ones(len(visits), np.bool_)
+def _conditions(chosen: Selection, local: str) -> Iterable[str]:
+    """The conditions that visits of a selection meet. `local`: SQL of the local second at which a visit joined."""
     if chosen.outcomes is not None:
-        found &= np.isin(visits.outcome, [OUTCOMES.index(name) for name in chosen.outcomes])
+        yield f"({' OR '.join(_OUTCOME_IS[name] for name in chosen.outcomes) or 'false'})"
     if chosen.answered is not None:
-        found &= visits.answered == chosen.answered
+        yield "answered" if chosen.answered else "NOT answered"
     if chosen.target is not None:
-        found &= np.isin(visits.target, [i for i, name in enumerate(visits.targets) if name == chosen.target])
+        yield f"target = {text_literal(chosen.target)}"
     if chosen.wait_over_s is not None:
-        found &= visits.wait_s > chosen.wait_over_s
+        yield f"wait_s > {chosen.wait_over_s!r}"
     if chosen.wait_up_to_s is not None:
-        found &= visits.wait_s <= chosen.wait_up_to_s
+        yield f"wait_s <= {chosen.wait_up_to_s!r}"
     if chosen.present is not None:
-        since, until = chosen.present
-        lasted_s = np.nan_to_num(visits.wait_s) + np.nan_to_num(visits.talk_s)
-        lasted_s[visits.outcome == IN_PROGRESS] = np.inf
-        found &= (visits.joined_s < until.timestamp()) & (visits.joined_s + lasted_s >= since.timestamp())
-    if (chosen.weekday is not None or chosen.hour is not None) and len(visits):
-        edges = interval_edges(wanted.since, wanted.until, zone, "hour")
-        cell = week_cells(edges, zone)[interval_of(visits.joined_s, edges)]
-        if chosen.weekday is not None:
-            found &= cell // 24 == chosen.weekday
-        if chosen.hour is not None:
-            found &= cell % 24 == chosen.hour
-    return found
+        since, until = (at.timestamp() for at in chosen.present)
+        ended_s = "at_s + coalesce(wait_s, 0) + coalesce(talk_s, 0)"
+        yield f"at_s < {until!r} AND (outcome = 'in_progress' OR {ended_s} >= {since!r})"
+    if chosen.weekday is not None:
+        yield f"({local} // {DAY_S} + 3) % 7 = {chosen.weekday}"  # 1970 began on a Thursday
+    if chosen.hour is not None:
+        yield f"{local} // {HOUR_S} % 24 = {chosen.hour}"
+
+
+def _sums_by(session: Session, wanted: FigureFilter, by: VisitDimension, targets: Targets | None) -> Columns:
+    """The sums of visits by `name`: the queue, agent or DID."""
+    return _sums(session, wanted, f"{by} AS name", "name", targets or Targets())
+
+
+def _sums_by_hour(session: Session, wanted: FigureFilter, zone: tzinfo, targets: Targets | None) -> Columns:
+    """The sums of visits by the hour of `zone` in which they joined, with the moment `first_s` of its first visit.
+
+    An hour is known by the moment at which it began in UTC. So an hour that repeats when clocks go back is two.
+    """
+    began = f"at_s - {local_s('at_s', zone, wanted.since, wanted.until)} % {HOUR_S}"
+    return _sums(session, wanted, "min(at_s) AS first_s", began, targets or Targets())
+
+
+def _sums(session: Session, wanted: FigureFilter, column: str, group: str, targets: Targets) -> Columns:
+    own = "".join(f" WHEN {text_literal(name)} THEN {target_s!r}" for name, target_s in targets.by_queue.items())
+    target_s = f"CASE queue{own} ELSE {targets.answer_s!r} END" if own else repr(targets.answer_s)
+    visits = f"SELECT *, {target_s} AS target_s, {targets.short_s!r} AS short_s FROM {selected_visits(session, wanted)}"
+    sums = ", ".join(f"{value} AS {name}" for name, value in ({**SUMS, **_OUTCOME_SUMS}).items())
+    sql = f"SELECT {column}, {sums} FROM ({visits}) GROUP BY {group}"
+    return cached_in_session(session, ("sums", sql), lambda: query_columns(session, sql))
+
+
+def _added_up(found: Columns, group: Ints, groups: int) -> list[QueueFigures]:
+    """Figures of groups of sums. `group` is the group of each row, 0 to `groups` - 1."""
+
+    def added(name: str) -> list[Any]:
+        if name == "max_wait_s":
+            longest = np.full(groups, np.nan)
+            np.fmax.at(longest, group, found[name])
+            return [None if np.isnan(value) else value for value in longest.tolist()]
+        total = np.zeros(groups, found[name].dtype)
+        np.add.at(total, group, np.nan_to_num(found[name]))  # a sum without rows is NaN
+        added_up: list[Any] = total.tolist()
+        return added_up
+
+    names = [name.removeprefix("outcome_") for name in _OUTCOME_SUMS]
+    counts = zip(*(added(name) for name in _OUTCOME_SUMS), strict=True)
+    outcomes = [{name: count for name, count in zip(names, row, strict=True) if count} for row in counts]
+    columns = zip(*(added(name) for name in SUMS), strict=True)
+    return [
+        QueueFigures(**dict(zip(SUMS, row, strict=True)), outcomes=by_outcome)
+        for row, by_outcome in zip(columns, outcomes, strict=True)
+    ]

@@ -1,19 +1,17 @@
 """Lists of the visits and callers that add up to the figures of queues, a page at a time."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any
 
-import numpy as np
 from sqlalchemy import func, select
 from sqlmodel import Session
 
-from pbx.analytics.engine import query_columns, rows_of
-from pbx.analytics.formulas.callbacks import CallbackFigures, callback_figures, next_answer
-from pbx.analytics.formulas.intervals import Floats, Ints
-from pbx.analytics.formulas.queues import ABANDONED, TRANSFERRED, Flags, VisitColumns
-from pbx.analytics.queues import FigureFilter, Selection, chosen_visits, load_visits
-from pbx.analytics.rows_to_columns import cached_in_session, number_key
+from pbx.analytics.engine import query, result_table, rows_of
+from pbx.analytics.formulas.callbacks import CallbackFigures
+from pbx.analytics.queues import IS_ABANDONED, SUMS, FigureFilter, Selection, selected_visits, visits_of
+from pbx.analytics.rows_to_columns import number_key
 from pbx.store.models import Table
 
 _V, _C, _L = (Table.metadata.tables[name].c for name in ("queue_visits", "calls", "call_legs"))
@@ -27,12 +25,34 @@ _CALL_OF_VISIT = func.coalesce(
 
 # The numbers of answered visits and of conversations: answered outbound calls, and inbound calls that an agent answered
 # without a queue. For an inbound call the CDR's ANSWERED isn't enough: a queue or a menu answers it before any agent.
-_ANSWERED = """
-SELECT caller_key AS number, at_s FROM {visits} WHERE answered
+_ANSWERS = """
+SELECT caller_key AS number, at_s AS reached_s FROM {visits} WHERE answered
 UNION ALL
 SELECT CASE WHEN direction = 'outbound' THEN to_key ELSE from_key END, at_s FROM {calls}
 WHERE disposition = 'ANSWERED' AND (direction = 'outbound' OR (direction = 'inbound' AND agent > '' AND queue = ''))
 """
+# The abandoned visits, when they ended, and when their callers were reached: the next answered call, in a later second.
+# Number 0 is unknown.
+_ABANDONED = """
+WITH abandoned AS (
+    SELECT visit_id, at_s, caller_key, at_s + CAST(trunc(coalesce(wait_s, 0)) AS BIGINT) AS ended_s
+    FROM {selected} WHERE {is_abandoned}
+), answers AS (
+    SELECT * FROM ({answers}) WHERE number <> 0 AND number IN (SELECT caller_key FROM abandoned)
+)
+SELECT visit_id, at_s, caller_key, ended_s, reached_s
+FROM abandoned ASOF LEFT JOIN answers ON caller_key = number AND ended_s < reached_s
+"""
+# Each sum of CallbackFigures, of the callers of abandoned visits: `last_s` is when a caller's last abandoned visit
+# ended, and `reached_s` when the caller was last reached after an abandoned visit. Caller 0 is unknown.
+CALLBACK_SUMS: Mapping[str, str] = {
+    "abandoned": "coalesce(sum(visits), 0)",
+    "without_number": "coalesce(sum(visits) FILTER (caller_key = 0), 0)",
+    "callers": "count(*) FILTER (caller_key <> 0)",
+    "owed": "count(*) FILTER (caller_key <> 0 AND coalesce(reached_s <= last_s, true))",
+    "called_back": "count(*) FILTER (reached_s > last_s)",
+    "call_back_s": "coalesce(sum(reached_s - last_s) FILTER (reached_s > last_s), 0)",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +75,16 @@ class ListedVisit:
     position: int | None
     target: str
     ended_by: str
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """A conversation of a visit that joined its queue at `joined_at`."""
+
+    queue: str
+    joined_at: datetime
+    start_at: datetime
+    end_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,45 +115,56 @@ class RepeatedCaller:
 
 def count_visits(session: Session, wanted: FigureFilter, chosen: Selection, zone: tzinfo) -> int:
     """How many visits are in a selection; its weekday and hour are in `zone`."""
-    return int(chosen_visits(load_visits(session, wanted), wanted, chosen, zone).sum())
+    ((count,),) = query(session, f"SELECT count(*) FROM {selected_visits(session, wanted, chosen, zone)}")
+    return int(count)
 
 
 def visits_page(
     session: Session, wanted: FigureFilter, chosen: Selection, zone: tzinfo, *, offset: int, limit: int
 ) -> list[ListedVisit]:
     """One page of the visits in a selection, newest first."""
-    visits = load_visits(session, wanted)
-    places = np.flatnonzero(chosen_visits(visits, wanted, chosen, zone))
-    newest = places[np.lexsort((-visits.row_id[places], -visits.joined_s[places]))]
-    return _rows(session, visits.row_id[newest[offset : offset + limit]])
+    visits = selected_visits(session, wanted, chosen, zone)
+    sql = f"SELECT visit_id FROM {visits} ORDER BY at_s DESC, visit_id DESC LIMIT $limit OFFSET $offset"
+    return _rows(session, [visit_id for (visit_id,) in query(session, sql, {"limit": limit, "offset": offset})])
+
+
+def conversations(session: Session, wanted: FigureFilter) -> list[Conversation]:
+    """The conversations of the selected visits that have ended, in the order in which the callers joined."""
+    sql = f"""
+    SELECT queue, at_s, at_s + wait_s, at_s + wait_s + talk_s FROM {selected_visits(session, wanted)}
+    WHERE wait_s IS NOT NULL AND talk_s IS NOT NULL ORDER BY at_s, visit_id
+    """
+    return [
+        Conversation(queue, *(datetime.fromtimestamp(at_s, UTC) for at_s in moments))
+        for queue, *moments in query(session, sql)
+    ]
 
 
 def callbacks(session: Session, wanted: FigureFilter) -> CallbackFigures:
     """Callbacks owed to callers who abandoned in the period, and those made; answered calls until now count."""
-    visits, places, ended_s, reached_s = _abandoned(session, wanted)
-    return callback_figures(visits.caller[places], ended_s, reached_s)
+    callers = f"""
+    SELECT caller_key, count(*) AS visits, max(ended_s) AS last_s, max(reached_s) AS reached_s
+    FROM {_abandoned(session, wanted)} GROUP BY caller_key
+    """
+    ((*sums,),) = query(session, f"SELECT {', '.join(CALLBACK_SUMS.values())} FROM ({callers})")
+    return CallbackFigures(**{name: int(value) for name, value in zip(CALLBACK_SUMS, sums, strict=True)})
 
 
 def abandoned_calls(
     session: Session, wanted: FigureFilter, *, offset: int, limit: int, owed_only: bool = False
 ) -> list[AbandonedCall]:
     """One page of the abandoned visits, newest first; `owed_only`: only those whose caller is owed a callback."""
-    visits, places, ended_s, reached_s = _abandoned(session, wanted)
-    kept = np.isnan(reached_s) & (visits.caller[places] != 0) if owed_only else np.ones(len(places), np.bool_)
-    order = np.flatnonzero(kept)
-    order = order[np.lexsort((-visits.row_id[places][order], -visits.joined_s[places][order]))][offset : offset + limit]
-    found = zip(
-        _rows(session, visits.row_id[places][order]),
-        reached_s[order].tolist(),
-        ended_s[order].tolist(),
-        (visits.caller[places][order] != 0).tolist(),
-        strict=True,
-    )
+    owed = "WHERE reached_s IS NULL AND caller_key <> 0" if owed_only else ""
+    sql = f"""
+    SELECT visit_id, ended_s, reached_s, caller_key <> 0 FROM {_abandoned(session, wanted)} {owed}
+    ORDER BY at_s DESC, visit_id DESC LIMIT $limit OFFSET $offset
+    """
+    found = query(session, sql, {"limit": limit, "offset": offset})
     return [
         AbandonedCall(row, None, None, can)
-        if np.isnan(reached)
-        else AbandonedCall(row, datetime.fromtimestamp(reached, UTC), reached - ended, can)
-        for row, reached, ended, can in found
+        if reached_s is None
+        else AbandonedCall(row, datetime.fromtimestamp(reached_s, UTC), float(reached_s - ended_s), can)
+        for row, (_, ended_s, reached_s, can) in zip(_rows(session, [one[0] for one in found]), found, strict=True)
     ]
 
 
@@ -149,74 +190,56 @@ def answering_call(session: Session, connection_id: int, abandoned: AbandonedCal
 
 def repeated_callers(session: Session, wanted: FigureFilter, limit: int = 50) -> list[RepeatedCaller]:
     """Numbers with two or more visits in the period, most visits first."""
-    visits = load_visits(session, wanted)
-    known = np.flatnonzero(visits.caller)
-    keys, first, group, counts = np.unique(
-        visits.caller[known], return_index=True, return_inverse=True, return_counts=True
+    visits = selected_visits(session, wanted)
+    sql = f"""
+    WITH often AS (
+        SELECT caller_key FROM {visits} WHERE caller_key <> 0 GROUP BY caller_key
+        HAVING count(*) > 1 ORDER BY count(*) DESC, caller_key LIMIT $limit
     )
-    if not len(keys):
-        return []
-    often = np.flatnonzero(counts > 1)
-    often = often[np.argsort(-counts[often], kind="stable")][:limit]
-    joined = visits.joined_s[known]
-    earliest, latest = np.full(len(keys), np.iinfo(np.int64).max), np.zeros(len(keys), np.int64)
-    np.minimum.at(earliest, group, joined)
-    np.maximum.at(latest, group, joined)
-    answered = np.bincount(group[visits.answered[known]], minlength=len(keys))
-    gone = np.bincount(group[_is_abandoned(visits)[known]], minlength=len(keys))
-    rows = _rows(session, visits.row_id[known][first[often]])
+    SELECT first(visit_id ORDER BY at_s, visit_id),
+        {SUMS["offered"]} AS visits, {SUMS["answered"]}, {SUMS["abandoned"]}, min(at_s), max(at_s)
+    FROM {visits} WHERE caller_key IN (SELECT caller_key FROM often)
+    GROUP BY caller_key ORDER BY visits DESC, caller_key
+    """
+    found = query(session, sql, {"limit": limit})
     return [
-        RepeatedCaller(
-            *(row.caller, row.caller_name, int(counts[i]), int(answered[i]), int(gone[i])),
-            *(datetime.fromtimestamp(int(at[i]), UTC) for at in (earliest, latest)),
-        )
-        for row, i in zip(rows, often, strict=True)
+        RepeatedCaller(row.caller, row.caller_name, *counts, *(datetime.fromtimestamp(at_s, UTC) for at_s in moments))
+        for row, (_, *counts, first_s, last_s) in zip(_rows(session, [one[0] for one in found]), found, strict=True)
+        for moments in ((first_s, last_s),)
     ]
 
 
 def transfer_targets(session: Session, wanted: FigureFilter, limit: int = 50) -> list[tuple[str, int]]:
     """Where answered visits were transferred, and how many, most frequent first."""
-    visits = load_visits(session, wanted)
-    passed = np.bincount(visits.target[visits.outcome == TRANSFERRED], minlength=len(visits.targets))
-    found = [(visits.targets[i], int(passed[i])) for i in np.flatnonzero(passed)]
-    return sorted(found, key=lambda item: (-item[1], item[0]))[:limit]
+    sql = f"""
+    SELECT target, count(*) AS visits FROM {selected_visits(session, wanted)} WHERE outcome = 'transferred'
+    GROUP BY target ORDER BY visits DESC, target LIMIT $limit
+    """
+    return [(target, count) for target, count in query(session, sql, {"limit": limit})]
 
 
-def _is_abandoned(visits: VisitColumns) -> Flags:
-    gone: Flags = (visits.outcome == ABANDONED) & ~visits.answered
-    return gone
+def _abandoned(session: Session, wanted: FigureFilter) -> str:
+    """The name of a table of the selected visits that were abandoned."""
+    return result_table(session, ("abandoned", wanted), lambda: _abandoned_sql(session, wanted))
 
 
-def _abandoned(session: Session, wanted: FigureFilter) -> tuple[VisitColumns, Ints, Ints, Floats]:
-    """All selected visits, the indexes of the abandoned ones, when these ended, and when each caller was reached."""
-    return cached_in_session(session, ("abandoned", wanted), lambda: _find_abandoned(session, wanted))
-
-
-def _find_abandoned(session: Session, wanted: FigureFilter) -> tuple[VisitColumns, Ints, Ints, Floats]:
-    visits = load_visits(session, wanted)
-    places = np.flatnonzero(_is_abandoned(visits))
-    ended_s = visits.joined_s[places] + np.nan_to_num(visits.wait_s[places]).astype(np.int64)
-    answered, at_s = _answered_calls(session, wanted.connection_id, wanted.since, max(wanted.until, datetime.now(UTC)))
-    return visits, places, ended_s, next_answer(visits.caller[places], ended_s, answered, at_s)
-
-
-def _answered_calls(session: Session, connection_id: int, since: datetime, until: datetime) -> tuple[Ints, Ints]:
-    """The numbers of answered calls in a time range, and when: answered visits, and conversations without a queue."""
-    visits = rows_of(session, "queue_visits", connection_id, ("answered", "caller_key"), since, until)
+def _abandoned_sql(session: Session, wanted: FigureFilter) -> str:
+    until = max(wanted.until, datetime.now(UTC))
     columns = ("direction", "disposition", "agent", "queue", "from_key", "to_key")
-    calls = rows_of(session, "calls", connection_id, columns, since, until)
-    found = query_columns(session, _ANSWERED.format(visits=visits, calls=calls))
-    return found["number"], found["at_s"]
+    answers = _ANSWERS.format(
+        visits=visits_of(session, wanted.connection_id, wanted.since, until),
+        calls=rows_of(session, "calls", wanted.connection_id, columns, wanted.since, until),
+    )
+    return _ABANDONED.format(selected=selected_visits(session, wanted), is_abandoned=IS_ABANDONED, answers=answers)
 
 
-def _rows(session: Session, ids: Ints) -> list[ListedVisit]:
+def _rows(session: Session, ids: Sequence[int]) -> list[ListedVisit]:
     """Visits by id, in the given order, each with its call."""
-    wanted = [int(visit) for visit in ids]
-    query = select(
+    statement = select(
         *(_V.id, _CALL_OF_VISIT, _V.uniqueid, _V.queue, _V.joined_at),
         *(_V.outcome, _V.wait_s, _V.talk_s, _V.ring_s, _V.agent, _V.caller, _V.caller_name, _V.did, _V.position),
         *(_V.target, _V.ended_by),
-    ).where(_V.id.in_(wanted))
-    rows: Any = session.connection().execute(query)
+    ).where(_V.id.in_(ids))
+    rows: Any = session.connection().execute(statement)
     found = {row[0]: ListedVisit(*row) for row in rows}
-    return [found[visit] for visit in wanted]
+    return [found[visit] for visit in ids]
