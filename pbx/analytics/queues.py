@@ -4,7 +4,6 @@ DuckDB adds up the visits (pbx.analytics.engine). A session keeps the sums, so f
 sums cost one scan: totals from those by queue, and days and hours of the week from those by hour.
 """
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, tzinfo
@@ -37,15 +36,15 @@ VisitDimension = Literal["queue", "agent", "did"]
 # The columns of all statements, so that a session reads the visits of days that are not sealed once.
 _COLUMNS = (*("visit_id", "queue", "agent", "did", "outcome", "answered", "wait_s", "talk_s", "caller_key", "target"),)
 IS_ABANDONED = "(outcome = 'abandoned' AND NOT answered)"
-# Each sum of QueueFigures. `target_s` is the answer target T of the visit's queue, `short_s` the limit of a short
-# abandon. A visit whose wait is unknown (NULL) is not within them.
+# Each sum of QueueFigures. `within_t`: the wait is at most the answer target T of the visit's queue; `short`: it is
+# less than the limit of a short abandon. Both are NULL when the wait is unknown.
 SUMS: Mapping[str, str] = {
     "offered": "count(*)",
     "answered": "count(*) FILTER (answered)",
     "abandoned": f"count(*) FILTER {IS_ABANDONED}",
-    "answered_within_t": "count(*) FILTER (answered AND wait_s <= target_s)",
-    "abandoned_within_t": f"count(*) FILTER ({IS_ABANDONED} AND wait_s <= target_s)",
-    "short_abandons": f"count(*) FILTER ({IS_ABANDONED} AND wait_s < short_s)",
+    "answered_within_t": "count(*) FILTER (answered AND within_t)",
+    "abandoned_within_t": f"count(*) FILTER ({IS_ABANDONED} AND within_t)",
+    "short_abandons": f"count(*) FILTER ({IS_ABANDONED} AND short)",
     "answer_wait_s": "sum(wait_s) FILTER (answered)",
     "answer_waits": "count(wait_s) FILTER (answered)",
     "talk_s": "sum(talk_s) FILTER (answered)",
@@ -59,6 +58,18 @@ _OUTCOME_IS: Mapping[str, str] = {
     for name in OUTCOMES
 }
 _OUTCOME_SUMS = {f"outcome_{name}": f"count(*) FILTER ({condition})" for name, condition in _OUTCOME_IS.items()}
+# Alike visits are added up first, and then the sums from them by _OF_ALIKE. That is twice as fast as each sum over all
+# visits.
+_ALIKE = """
+outcome, answered, within_t, short, count(*) AS visits,
+sum(wait_s) AS wait_s, count(wait_s) AS waits, max(wait_s) AS longest_s, sum(talk_s) AS talk_s, count(talk_s) AS talks
+"""
+_OF_ALIKE = {
+    "count(*)": "sum(visits)",
+    "count(wait_s)": "sum(waits)",
+    "count(talk_s)": "sum(talks)",
+    "max(wait_s)": "max(longest_s)",
+}
 QueueInterval = Interval[QueueFigures]  # of the visits that joined in it
 
 
@@ -158,13 +169,12 @@ def by_agent(session: Session, wanted: FigureFilter, targets: Targets | None = N
     return {name: figures for name, figures in figures_by(session, wanted, "agent", targets).items() if name}
 
 
-def outcome_counts(session: Session, wanted: FigureFilter) -> dict[str, int]:
-    """The number of visits by outcome, in the order of OUTCOMES; outcomes without visits are left out."""
-    found = query(session, f"SELECT outcome, count(*) FROM {selected_visits(session, wanted)} GROUP BY outcome")
-    counts = Counter[str]()
-    for name, count in found:
-        counts[name if name in OUTCOMES else "unknown"] += count
-    return {name: counts[name] for name in OUTCOMES if counts[name]}
+def outcome_counts(session: Session, wanted: FigureFilter, targets: Targets | None = None) -> dict[str, int]:
+    """The number of visits by outcome, in the order of OUTCOMES; outcomes without visits are left out.
+
+    With the `targets` of `queue_totals`, the same sums serve both.
+    """
+    return dict(queue_totals(session, wanted, targets).outcomes)
 
 
 def wait_distribution(session: Session, wanted: FigureFilter) -> list[WaitBucket]:
@@ -261,19 +271,31 @@ def _sums_by(session: Session, wanted: FigureFilter, by: VisitDimension, targets
 def _sums_by_hour(session: Session, wanted: FigureFilter, zone: tzinfo, targets: Targets | None) -> Columns:
     """The sums of visits by the hour of `zone` in which they joined, with the moment `first_s` of its first visit.
 
-    An hour is known by the moment at which it began in UTC. So an hour that repeats when clocks go back is two.
+    An hour is known by the moment `began_s` at which it began in UTC. So an hour that repeats when clocks go back is
+    two.
     """
-    began = f"at_s - {local_s('at_s', zone, wanted.since, wanted.until)} % {HOUR_S}"
-    return _sums(session, wanted, "min(at_s) AS first_s", began, targets or Targets())
+    began = f"at_s - {local_s('at_s', zone, wanted.since, wanted.until)} % {HOUR_S} AS began_s, min(at_s) AS first_s"
+    return _sums(session, wanted, began, "began_s, min(first_s) AS first_s", targets or Targets())
 
 
-def _sums(session: Session, wanted: FigureFilter, column: str, group: str, targets: Targets) -> Columns:
+def _sums(session: Session, wanted: FigureFilter, group: str, key: str, targets: Targets) -> Columns:
+    """The sums of groups of visits. `group`: SQL of the group of a visit; `key`: of a group's own columns."""
     own = "".join(f" WHEN {text_literal(name)} THEN {target_s!r}" for name, target_s in targets.by_queue.items())
     target_s = f"CASE queue{own} ELSE {targets.answer_s!r} END" if own else repr(targets.answer_s)
-    visits = f"SELECT *, {target_s} AS target_s, {targets.short_s!r} AS short_s FROM {selected_visits(session, wanted)}"
-    sums = ", ".join(f"{value} AS {name}" for name, value in ({**SUMS, **_OUTCOME_SUMS}).items())
-    sql = f"SELECT {column}, {sums} FROM ({visits}) GROUP BY {group}"
+    flags = f"wait_s <= {target_s} AS within_t, wait_s < {targets.short_s!r} AS short"
+    alike = f"SELECT {group}, {_ALIKE} FROM (SELECT *, {flags} FROM {selected_visits(session, wanted)}) GROUP BY ALL"
+    sums = ", ".join(f"{_of_alike(value)} AS {name}" for name, value in {**SUMS, **_OUTCOME_SUMS}.items())
+    sql = f"SELECT {key}, {sums} FROM ({alike}) GROUP BY ALL"
     return cached_in_session(session, ("sums", sql), lambda: query_columns(session, sql))
+
+
+def _of_alike(aggregate: str) -> str:
+    """The SQL of one of SUMS over counts of alike visits."""
+    for of_visits, of_alike in _OF_ALIKE.items():
+        if of_visits in aggregate:
+            found = aggregate.replace(of_visits, of_alike)
+            return f"CAST(coalesce({found}, 0) AS BIGINT)" if of_visits.startswith("count") else found
+    return aggregate
 
 
 def _added_up(found: Columns, group: Ints, groups: int) -> list[QueueFigures]:

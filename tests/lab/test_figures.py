@@ -19,9 +19,10 @@ from streamlit.testing.v1 import AppTest
 from pbx.analytics.agents import agent_figures, pause_reasons
 from pbx.analytics.calls import CallQuestion, call_counts, call_totals
 from pbx.analytics.formulas.agents import AgentFigures
-from pbx.analytics.formulas.queues import OUTCOMES, QueueFigures
-from pbx.analytics.queues import FigureFilter, load_visits, queue_targets, queue_totals
+from pbx.analytics.formulas.queues import QueueFigures
+from pbx.analytics.queues import FigureFilter, Selection, queue_targets, queue_totals
 from pbx.analytics.trunks import cause_counts, trunk_totals
+from pbx.analytics.visit_lists import count_visits
 from pbx.store.engine import reading
 from pbx.store.models import CallRow
 from tests.call_counts import assert_all_agree
@@ -99,11 +100,9 @@ def test_the_desks_live_and_imported_figures_are_the_same(caches: LiveAndImporte
 def test_figures_match_asterisks_own_counters(caches: LiveAndImported, engine: Engine) -> None:
     """pbx.analytics.formulas.queues explains the counters of QueueStatus. All calls have ended."""
     with reading(engine) as session:
-        figures, visits = desk_figures(session, caches), load_visits(session, desk(caches))
-    unanswered_within_target = sum(
-        OUTCOMES[outcome] in UNANSWERED and wait_s <= TARGET_S
-        for outcome, wait_s in zip(visits.outcome, visits.wait_s, strict=True)
-    )
+        figures = desk_figures(session, caches)
+        unanswered = Selection(outcomes=UNANSWERED, wait_up_to_s=TARGET_S)
+        unanswered_within_target = count_visits(session, desk(caches), unanswered, UTC)
     completed, abandoned = figures.answered, sum(figures.outcomes.get(name, 0) for name in UNANSWERED)
     counters = caches.scripted.counters
     assert (counters["Completed"], counters["Abandoned"]) == (str(completed), str(abandoned)) == ("5", "3")

@@ -21,15 +21,11 @@ from typing import get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from pbx.analytics.formulas.intervals import Floats, Ints
 from pbx.analytics.formulas.ratio import Ratio
 from pbx.model.history import VisitOutcome
 
 Flags = NDArray[np.bool_]
-OUTCOMES: tuple[str, ...] = get_args(VisitOutcome)  # packs store indexes into it, so new ones go to the end
-ANSWERED, ABANDONED, TRANSFERRED, IN_PROGRESS, UNKNOWN = (
-    OUTCOMES.index(name) for name in ("answered", "abandoned", "transferred", "in_progress", "unknown")
-)
+OUTCOMES: tuple[str, ...] = get_args(VisitOutcome)
 # Upper bounds of the waiting-time buckets in seconds, each included in its bucket. They contain the usual targets.
 WAIT_ENDS_S = (5, 10, 15, 20, 30, 45, 60, 90, 120, 180, 300, 600)
 
@@ -49,41 +45,6 @@ class Targets:
     def of(self, queue: str | None) -> float:
         """The answer target T of a queue."""
         return self.by_queue.get(queue or "", self.answer_s)
-
-
-@dataclass(frozen=True)
-class VisitColumns:
-    """Visits as columns of equal length, in no order.
-
-    `queue`, `agent`, `did` and `target` are indexes into the tuples of names below; `outcome` is an index into
-    OUTCOMES. `answered`: an agent took the call, even if it hasn't ended yet. Unknown `wait_s` and `talk_s` are NaN.
-    `caller` is the `number_key` of the caller's number, 0 when it is unknown. `target` is where a call was transferred.
-    """
-
-    row_id: Ints
-    joined_s: Ints
-    queue: Ints
-    agent: Ints
-    did: Ints
-    outcome: Ints
-    answered: Flags
-    wait_s: Floats
-    talk_s: Floats
-    caller: Ints
-    target: Ints
-    queues: tuple[str, ...] = ()
-    agents: tuple[str, ...] = ()
-    dids: tuple[str, ...] = ()
-    targets: tuple[str, ...] = ()  # of transfers
-
-    def __len__(self) -> int:
-        return len(self.row_id)
-
-    def target_s(self, targets: Targets) -> Floats:
-        """The answer target T of each visit, by its queue."""
-        by_code = np.array([targets.of(name) for name in self.queues] or [targets.answer_s], dtype=np.float64)
-        found: Floats = by_code[self.queue]
-        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,54 +131,3 @@ class WaitBucket:
     answered: int
     abandoned: int
     other: int
-
-
-def tally(visits: VisitColumns, group: Ints, groups: int, targets: Targets) -> list[QueueFigures]:
-    """Figures of each group of visits. `group` is the group of each visit, 0 to `groups` - 1."""
-    wait, gone = visits.wait_s, visits.outcome == ABANDONED
-    gone &= ~visits.answered
-    within = wait <= visits.target_s(targets)  # False where the wait is not known
-    known = visits.answered & ~np.isnan(wait)
-    talked = visits.answered & ~np.isnan(visits.talk_s)
-
-    def count(flags: Flags) -> list[int]:
-        return [int(n) for n in np.bincount(group[flags], minlength=groups)]
-
-    def total(values: Floats, flags: Flags) -> list[float]:
-        return [float(s) for s in np.bincount(group[flags], weights=values[flags], minlength=groups)]
-
-    longest = np.full(groups, -1.0)
-    waited = ~np.isnan(wait)
-    np.maximum.at(longest, group[waited], wait[waited])
-    kinds = np.bincount(group * len(OUTCOMES) + visits.outcome, minlength=groups * len(OUTCOMES))
-    kinds = kinds.reshape(groups, len(OUTCOMES))
-    columns = zip(
-        count(np.ones(len(visits), dtype=np.bool_)),
-        count(visits.answered),
-        count(gone),
-        [{OUTCOMES[i]: int(row[i]) for i in np.flatnonzero(row)} for row in kinds],
-        count(visits.answered & within),
-        count(gone & within),
-        count(gone & (wait < targets.short_s)),
-        total(wait, known),
-        count(known),
-        total(visits.talk_s, talked),
-        count(talked),
-        [None if value < 0 else float(value) for value in longest],
-        strict=True,
-    )
-    return [QueueFigures(*row) for row in columns]
-
-
-def wait_buckets(visits: VisitColumns) -> list[WaitBucket]:
-    """Visits by waiting time and outcome, without those whose wait is unknown."""
-    known = ~np.isnan(visits.wait_s)
-    # side="left": a wait of exactly 20 s is in the bucket up to 20 s, just as it is within T.
-    place = np.searchsorted(np.array(WAIT_ENDS_S, dtype=np.float64), visits.wait_s[known], side="left")
-    answered, gone = visits.answered[known], visits.outcome[known] == ABANDONED
-    buckets = len(WAIT_ENDS_S) + 1
-    counts = [np.bincount(place[flags], minlength=buckets) for flags in (answered, gone & ~answered, ~answered & ~gone)]
-    starts, ends = (0, *WAIT_ENDS_S), (*WAIT_ENDS_S, None)
-    return [
-        WaitBucket(starts[i], ends[i], int(counts[0][i]), int(counts[1][i]), int(counts[2][i])) for i in range(buckets)
-    ]
