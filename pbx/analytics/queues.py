@@ -70,6 +70,9 @@ _OF_ALIKE = {
     "count(talk_s)": "sum(talks)",
     "max(wait_s)": "max(longest_s)",
 }
+# A wait of exactly 20 s is in the bucket up to 20 s, just as it is within T.
+_WAIT_ENDS = "".join(f" WHEN wait_s <= {end} THEN {i}" for i, end in enumerate(WAIT_ENDS_S))
+_WAIT_BUCKET = f"CASE{_WAIT_ENDS} WHEN wait_s IS NOT NULL THEN {len(WAIT_ENDS_S)} END"
 QueueInterval = Interval[QueueFigures]  # of the visits that joined in it
 
 
@@ -131,8 +134,8 @@ def queue_targets(session: Session, connection_id: int, answer_s: float = 20.0, 
 
 def queue_totals(session: Session, wanted: FigureFilter, targets: Targets | None = None) -> QueueFigures:
     """The figures of all selected visits together."""
-    by_name = _sums_by(session, wanted, "queue", targets)
-    return _added_up(by_name, np.zeros(len(by_name), np.int64), 1)[0]
+    found = _sums_by(session, wanted, "queue", targets)
+    return _added_up(found, np.zeros(len(found), np.int64), 1)[0]
 
 
 def queue_intervals(
@@ -154,8 +157,8 @@ def figures_by(
 ) -> dict[str, QueueFigures]:
     """Figures by queue, by the agent who answered, or by DID, most visits first; "" for visits without one."""
     found = _sums_by(session, wanted, by, targets)
-    names = [found.names["name"][code] for code in found["name"]]
-    figures = zip(names, _added_up(found, np.arange(len(found)), len(found)), strict=True)
+    names = found.names[by]
+    figures = zip(names, _added_up(found, found[by], len(names)), strict=True)
     return dict(sorted(figures, key=lambda item: (-item[1].offered, item[0])))
 
 
@@ -177,20 +180,16 @@ def outcome_counts(session: Session, wanted: FigureFilter, targets: Targets | No
     return dict(queue_totals(session, wanted, targets).outcomes)
 
 
-def wait_distribution(session: Session, wanted: FigureFilter) -> list[WaitBucket]:
-    """Visits by waiting time and outcome, without those whose wait is unknown."""
-    # A wait of exactly 20 s is in the bucket up to 20 s, just as it is within T.
-    ends = "".join(f" WHEN wait_s <= {end} THEN {i}" for i, end in enumerate(WAIT_ENDS_S))
-    counts = f"{SUMS['offered']}, {SUMS['answered']}, {SUMS['abandoned']}"
-    visits = selected_visits(session, wanted)
-    sql = f"SELECT CASE{ends} ELSE {len(WAIT_ENDS_S)} END AS bucket, {counts} FROM {visits} WHERE wait_s IS NOT NULL"
-    found = {bucket: rest for bucket, *rest in query(session, f"{sql} GROUP BY bucket")}
-    starts, limits = (0, *WAIT_ENDS_S), (*WAIT_ENDS_S, None)
-    buckets = []
-    for i, bounds in enumerate(zip(starts, limits, strict=True)):
-        offered, answered, abandoned = found.get(i, (0, 0, 0))
-        buckets.append(WaitBucket(*bounds, answered, abandoned, offered - answered - abandoned))
-    return buckets
+def wait_distribution(session: Session, wanted: FigureFilter, targets: Targets | None = None) -> list[WaitBucket]:
+    """Visits by waiting time and outcome, without those whose wait is unknown.
+
+    With the `targets` of `queue_totals`, the same sums serve both.
+    """
+    found = _sums_by(session, wanted, "queue", targets)
+    found = found.where(found["bucket"] >= 0)  # -1: unknown
+    figures = _added_up(found, found["bucket"], len(WAIT_ENDS_S) + 1)
+    bounds = zip((0, *WAIT_ENDS_S), (*WAIT_ENDS_S, None), figures, strict=True)
+    return [WaitBucket(over_s, up_to_s, one.answered, one.abandoned, one.other) for over_s, up_to_s, one in bounds]
 
 
 def heat_map(
@@ -264,8 +263,10 @@ def _conditions(chosen: Selection, local: str) -> Iterable[str]:
 
 
 def _sums_by(session: Session, wanted: FigureFilter, by: VisitDimension, targets: Targets | None) -> Columns:
-    """The sums of visits by `name`: the queue, agent or DID."""
-    return _sums(session, wanted, f"{by} AS name", "name", targets or Targets())
+    """The sums of visits by agent or DID, or by queue and `bucket`, the index of the waiting-time bucket."""
+    if by == "queue":
+        return _sums(session, wanted, f"queue, {_WAIT_BUCKET} AS bucket", "queue, bucket", targets or Targets())
+    return _sums(session, wanted, by, by, targets or Targets())
 
 
 def _sums_by_hour(session: Session, wanted: FigureFilter, zone: tzinfo, targets: Targets | None) -> Columns:

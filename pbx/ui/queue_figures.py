@@ -115,7 +115,8 @@ def _headlines(now: QueueFigures, then: QueueFigures | None, target: str) -> Non
 
 def _charts(session: Session, site: Site, period: Period, covered: Coverage, targets: Targets, target: str) -> None:
     found = queue_intervals(session, period.wanted, site.zone, period.step, targets)
-    waits, outcomes = wait_distribution(session, period.wanted), outcome_counts(session, period.wanted, targets)
+    waits = wait_distribution(session, period.wanted, targets)
+    outcomes = outcome_counts(session, period.wanted, targets)
     intervals = [item for item in found if item.start_at < period.seen_until]
     frame = period.time_frame(covered.gaps)
     counter_resets = resets_of(session, site.active.id, period.since, period.until, period.queue)

@@ -17,6 +17,7 @@ Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 HOUR_S = 3600
 DAYS, HOURS = 7, 24
+_DAY = timedelta(hours=HOURS)
 _Figures = TypeVar("_Figures")
 
 
@@ -40,6 +41,9 @@ def interval_edges(since: datetime, until: datetime, zone: tzinfo, step: Interva
     edges, at = [since.astimezone(UTC)], since
     while (at := next_edge(at, zone, step)) < until:
         edges.append(at)
+        if step == "hour" and at + _DAY < until and _is_regular(at, zone):
+            edges += [at + timedelta(hours=hour) for hour in range(1, HOURS)]
+            at = edges[-1]
     return [*edges, until.astimezone(UTC)]
 
 
@@ -55,6 +59,13 @@ def next_edge(at: datetime, zone: tzinfo, step: IntervalStep) -> datetime:
         return datetime.combine(local.date() + timedelta(days=1), time.min, zone).astimezone(UTC)
     into_s = local.minute * 60 + local.second + local.microsecond / 1e6
     return at.astimezone(UTC) + timedelta(seconds=HOUR_S - into_s)  # in UTC, where no hour is skipped or repeated
+
+
+def _is_regular(at: datetime, zone: tzinfo) -> bool:
+    """Whether a moment is a full hour of a zone whose clocks don't change in the day that follows."""
+    local = at.astimezone(zone)
+    full = local.minute == local.second == local.microsecond == 0
+    return full and (at + _DAY).astimezone(zone).utcoffset() == local.utcoffset()
 
 
 def epochs(edges: list[datetime]) -> Ints:

@@ -12,6 +12,7 @@ from pbx.analytics.formulas.intervals import (
     epochs,
     interval_edges,
     interval_of,
+    next_edge,
     period_before,
     week_cells,
 )
@@ -38,6 +39,24 @@ def test_the_skipped_hour_has_no_interval() -> None:
     day = interval_edges(local(BERLIN, 2026, 3, 29), local(BERLIN, 2026, 3, 30), BERLIN, "hour")
     assert len(day) - 1 == 23
     assert names(day[:4], BERLIN) == ["00:00+0100", "01:00+0100", "03:00+0200", "04:00+0200"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Europe/Berlin",
+        "Australia/Lord_Howe",
+        "Asia/Kathmandu",
+        "America/St_Johns",
+        "America/Havana",
+        "Africa/Casablanca",
+    ],
+)
+def test_the_hours_of_a_year_follow_one_another(name: str) -> None:
+    zone, since, until = ZoneInfo(name), datetime(2026, 1, 1, 0, 20, 7, tzinfo=UTC), datetime(2027, 1, 1, tzinfo=UTC)
+    edges = interval_edges(since, until, zone, "hour")
+    assert edges[1:-1] == [next_edge(edge, zone, "hour") for edge in edges[:-2]]
+    assert next_edge(edges[-2], zone, "hour") >= edges[-1] == until
 
 
 def test_days_are_23_24_or_25_hours_long() -> None:
