@@ -1,5 +1,6 @@
 """Figures of trunks over a period: by interval and trunk, hangup causes, busy hour and lines needed."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
 
@@ -7,13 +8,14 @@ import numpy as np
 from sqlmodel import Session
 
 from pbx.analytics.columns import Columns
-from pbx.analytics.engine import bucket_s, query, query_columns, rows_of
-from pbx.analytics.formulas.concurrency import Levels, levels, sweep
+from pbx.analytics.engine import bucket_s, query, query_columns, rows_of, text_literal
+from pbx.analytics.formulas.concurrency import Levels, Load, changes_of_groups, levels_of, sweep
 from pbx.analytics.formulas.erlang import lines_needed
 from pbx.analytics.formulas.intervals import (
     HOUR_S,
     Interval,
     IntervalStep,
+    Ints,
     epochs,
     interval_edges,
     interval_of,
@@ -23,28 +25,31 @@ from pbx.analytics.formulas.ratio import Ratio
 from pbx.analytics.formulas.trunks import EFFECTIVE_DISPOSITIONS, CauseCount, TrunkFigures
 from pbx.analytics.rows_to_columns import cached_in_session
 from pbx.model.hangup_causes import EFFECTIVE_CAUSES
-from pbx.store.models import Table
 
 LONGEST_CALL = timedelta(days=1)  # a call that began longer ago and has no end doesn't count as in progress
 UNDECIDED_DISPOSITIONS = ("", "UNKNOWN")  # still ringing, or ended without a record of how
 TrunkInterval = Interval[TrunkFigures]  # of the seizures that began in it
-_OPEN = f"disposition IN {UNDECIDED_DISPOSITIONS}"
-# The first fields of TrunkFigures, in their order, as aggregates of the dataset trunk_calls.
+_OPEN, _ANSWERED, _DELIVERED, _UNSURE, _FAILED = range(5)
+# How a seizure ended, as one number: comparing texts in each sum takes most of the time.
+_ENDED = f"""CASE WHEN disposition = 'ANSWERED' THEN {_ANSWERED}
+    WHEN disposition IN {UNDECIDED_DISPOSITIONS} THEN {_OPEN}
+    WHEN disposition IN {EFFECTIVE_DISPOSITIONS} OR cause IN {EFFECTIVE_CAUSES} THEN {_DELIVERED}
+    WHEN disposition = 'FAILED' AND cause IS NULL THEN {_UNSURE}
+    ELSE {_FAILED} END"""
+# The first fields of TrunkFigures, in their order, as aggregates of the dataset trunk_calls with `ended`.
 TRUNK_SUMS = {
     "seizures": "count(*)",
-    "open": f"count(*) FILTER ({_OPEN})",
-    "answered": "count(*) FILTER (disposition = 'ANSWERED')",
-    "effective": f"count(*) FILTER (disposition IN {EFFECTIVE_DISPOSITIONS}"
-    f" OR (cause IN {EFFECTIVE_CAUSES} AND NOT {_OPEN}))",
-    "unsure": "count(*) FILTER (disposition = 'FAILED' AND cause IS NULL)",
+    "open": f"count(*) FILTER (ended = {_OPEN})",
+    "answered": f"count(*) FILTER (ended = {_ANSWERED})",
+    "effective": f"count(*) FILTER (ended = {_ANSWERED} OR ended = {_DELIVERED})",
+    "unsure": f"count(*) FILTER (ended = {_UNSURE})",
     "outbound": "count(*) FILTER (outbound)",
-    "billsec_s": "sum(talk_s) FILTER (disposition = 'ANSWERED')",
-    "billed": "count(talk_s) FILTER (disposition = 'ANSWERED')",
+    "billsec_s": f"sum(talk_s) FILTER (ended = {_ANSWERED})",
+    "billed": f"count(talk_s) FILTER (ended = {_ANSWERED})",
     "pdd_s": "sum(pdd_s) FILTER (outbound)",
     "pdds": "count(pdd_s) FILTER (outbound)",
 }
-_SUMMED = ("trunk", "outbound", "disposition", "cause", "talk_s", "pdd_s")
-_SAMPLES, _SUBJECTS = (Table.metadata.tables[name].c for name in ("trunk_samples", "subjects"))
+_COLUMNS = ("trunk", "outbound", "disposition", "cause", "duration_s", "talk_s", "pdd_s")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +70,11 @@ def trunk_totals(
     session: Session, connection_id: int, trunk: str | None, since: datetime, until: datetime
 ) -> TrunkFigures:
     """The figures of a trunk, or of all trunks together (None), for the period."""
-    found = _figures(session, connection_id, trunk, (since, until), [since, until], HOUR_S)
-    return found[0] if found else TrunkFigures()
+    if since >= until:
+        return TrunkFigures()
+    edges = [since, until]
+    loads = sweep(_levels(session, connection_id, trunk, since, until), epochs(edges))
+    return _figures(_sums(session, connection_id, since, until, HOUR_S), trunk, edges, loads)[0]
 
 
 def trunk_intervals(
@@ -84,16 +92,19 @@ def trunk_intervals(
     """
 
     def count() -> list[TrunkInterval]:
-        edges = interval_edges(since, until, zone, step)
-        size_s = bucket_s(zone, since, until)
-        return with_edges(edges, _figures(session, connection_id, trunk, (since, until), edges, size_s))
+        edges, loads = _loads(session, connection_id, trunk, since, until, zone, step)
+        sums = _sums(session, connection_id, since, until, bucket_s(zone, since, until))
+        return with_edges(edges, _figures(sums, trunk, edges, loads))
 
     return cached_in_session(session, ("intervals", connection_id, trunk, since, until, zone, step), count)
 
 
 def by_trunk(session: Session, connection_id: int, since: datetime, until: datetime) -> dict[str, TrunkFigures]:
     """Figures of each trunk that was seized in the period, by name."""
-    names = _spans(session, connection_id, since, until).names["trunk"]
+    names = {
+        *_sums(session, connection_id, since, until, HOUR_S).names["trunk"],
+        *_changes(session, connection_id, since, until),
+    }
     figures = {name: trunk_totals(session, connection_id, name, since, until) for name in sorted(names)}
     return {name: found for name, found in figures.items() if found.seizures or found.busy_s}
 
@@ -102,9 +113,13 @@ def cause_counts(
     session: Session, connection_id: int, trunk: str | None, since: datetime, until: datetime
 ) -> list[CauseCount]:
     """How seizures that began in the period ended, most frequent first: by Q.850 cause, or disposition without one."""
-    rows = rows_of(session, "trunk_calls", connection_id, ("cause", "disposition", "trunk"), since, until)
-    sql = f"SELECT cause, disposition, count(*) FROM {rows} WHERE $trunk IS NULL OR trunk = $trunk GROUP BY ALL"
-    items = [CauseCount(*row) for row in query(session, sql, {"trunk": trunk})]
+    began = _began(session, connection_id, since, until)
+    if trunk is not None:
+        began += f" AND trunk = {text_literal(trunk)}"
+    items = [
+        CauseCount(*row)
+        for row in query(session, f"SELECT cause, disposition, count(*) FROM {began} GROUP BY cause, disposition")
+    ]
     return sorted(items, key=lambda item: (-item.count, item.cause or 0, item.disposition))
 
 
@@ -112,85 +127,107 @@ def busy_hour(
     session: Session, connection_id: int, trunk: str | None, since: datetime, until: datetime, zone: tzinfo
 ) -> BusyHour | None:
     """The hour of `zone` with the most busy seconds, the earliest if several are equal; None without traffic."""
-    edges = interval_edges(since, until, zone, "hour")
-    loads = sweep(_levels(session, connection_id, trunk, since, until), epochs(edges))
+    edges, loads = _loads(session, connection_id, trunk, since, until, zone, "hour")
     busiest = max(range(len(loads)), key=lambda hour: loads[hour].busy_s, default=None)
     if busiest is None or not loads[busiest].busy_s:
         return None
     hour = edges[busiest : busiest + 2]
-    (figures,) = _figures(session, connection_id, trunk, (since, until), hour, bucket_s(zone, since, until))
+    sums = _sums(session, connection_id, since, until, bucket_s(zone, since, until))
+    (figures,) = _figures(sums, trunk, hour, [loads[busiest]])
     return BusyHour(hour[0], figures, lines_needed(figures.busy_s / 3600))
 
 
-def _figures(
-    session: Session,
-    connection_id: int,
-    trunk: str | None,
-    period: tuple[datetime, datetime],
-    edges: list[datetime],
-    size_s: int,
-) -> list[TrunkFigures]:
-    """The figures of each interval between edges. Edges within the period are multiples of `size_s`."""
-    if len(edges) < 2 or edges[0] >= edges[-1]:
+def _figures(sums: Columns, trunk: str | None, edges: list[datetime], loads: Sequence[Load]) -> list[TrunkFigures]:
+    """The figures of each interval between edges, from the sums of shorter times and the load of each interval."""
+    if not loads:
         return []
-    bounds, lengths = epochs(edges), len(edges) - 1
-    sums = _sums(session, connection_id, *period, size_s).narrowed({"trunk": trunk})
-    place = interval_of(np.maximum(sums["bucket"] * size_s, int(period[0].timestamp())), edges)
-    inside = (place >= 0) & (place < lengths)
-    totals = [np.bincount(place[inside], weights=sums[name][inside], minlength=lengths) for name in TRUNK_SUMS]
+    bounds, length = epochs(edges), len(loads)
+    sums = sums.narrowed({"trunk": trunk})
+    place = interval_of(sums["at_s"], edges)
+    inside = (place >= 0) & (place < length)
+    totals = [np.bincount(place[inside], weights=sums[name][inside], minlength=length) for name in TRUNK_SUMS]
     counted = [
         (total if name.endswith("_s") else total.astype(np.int64)).tolist()
         for name, total in zip(TRUNK_SUMS, totals, strict=True)
     ]
-    loads = sweep(_levels(session, connection_id, trunk, *period), bounds)
-    columns = (
-        *counted,
-        [load.peak for load in loads],
-        [load.busy_s for load in loads],
-        np.diff(bounds).astype(np.float64).tolist(),
-    )
-    return [TrunkFigures(*row) for row in zip(*columns, strict=True)]
+    of_loads = [load.peak for load in loads], [load.busy_s for load in loads]
+    lengths_s = np.diff(bounds).astype(np.float64).tolist()
+    return [TrunkFigures(*row) for row in zip(*counted, *of_loads, lengths_s, strict=True)]
+
+
+def _began(session: Session, connection_id: int, since: datetime, until: datetime) -> str:
+    """SQL of the seizures that began in the period, with a condition that more can follow."""
+    return f"{_seizures(session, connection_id, since, until)} WHERE at_s >= {int(since.timestamp())}"
+
+
+def _seizures(session: Session, connection_id: int, since: datetime, until: datetime) -> str:
+    """SQL of the seizures of the period, and those of the day before, which may last into it."""
+    return rows_of(session, "trunk_calls", connection_id, _COLUMNS, since - LONGEST_CALL, until)
 
 
 def _sums(session: Session, connection_id: int, since: datetime, until: datetime, size_s: int) -> Columns:
-    """The sums of the seizures that began in the period, by trunk and interval (`bucket`, of `size_s` seconds)."""
-    rows = rows_of(session, "trunk_calls", connection_id, _SUMMED, since, until)
+    """The sums of the seizures that began in the period, by trunk and `size_s` seconds.
+
+    `at_s`: when these seconds start, or the period if that is later.
+    """
+    began = _began(session, connection_id, since, until)
     sums = ", ".join(f"coalesce({value}, 0) AS {name}" for name, value in TRUNK_SUMS.items())
-    sql = f"SELECT trunk, at_s // {size_s} AS bucket, {sums} FROM {rows} GROUP BY ALL"
+    start = f"greatest(bucket * {size_s}, {int(since.timestamp())})"
+    seizures = f"SELECT trunk, at_s // {size_s} AS bucket, outbound, talk_s, pdd_s, {_ENDED} AS ended FROM {began}"
+    sql = f"SELECT trunk, {start} AS at_s, {sums} FROM ({seizures}) GROUP BY trunk, bucket"
     return cached_in_session(session, ("trunk sums", sql), lambda: query_columns(session, sql))
+
+
+def _loads(
+    session: Session,
+    connection_id: int,
+    trunk: str | None,
+    since: datetime,
+    until: datetime,
+    zone: tzinfo,
+    step: IntervalStep,
+) -> tuple[list[datetime], list[Load]]:
+    """The edges of the hours or days of a period, and the load of each."""
+
+    def count() -> tuple[list[datetime], list[Load]]:
+        edges = interval_edges(since, until, zone, step)
+        return edges, sweep(_levels(session, connection_id, trunk, since, until), epochs(edges))
+
+    return cached_in_session(session, ("loads", connection_id, trunk, since, until, zone, step), count)
 
 
 def _levels(session: Session, connection_id: int, trunk: str | None, since: datetime, until: datetime) -> Levels:
     """The concurrency that seizures cause: of a trunk, or of all."""
+    changes = _changes(session, connection_id, since, until)
+    if trunk is not None:
+        return levels_of(changes.get(trunk, np.zeros(0, np.int64)))
+    key = ("levels", connection_id, since, until)
+    return cached_in_session(
+        session, key, lambda: levels_of(np.sort(np.concatenate([*changes.values(), np.zeros(0, np.int64)])))
+    )
 
-    def count() -> Levels:
-        spans = _spans(session, connection_id, since, until).narrowed({"trunk": trunk})
-        return levels(spans["at_s"].astype(np.float64), spans["end_s"])
 
-    return cached_in_session(session, ("levels", connection_id, trunk, since, until), count)
-
-
-def _spans(session: Session, connection_id: int, since: datetime, until: datetime) -> Columns:
-    """When seizures began and ended: those of the period, and those of the day before, which may last into it.
+def _changes(session: Session, connection_id: int, since: datetime, until: datetime) -> dict[str, Ints]:
+    """The changes of concurrency that seizures cause, by trunk.
 
     A call without an end lasts until now, unless it began so long ago that its end must have been missed.
     """
 
-    def load() -> Columns:
-        columns = ("trunk", "disposition", "duration_s")
-        rows = rows_of(session, "trunk_calls", connection_id, columns, since - LONGEST_CALL, until)
+    def load() -> dict[str, Ints]:
         now_s = datetime.now(UTC).timestamp()
-        return query_columns(
-            session, _SPANS.format(rows=rows), {"now": now_s, "oldest": now_s - LONGEST_CALL.total_seconds()}
-        )
+        sql = _SPANS.format(seizures=_seizures(session, connection_id, since, until))
+        spans = query_columns(session, sql, {"now": now_s, "oldest": now_s - LONGEST_CALL.total_seconds()})
+        names = spans.names["trunk"]
+        parts = changes_of_groups(spans["start_s"], spans["end_s"], spans["trunk"], len(names))
+        return dict(zip(names, parts, strict=False))
 
-    return cached_in_session(session, ("trunk spans", connection_id, since, until), load)
+    return cached_in_session(session, ("trunk changes", connection_id, since, until), load)
 
 
 # A duration below 0 means that the end was not recorded (UNKNOWN_DURATION_S): it counts as no time.
 _SPANS = """
-SELECT trunk, at_s,
+SELECT trunk, at_s::DOUBLE AS start_s,
     CASE WHEN duration_s IS NULL AND disposition IN ('', 'ANSWERED') AND at_s > $oldest THEN greatest($now, at_s)
     ELSE at_s + greatest(coalesce(duration_s, 0), 0) END::DOUBLE AS end_s
-FROM {rows}
+FROM {seizures}
 """
