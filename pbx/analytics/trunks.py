@@ -1,14 +1,16 @@
 """Figures of trunks over a period: by interval and trunk, hangup causes, busy hour and lines needed."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
+from typing import Any
 
 import numpy as np
 from sqlmodel import Session
 
 from pbx.analytics.columns import Columns
-from pbx.analytics.engine import bucket_s, query, query_columns, rows_of, text_literal
+from pbx.analytics.engine import bucket_s, query, query_columns, rows_of
 from pbx.analytics.formulas.concurrency import Levels, Load, changes_of_groups, levels_of, sweep
 from pbx.analytics.formulas.erlang import lines_needed
 from pbx.analytics.formulas.intervals import (
@@ -101,11 +103,8 @@ def trunk_intervals(
 
 def by_trunk(session: Session, connection_id: int, since: datetime, until: datetime) -> dict[str, TrunkFigures]:
     """Figures of each trunk that was seized in the period, by name."""
-    names = {
-        *_sums(session, connection_id, since, until, HOUR_S).names["trunk"],
-        *_changes(session, connection_id, since, until),
-    }
-    figures = {name: trunk_totals(session, connection_id, name, since, until) for name in sorted(names)}
+    names = _trunks(session, connection_id, since, until)
+    figures = {name: trunk_totals(session, connection_id, name, since, until) for name in names}
     return {name: found for name, found in figures.items() if found.seizures or found.busy_s}
 
 
@@ -113,13 +112,11 @@ def cause_counts(
     session: Session, connection_id: int, trunk: str | None, since: datetime, until: datetime
 ) -> list[CauseCount]:
     """How seizures that began in the period ended, most frequent first: by Q.850 cause, or disposition without one."""
-    began = _began(session, connection_id, since, until)
-    if trunk is not None:
-        began += f" AND trunk = {text_literal(trunk)}"
-    items = [
-        CauseCount(*row)
-        for row in query(session, f"SELECT cause, disposition, count(*) FROM {began} GROUP BY cause, disposition")
-    ]
+    counts: Counter[tuple[int | None, str]] = Counter()
+    for name, began, cause, disposition, count in _endings(session, connection_id, since, until):
+        if began and trunk in (None, name):
+            counts[cause, disposition] += count
+    items = [CauseCount(cause, disposition, count) for (cause, disposition), count in counts.items()]
     return sorted(items, key=lambda item: (-item.count, item.cause or 0, item.disposition))
 
 
@@ -155,14 +152,22 @@ def _figures(sums: Columns, trunk: str | None, edges: list[datetime], loads: Seq
     return [TrunkFigures(*row) for row in zip(*counted, *of_loads, lengths_s, strict=True)]
 
 
-def _began(session: Session, connection_id: int, since: datetime, until: datetime) -> str:
-    """SQL of the seizures that began in the period, with a condition that more can follow."""
-    return f"{_seizures(session, connection_id, since, until)} WHERE at_s >= {int(since.timestamp())}"
-
-
 def _seizures(session: Session, connection_id: int, since: datetime, until: datetime) -> str:
     """SQL of the seizures of the period, and those of the day before, which may last into it."""
     return rows_of(session, "trunk_calls", connection_id, _COLUMNS, since - LONGEST_CALL, until)
+
+
+def _endings(session: Session, connection_id: int, since: datetime, until: datetime) -> list[tuple[Any, ...]]:
+    """How many seizures ended in each way: (trunk, whether they began in the period, cause, disposition, count)."""
+    began = f"at_s >= {int(since.timestamp())} AS began"
+    rows = _seizures(session, connection_id, since, until)
+    sql = f"SELECT trunk, {began}, cause, disposition, count(*) FROM {rows} GROUP BY ALL"
+    return cached_in_session(session, ("trunk endings", sql), lambda: query(session, sql))
+
+
+def _trunks(session: Session, connection_id: int, since: datetime, until: datetime) -> list[str]:
+    """The names of the trunks that have seizures in the period or on the day before."""
+    return sorted({trunk for trunk, *_ in _endings(session, connection_id, since, until)})
 
 
 def _sums(session: Session, connection_id: int, since: datetime, until: datetime, size_s: int) -> Columns:
@@ -170,11 +175,12 @@ def _sums(session: Session, connection_id: int, since: datetime, until: datetime
 
     `at_s`: when these seconds start, or the period if that is later.
     """
-    began = _began(session, connection_id, since, until)
+    rows, since_s = _seizures(session, connection_id, since, until), int(since.timestamp())
     sums = ", ".join(f"coalesce({value}, 0) AS {name}" for name, value in TRUNK_SUMS.items())
-    start = f"greatest(bucket * {size_s}, {int(since.timestamp())})"
-    seizures = f"SELECT trunk, at_s // {size_s} AS bucket, outbound, talk_s, pdd_s, {_ENDED} AS ended FROM {began}"
-    sql = f"SELECT trunk, {start} AS at_s, {sums} FROM ({seizures}) GROUP BY trunk, bucket"
+    start = f"greatest(bucket * {size_s}, {since_s})"
+    began = f"SELECT trunk, at_s // {size_s} AS bucket, outbound, talk_s, pdd_s, {_ENDED} AS ended FROM {rows}"
+    began += f" WHERE at_s >= {since_s}"
+    sql = f"SELECT trunk, {start} AS at_s, {sums} FROM ({began}) GROUP BY trunk, bucket"
     return cached_in_session(session, ("trunk sums", sql), lambda: query_columns(session, sql))
 
 
@@ -214,19 +220,19 @@ def _changes(session: Session, connection_id: int, since: datetime, until: datet
     """
 
     def load() -> dict[str, Ints]:
-        now_s = datetime.now(UTC).timestamp()
+        names, now_s = _trunks(session, connection_id, since, until), datetime.now(UTC).timestamp()
         sql = _SPANS.format(seizures=_seizures(session, connection_id, since, until))
-        spans = query_columns(session, sql, {"now": now_s, "oldest": now_s - LONGEST_CALL.total_seconds()})
-        names = spans.names["trunk"]
+        values = {"trunks": names, "now": now_s, "oldest": now_s - LONGEST_CALL.total_seconds()}
+        spans = query_columns(session, sql, values)
         parts = changes_of_groups(spans["start_s"], spans["end_s"], spans["trunk"], len(names))
-        return dict(zip(names, parts, strict=False))
+        return dict(zip(names, parts, strict=True)) if names else {}
 
     return cached_in_session(session, ("trunk changes", connection_id, since, until), load)
 
 
 # A duration below 0 means that the end was not recorded (UNKNOWN_DURATION_S): it counts as no time.
 _SPANS = """
-SELECT trunk, at_s::DOUBLE AS start_s,
+SELECT (list_position($trunks::VARCHAR[], trunk) - 1)::BIGINT AS trunk, at_s::DOUBLE AS start_s,
     CASE WHEN duration_s IS NULL AND disposition IN ('', 'ANSWERED') AND at_s > $oldest THEN greatest($now, at_s)
     ELSE at_s + greatest(coalesce(duration_s, 0), 0) END::DOUBLE AS end_s
 FROM {seizures}
