@@ -1,6 +1,6 @@
 """A trunk's status over a time range, and how long it was registered, from the samples of the PBX's snapshots.
 
-The samples of all trunks are read together: see pbx.analytics.engine.
+Samples of days that are not sealed are read for all trunks together: see pbx.analytics.engine.
 """
 
 import math
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlmodel import Session
 
-from pbx.analytics.engine import load_columns
+from pbx.analytics.engine import query_columns, rows_of
 from pbx.analytics.formulas.intervals import Floats, Ints
 from pbx.analytics.formulas.registration import REGISTERED, Registration
 from pbx.analytics.rows_to_columns import cached_in_session
@@ -107,12 +107,8 @@ def _load(session: Session, connection_id: int, trunk: str, since: datetime, unt
 
 
 def _read(session: Session, connection_id: int, trunk: str, since: datetime, until: datetime) -> _TrunkSamples:
-    found = load_columns(
-        session, "trunk_samples", connection_id, since - SAMPLE_MARGIN, until + SAMPLE_MARGIN, _COLUMNS
-    )
-    found = found.narrowed({"trunk": trunk})
-    of, order = found.columns, np.argsort(found["at_s"], kind="stable")
+    rows = rows_of(session, "trunk_samples", connection_id, _COLUMNS, since - SAMPLE_MARGIN, until + SAMPLE_MARGIN)
+    sql = f"SELECT at_s, state, channels, roundtrip_ms FROM {rows} WHERE trunk = $trunk ORDER BY at_s"
+    found = query_columns(session, sql, {"trunk": trunk})
     states = tuple(cast(TrunkState, name) for name in found.names["state"])
-    return _TrunkSamples(
-        of["at_s"][order], of["state"][order], of["channels"][order], of["roundtrip_ms"][order], states
-    )
+    return _TrunkSamples(found["at_s"], found["state"], found["channels"], found["roundtrip_ms"], states)
