@@ -15,7 +15,7 @@ from sqlalchemy import select
 from sqlmodel import Session
 
 from pbx.analytics.columns import Columns
-from pbx.analytics.engine import bucket_s, query_columns, rows_of, text_literal
+from pbx.analytics.engine import bucket_s, query, query_columns, rows_of, text_literal
 from pbx.analytics.formulas.intervals import (
     DAYS,
     HOUR_S,
@@ -46,6 +46,7 @@ CALL_SUMS = {
 }
 _SUMS = ", ".join(f"coalesce({value}, 0) AS {name}" for name, value in CALL_SUMS.items())
 _COLUMNS = ("direction", "disposition", "talk_s", "wait_s")  # that the sums need
+_NAMES = ("did", "agent")
 # The other party: the caller of an inbound call, the called party of an outbound one; 0 for internal calls.
 OTHER_PARTY = "CASE direction WHEN 'outbound' THEN to_key WHEN 'internal' THEN 0 ELSE from_key END"
 # A call in several queues becomes a row for each of them, with its outcome there.
@@ -128,12 +129,15 @@ def call_counts(
     if by == "number":
         return _by_number(session, wanted, limit or 100)
     if by in ("hour", "day"):
-        edges = interval_edges(wanted.since, wanted.until, zone, "hour" if by == "hour" else "day")
+        hourly = by == "hour"
+        edges = _hours(session, wanted, zone) if hourly else interval_edges(wanted.since, wanted.until, zone, "day")
         size_s = bucket_s(zone, wanted.since, wanted.until)
         sums = _sums_by_bucket(session, wanted, size_s)
         return _counts(sums, _intervals(sums, size_s, wanted, edges), edges[:-1])
     if by == "direction":
         sums = _sums_by_bucket(session, wanted, HOUR_S)
+    elif by in _NAMES:
+        sums = _sums_by_name(session, wanted)
     else:
         calls = selected_calls_sql(session, wanted, (*_COLUMNS, by), in_each_queue=by == "queue")
         sums = query_columns(session, f"SELECT {by}, direction, {_SUMS} FROM {calls} GROUP BY ALL")
@@ -148,7 +152,7 @@ def call_heat_map(
 
     None where no call is known and the period doesn't have that hour, or has it only in the `gaps` (in order).
     """
-    edges = interval_edges(wanted.since, wanted.until, zone, "hour")
+    edges = _hours(session, wanted, zone)
     if not edges:
         return [[None] * HOURS for _ in range(DAYS)]
     cells, size_s = week_cells(edges, zone), bucket_s(zone, wanted.since, wanted.until)
@@ -177,26 +181,30 @@ def selected_calls_sql(
 def _by_number(session: Session, wanted: CallQuestion, limit: int) -> list[CallCount]:
     """Counts by number, whatever its notation (see `number_key`). The label is the notation of its first call."""
     calls = selected_calls_sql(session, wanted, (*_COLUMNS, "call_id", "from_key", "to_key"))
-    sums = query_columns(session, _BY_NUMBER.format(calls=calls, other=OTHER_PARTY, sums=_SUMS, limit=limit))
-    order = np.lexsort((sums["first_id"], sums["first_s"], sums["place"]))
-    places, first = np.unique(sums["place"][order], return_index=True)
-    ids = sums["first_id"][order][first].tolist()
-    query = select(_C.id, _C.direction, _C.from_number, _C.to_number).where(_C.id.in_(ids))
+    calls = f"(SELECT *, {OTHER_PARTY} AS number FROM {calls})"
+    numbers = [number for (number,) in query(session, _OFTEN.format(calls=calls, limit=limit))]
+    if not numbers:
+        return []
+    listed = ", ".join(map(str, numbers))
+    sums = query_columns(session, _BY_NUMBER.format(calls=calls, sums=_SUMS, numbers=listed))
+    places = {number: place for place, number in enumerate(numbers)}
+    group = np.array([places[number] for number in sums["number"].tolist()], np.int64)
+    order = np.lexsort((sums["first_id"], sums["first_s"], group))
+    ids = sums["first_id"][order][np.unique(group[order], return_index=True)[1]].tolist()
+    rows = select(_C.id, _C.direction, _C.from_number, _C.to_number).where(_C.id.in_(ids))
     written = {
         row.id: row.to_number if row.direction == "outbound" else row.from_number
-        for row in session.connection().execute(query)
+        for row in session.connection().execute(rows)
     }
-    return _counts(sums, np.searchsorted(places, sums["place"]), [written[call] for call in ids])
+    return _counts(sums, group, [written[call] for call in ids])
 
 
+_OFTEN = """
+SELECT number FROM {calls} WHERE number <> 0 GROUP BY number ORDER BY count(*) DESC, number LIMIT {limit}
+"""
 _BY_NUMBER = """
-WITH calls AS (SELECT *, {other} AS number FROM {calls}),
-often AS (
-    SELECT number, row_number() OVER (ORDER BY count(*) DESC, number) AS place FROM calls
-    WHERE number <> 0 GROUP BY number ORDER BY place LIMIT {limit}
-)
-SELECT place, direction, {sums}, min(at_s) AS first_s, arg_min(call_id, (at_s, call_id)) AS first_id
-FROM calls JOIN often USING (number) GROUP BY place, direction
+SELECT number, direction, {sums}, min(at_s) AS first_s, arg_min(call_id, (at_s, call_id)) AS first_id
+FROM {calls} WHERE number IN ({numbers}) GROUP BY number, direction
 """
 
 
@@ -205,6 +213,19 @@ def _sums_by_bucket(session: Session, wanted: CallQuestion, size_s: int) -> Colu
     calls = selected_calls_sql(session, wanted, _COLUMNS)
     sql = f"SELECT at_s // {size_s} AS bucket, direction, {_SUMS} FROM {calls} GROUP BY ALL"
     return cached_in_session(session, ("call sums", sql), lambda: query_columns(session, sql))
+
+
+def _sums_by_name(session: Session, wanted: CallQuestion) -> Columns:
+    """The sums of the selected calls by direction, DID and agent: one scan answers for all of them."""
+    calls = selected_calls_sql(session, wanted, (*_COLUMNS, *_NAMES))
+    sql = f"SELECT {', '.join(_NAMES)}, direction, {_SUMS} FROM {calls} GROUP BY ALL"
+    return cached_in_session(session, ("call sums", sql), lambda: query_columns(session, sql))
+
+
+def _hours(session: Session, wanted: CallQuestion, zone: tzinfo) -> list[datetime]:
+    """The edges of the hours of the period."""
+    key = ("hours", wanted.since, wanted.until, zone)
+    return cached_in_session(session, key, lambda: interval_edges(wanted.since, wanted.until, zone, "hour"))
 
 
 def _intervals(sums: Columns, size_s: int, wanted: CallQuestion, edges: list[datetime]) -> Ints:
