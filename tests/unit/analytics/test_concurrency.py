@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from pbx.analytics.formulas.concurrency import Load, levels, sweep
+from pbx.analytics.formulas.concurrency import Load, changes_of_groups, levels, levels_of, sweep
 
 
 def loads(calls: list[tuple[float, float]], edges: list[int]) -> list[Load]:
@@ -58,3 +58,14 @@ def test_the_sweep_equals_a_count_of_every_second() -> None:
     found = sweep(levels(starts.astype(float), ends.astype(float)), edges)
     for load, first, last in zip(found, edges, edges[1:], strict=False):
         assert load == Load(level[first:last].max(), level[first:last].sum())
+
+
+def test_each_groups_levels_equal_those_of_its_calls_alone() -> None:
+    random = np.random.default_rng(2)
+    starts = random.integers(0, 400, 300).astype(float)
+    ends = starts + random.integers(0, 60, 300)
+    group, edges = random.integers(0, 3, 300), np.array([0, 37, 120, 401])
+    each = changes_of_groups(starts, ends, group, 4)
+    for number, changes in enumerate(each):  # no call is in the last group
+        alone = levels(starts[group == number], ends[group == number])
+        assert sweep(levels_of(changes), edges) == sweep(alone, edges)
