@@ -1,27 +1,51 @@
 """Figures of agents over a period: calls, talk time, missed rings, sessions, pauses by reason, occupancy."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, tzinfo
+from itertools import repeat
+from typing import NamedTuple
 
 import numpy as np
+import pyarrow.compute as pc
 from sqlmodel import Session
 
-from pbx.analytics.columns import Columns
-from pbx.analytics.engine import load_columns
-from pbx.analytics.formulas.agents import AgentFigures, AgentSpans, PauseFigures, overlap_s, spans_of
-from pbx.analytics.formulas.intervals import Ints, epochs, interval_edges
+from pbx.analytics.engine import query, query_arrow, rows_of
+from pbx.analytics.formulas.agents import AgentFigures, AgentSpans, PauseFigures, spans_of
+from pbx.analytics.formulas.intervals import Floats, Ints, epochs, interval_edges
 from pbx.analytics.formulas.queues import Flags
 from pbx.analytics.queues import FigureFilter, by_agent
 from pbx.analytics.rows_to_columns import cached_in_session
 
 _Sums = tuple[float | None, float, int, dict[str, PauseFigures]]
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _RING_COLUMNS = ("agent", "queue", "ring_s")
 _EVENT_COLUMNS = ("agent", "queue", "kind", "reason")
+# Fields of AgentFigures as aggregates of the dataset agent_rings.
+RING_SUMS = {"non_response": "count(*)", "missed_ring_s": "sum(ring_s)"}
+_NARROWED = "($agent IS NULL OR agent = $agent) AND ($queue IS NULL OR queue = $queue)"
+_CODES = 1 << 24  # a change is at_s * _CODES + code; the code is below this
+_LOGOUT, _UNPAUSE, _LOGIN, _FIRST_PAUSE = range(4)  # in one second, those that end a span come before others
+# The changes of each agent and queue in order: the last ones before the period, and those in it.
+_CHANGES = f"""
+WITH reasons AS (
+    SELECT reason, row_number() OVER (ORDER BY reason) - 1 AS code FROM (SELECT DISTINCT reason FROM {{rows}})
+), events AS (
+    SELECT agent, queue, kind, at_s, at_s * {_CODES} + CASE kind WHEN 'logout' THEN {_LOGOUT}
+        WHEN 'unpause' THEN {_UNPAUSE} WHEN 'login' THEN {_LOGIN} ELSE {_FIRST_PAUSE} + code END AS change
+    FROM {{rows}} JOIN reasons USING (reason)
+    WHERE ($agent IS NULL OR agent = $agent) AND ($queue IS NULL OR queue IN ($queue, ''))
+)
+SELECT agent, queue = '' AS everywhere, bool_or(kind = 'login') AS known,
+    bool_or(kind IN ('pause', 'unpause')) AS pauses,
+    list_sort(list_filter([
+        max(change) FILTER (at_s < $since AND kind IN ('login', 'logout')),
+        max(change) FILTER (at_s < $since AND kind <> 'login')
+    ], lambda change: change IS NOT NULL) || coalesce(list(change) FILTER (at_s >= $since), [])) AS changes
+FROM events GROUP BY agent, queue ORDER BY agent, queue
+"""
 
 
-@dataclass(frozen=True, slots=True)
-class AgentSession:
+class AgentSession(NamedTuple):
     """A time span in which an agent was logged in to at least one queue, limited to the period."""
 
     agent: str
@@ -30,8 +54,7 @@ class AgentSession:
     open: bool  # still logged in at the end of the period
 
 
-@dataclass(frozen=True, slots=True)
-class AgentPause:
+class AgentPause(NamedTuple):
     """A time span in which an agent was paused in at least one queue, limited to the period."""
 
     agent: str
@@ -40,8 +63,7 @@ class AgentPause:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class AgentDay:
+class AgentDay(NamedTuple):
     """An agent's day in the PBX's time zone: first login, last logout, time logged in, time paused of that."""
 
     agent: str
@@ -54,13 +76,13 @@ class AgentDay:
 
 @dataclass(frozen=True)
 class _Presence:
-    """When agents were logged in and paused in the period. Spans are owned by an agent's index in `agents`."""
+    """When agents were logged in and paused in the period. Agents and reasons are indexes into their sorted names."""
 
-    agents: tuple[str, ...]
-    logins: AgentSpans  # merged
-    pauses: AgentSpans
-    reasons: np.ndarray[tuple[int], np.dtype[np.int64]]  # of each pause, an index into `reason_names`
-    reason_names: tuple[str, ...]
+    agents: list[str]
+    reasons: list[str]
+    logins: AgentSpans  # of each agent, merged
+    pauses: AgentSpans  # of each agent, merged
+    pauses_by_reason: AgentSpans  # of each agent and reason (agent * number of reasons + reason), merged
     known: Flags  # of each agent, whether a login was ever recorded
     reached_s: float  # the period's end, or now
 
@@ -72,11 +94,9 @@ def agent_figures(session: Session, wanted: FigureFilter) -> list[AgentFigures]:
     logged in; where no login was recorded, all pauses count.
     """
     taken = by_agent(session, wanted)
-    rings = load_columns(session, "agent_rings", wanted.connection_id, wanted.since, wanted.until, _RING_COLUMNS)
-    rings = rings.narrowed({"queue": wanted.queue, "agent": wanted.agent})
-    counts = np.bincount(rings.columns["agent"], minlength=len(rings.names["agent"]))
-    seconds = np.bincount(rings.columns["agent"], weights=rings.columns["ring_s"], minlength=len(counts))
-    missed = {name: (int(counts[i]), float(seconds[i])) for i, name in enumerate(rings.names["agent"]) if counts[i]}
+    rows = rows_of(session, "agent_rings", wanted.connection_id, _RING_COLUMNS, wanted.since, wanted.until)
+    sql = f"SELECT agent, {', '.join(RING_SUMS.values())} FROM {rows} WHERE {_NARROWED} GROUP BY agent"
+    missed = {name: sums for name, *sums in query(session, sql, {"agent": wanted.agent, "queue": wanted.queue})}
     presence = _presence_sums(session, wanted)
     found = []
     for name in {*taken, *missed, *presence} - {""}:
@@ -100,47 +120,45 @@ def pause_reasons(session: Session, wanted: FigureFilter) -> dict[str, PauseFigu
 def agent_sessions(session: Session, wanted: FigureFilter) -> list[AgentSession]:
     """When agents were logged in, by agent, then by time."""
     presence = _presence(session, wanted)
-    logins, until_s = presence.logins, presence.reached_s
-    found = [
-        AgentSession(presence.agents[int(who)], _at(start), _at(end), bool(end >= until_s))
-        for who, start, end in zip(logins.whose, logins.start_s, logins.end_s, strict=True)
-    ]
-    return sorted(found, key=lambda item: (item.agent, item.from_at))
+    logins = presence.logins
+    names = map(presence.agents.__getitem__, logins.whose.tolist())
+    still_open = (logins.end_s >= presence.reached_s).tolist()
+    return list(map(AgentSession, names, _moments(logins.start_s), _moments(logins.end_s), still_open))
 
 
 def agent_pauses(session: Session, wanted: FigureFilter) -> list[AgentPause]:
     """When agents were paused and why, by agent, then by time. A pause in several queues at the same time is one."""
-    presence, found = _presence(session, wanted), []
-    for code in np.unique(presence.reasons):
-        merged, reason = presence.pauses.where(presence.reasons == code).merged(), presence.reason_names[code]
-        for who, start, end in zip(merged.whose, merged.start_s, merged.end_s, strict=True):
-            found.append(AgentPause(presence.agents[int(who)], _at(start), _at(end), reason))
-    return sorted(found, key=lambda item: (item.agent, item.from_at))
+    presence = _presence(session, wanted)
+    pauses, reasons = presence.pauses_by_reason, len(presence.reasons) or 1
+    order = np.lexsort((pauses.start_s, pauses.whose // reasons))
+    owners, start, end = pauses.whose[order], pauses.start_s[order], pauses.end_s[order]
+    names = map(presence.agents.__getitem__, (owners // reasons).tolist())
+    why = map(presence.reasons.__getitem__, (owners % reasons).tolist())
+    return list(map(AgentPause, names, _moments(start), _moments(end), why))
 
 
 def agent_days(session: Session, wanted: FigureFilter, zone: tzinfo) -> list[AgentDay]:
     """Agents' days in `zone`, by day, then agent. A session across midnight is split presence."""
     presence = _presence(session, wanted)
     edges, agents = interval_edges(wanted.since, wanted.until, zone, "day"), len(presence.agents)
-    if not edges or not agents:
+    if not edges or not len(presence.logins):
         return []
-    logins, owners = _by_day(presence.logins, edges, agents), agents * (len(edges) - 1)
-    in_s, paused_s = logins.total_s(owners), overlap_s(logins, _by_day(presence.pauses, edges, agents), owners)
-    first, last = np.full(owners, np.inf), np.zeros(owners)
-    np.minimum.at(first, logins.whose, logins.start_s)
-    np.maximum.at(last, logins.whose, logins.end_s)
-    found = [
-        AgentDay(
-            presence.agents[i % agents],
-            edges[i // agents],
-            _at(first[i]),
-            _at(last[i]),
-            float(in_s[i]),
-            float(paused_s[i]),
+    logins, pauses = (_by_day(spans, edges, agents) for spans in (presence.logins, presence.pauses))
+    logins, owners = logins.merged(), agents * (len(edges) - 1)
+    paused_s = np.bincount(pauses.whose, weights=pauses.within_s(logins), minlength=owners)
+    in_s, (days, first) = logins.total_s(owners), np.unique(logins.whose, return_index=True)
+    last = np.append(first[1:], len(logins)) - 1
+    return list(
+        map(
+            AgentDay,
+            map(presence.agents.__getitem__, (days % agents).tolist()),
+            map(edges.__getitem__, (days // agents).tolist()),
+            _moments(logins.start_s[first]),
+            _moments(logins.end_s[last]),
+            in_s[days].tolist(),
+            paused_s[days].tolist(),
         )
-        for i in np.flatnonzero(in_s).tolist()
-    ]
-    return sorted(found, key=lambda item: (item.day_at, item.agent))
+    )
 
 
 def _by_day(spans: AgentSpans, edges: list[datetime], agents: int) -> AgentSpans:
@@ -167,56 +185,41 @@ def _presence_key(wanted: FigureFilter) -> FigureFilter:
 
 def _find_presence(session: Session, wanted: FigureFilter) -> _Presence:
     until = min(wanted.until, datetime.now(UTC))
-    events = load_columns(session, "agent_events", wanted.connection_id, EPOCH, until, _EVENT_COLUMNS)
-    if wanted.queue is not None:
-        queues = [events.code("queue", name) for name in (wanted.queue, "")]
-        events = events.where(np.isin(events.columns["queue"], queues))
-    events = events.narrowed({"agent": wanted.agent}).compact("agent")
     since_s, until_s = wanted.since.timestamp(), until.timestamp()
-    agents = events.names["agent"]
-    login, logout = (events.columns["kind"] == events.code("kind", kind) for kind in ("login", "logout"))
-    logins, _ = _spans(events.where(login | logout), "login", until_s)
-    known = np.bincount(events.columns["agent"][login], minlength=len(agents)) > 0
-    pausing = _pausing(events)
-    pauses, places = _spans(pausing, "pause", until_s)
-    reasons = pausing.columns["reason"][places]
-    within = np.minimum(pauses.end_s, until_s) > np.maximum(pauses.start_s, since_s)
-    return _Presence(
-        agents,
-        logins.cut(since_s, until_s).merged(),
-        pauses.where(within).cut(since_s, until_s),
-        reasons[within],
-        events.names["reason"],
-        known,
-        until_s,
-    )
+    rows = rows_of(session, "agent_events", wanted.connection_id, _EVENT_COLUMNS, None, until)
+    reasons = [name for (name,) in query(session, f"SELECT DISTINCT reason FROM {rows} ORDER BY reason")]
+    values = {"agent": wanted.agent, "queue": wanted.queue, "since": since_s}
+    found = query_arrow(session, _CHANGES.format(rows=rows), values).combine_chunks()
+    names = found["agent"].to_pylist()
+    agents = sorted(set(names))
+    places = {name: place for place, name in enumerate(agents)}
+    whose = np.array([places[name] for name in names], np.int64)  # of each agent and queue
+    everywhere, known, pauses = (found[name].to_numpy().astype(np.bool_) for name in ("everywhere", "known", "pauses"))
+    changes = pc.list_flatten(found["changes"]).to_numpy().astype(np.int64)
+    owner = np.repeat(np.arange(len(names)), pc.list_value_length(found["changes"]).to_numpy().astype(np.int64))
+    at_s, code = changes // _CODES, changes % _CODES
+    single = np.bincount(whose[pauses & ~everywhere], minlength=len(agents)) > 0
+    counted = ~(single[whose] & everywhere)  # see _pauses
+    logs = (code == _LOGIN) | (code == _LOGOUT)
+    logins, _ = spans_of(owner[logs], at_s[logs], code[logs] == _LOGIN, until_s)
+    paused, reason = _pauses(owner, at_s, code, counted, until_s)
+    logins, paused = (replace(spans, whose=whose[spans.whose]) for spans in (logins, paused))
+    by_reason = replace(paused, whose=paused.whose * (len(reasons) or 1) + reason)
+    logged_in, at_all, by_reason = (spans.cut(since_s, until_s).merged() for spans in (logins, paused, by_reason))
+    known_agents = np.bincount(whose[known], minlength=len(agents)) > 0
+    return _Presence(agents, reasons, logged_in, at_all, by_reason, known_agents, until_s)
 
 
-def _pausing(events: Columns) -> Columns:
-    """The events that start or end a pause; a logout ends it too.
+def _pauses(owner: Ints, at_s: Ints, code: Ints, counted: Flags, until_s: float) -> tuple[AgentSpans, Ints]:
+    """The pauses by agent and queue, and their reasons; a logout ends a pause too.
 
     Asterisk writes PAUSEALL, without a queue, and then a PAUSE for each queue. PAUSEALL counts only for agents without
-    any PAUSE of a single queue, because each queue may end its pause separately.
+    any PAUSE of a single queue, because each queue may end its pause separately. `counted` is set for those agents and
+    queues whose changes count.
     """
-    of = events.columns
-    paused, unpaused = (of["kind"] == events.code("kind", kind) for kind in ("pause", "unpause"))
-    in_queue = (paused | unpaused) & (of["queue"] != events.code("queue", ""))
-    single = np.bincount(of["agent"][in_queue], minlength=len(events.names["agent"])) > 0
-    ended = of["kind"] == events.code("kind", "logout")
-    return events.where(
-        (paused | unpaused | ended) & ~(single[of["agent"]] & (of["queue"] == events.code("queue", "")))
-    )
-
-
-def _spans(
-    events: Columns, begins: str, until_s: float
-) -> tuple[AgentSpans, np.ndarray[tuple[int], np.dtype[np.int64]]]:
-    """The spans of each agent and queue, owned by the agent, and the index of the change that started each."""
-    of, queues = events.columns, max(len(events.names["queue"]), 1)
-    spans, places = spans_of(
-        of["agent"] * queues + of["queue"], of["at_s"], of["kind"] == events.code("kind", begins), until_s
-    )
-    return AgentSpans(spans.whose // queues, spans.start_s, spans.end_s), places
+    (places,) = np.nonzero((code != _LOGIN) & counted[owner])
+    spans, begun = spans_of(owner[places], at_s[places], code[places] >= _FIRST_PAUSE, until_s)
+    return spans, code[places][begun] - _FIRST_PAUSE
 
 
 def _presence_sums(session: Session, wanted: FigureFilter) -> dict[str, _Sums]:
@@ -227,21 +230,17 @@ def _presence_sums(session: Session, wanted: FigureFilter) -> dict[str, _Sums]:
 
 
 def _sum_presence(presence: _Presence) -> dict[str, _Sums]:
-    agents = len(presence.agents)
+    agents, reasons = len(presence.agents), len(presence.reasons) or 1
     in_s, sessions = presence.logins.total_s(agents), np.bincount(presence.logins.whose, minlength=agents)
-    paused_s = _paused_s(presence, presence.pauses)
+    paused_s = np.bincount(presence.pauses.whose, weights=_counted_s(presence, presence.pauses), minlength=agents)
     by_reason: list[dict[str, PauseFigures]] = [{} for _ in range(agents)]
-    reasons = max(len(presence.reason_names), 1)
-    pairs, pair = np.unique(
-        presence.pauses.whose * reasons + presence.reasons, return_inverse=True
-    )  # of agent and reason
-    pauses = AgentSpans(pair, presence.pauses.start_s, presence.pauses.end_s).merged()
-    counts, who = np.bincount(pauses.whose, minlength=len(pairs)), pairs // reasons
-    within = overlap_s(_logins_of(presence, who), pauses, len(pairs))
-    seconds = np.where(presence.known[who], within, pauses.total_s(len(pairs)))
-    for place in np.flatnonzero(seconds > 0):
-        reason = presence.reason_names[int(pairs[place] % reasons)]
-        by_reason[int(who[place])][reason] = PauseFigures(int(counts[place]), float(seconds[place]))
+    pauses = presence.pauses_by_reason
+    of_agents = replace(pauses, whose=pauses.whose // reasons)
+    counts = np.bincount(pauses.whose, minlength=agents * reasons)
+    seconds = np.bincount(pauses.whose, weights=_counted_s(presence, of_agents), minlength=agents * reasons)
+    for place in np.flatnonzero(seconds > 0).tolist():
+        reason = presence.reasons[place % reasons]
+        by_reason[place // reasons][reason] = PauseFigures(int(counts[place]), float(seconds[place]))
     return {
         name: (float(in_s[i]) if presence.known[i] else None, float(paused_s[i]), int(sessions[i]), by_reason[i])
         for i, name in enumerate(presence.agents)
@@ -249,19 +248,10 @@ def _sum_presence(presence: _Presence) -> dict[str, _Sums]:
     }
 
 
-def _logins_of(presence: _Presence, agents: Ints) -> AgentSpans:
-    """The logins of each of these agents, owned by the agent's index in `agents`."""
-    logins = presence.logins  # in order of agent
-    first, last = (np.searchsorted(logins.whose, agents, side=side) for side in ("left", "right"))
-    owner = np.repeat(np.arange(len(agents)), last - first)
-    rows = np.arange(len(owner)) - np.repeat(np.cumsum(last - first) - last, last - first)
-    return AgentSpans(owner, logins.start_s[rows], logins.end_s[rows])
+def _counted_s(presence: _Presence, pauses: AgentSpans) -> Floats:
+    """The seconds of each pause that count: those while logged in, or all if no login of the agent was recorded."""
+    return np.where(presence.known[pauses.whose], pauses.within_s(presence.logins), pauses.end_s - pauses.start_s)
 
 
-def _paused_s(presence: _Presence, pauses: AgentSpans) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    agents = len(presence.agents)
-    return np.where(presence.known, overlap_s(presence.logins, pauses, agents), pauses.total_s(agents))
-
-
-def _at(epoch_s: float) -> datetime:
-    return datetime.fromtimestamp(float(epoch_s), UTC)
+def _moments(epoch_s: Floats) -> Iterator[datetime]:
+    return map(datetime.fromtimestamp, epoch_s.tolist(), repeat(UTC))

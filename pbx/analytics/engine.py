@@ -56,7 +56,12 @@ def query(session: Session, sql: str, parameters: Parameters | None = None) -> l
 
 def query_columns(session: Session, sql: str, parameters: Parameters | None = None) -> Columns:
     """The columns of a statement's result."""
-    return columns_of_arrow(_run(session, sql, parameters, lambda found: found.to_arrow_table()))
+    return columns_of_arrow(query_arrow(session, sql, parameters))
+
+
+def query_arrow(session: Session, sql: str, parameters: Parameters | None = None) -> pa.Table:
+    """A statement's result as an Arrow table, for columns of lists."""
+    return _run(session, sql, parameters, lambda found: found.to_arrow_table())
 
 
 def result_table(session: Session, key: Hashable, sql: Callable[[], str]) -> str:

@@ -28,6 +28,40 @@ class AgentSpans:
         """The spans whose flag is set."""
         return AgentSpans(self.whose[mask], self.start_s[mask], self.end_s[mask])
 
+    def cut(self, since_s: float, until_s: float) -> "AgentSpans":
+        """The parts of the spans within a period."""
+        cut = AgentSpans(self.whose, np.maximum(self.start_s, since_s), np.minimum(self.end_s, until_s))
+        return cut.where(cut.end_s > cut.start_s)
+
+    def merged(self) -> "AgentSpans":
+        """The spans without overlaps, by owner, then time: spans of one owner that touch or overlap become one."""
+        if not len(self):
+            return self
+        apart = self._apart_s()
+        order = np.argsort(self.start_s + self.whose * apart)
+        whose, start, end = self.whose[order], self.start_s[order], self.end_s[order]
+        reached = np.maximum.accumulate(end + whose * apart)
+        first = np.append(True, (start + whose * apart)[1:] > reached[:-1])
+        last = np.append(first[1:], True)
+        return AgentSpans(whose[first], start[first], (reached - whose * apart)[last])
+
+    def within_s(self, other: "AgentSpans") -> Floats:
+        """Of each span, the seconds that are also in spans of the same owner in `other`, which must be merged."""
+        if not len(self) or not len(other):
+            return np.zeros(len(self))
+        apart = max(self.plus(other)._apart_s(), 1.0)
+        starts = other.start_s + other.whose * apart
+        before = np.append(0.0, np.cumsum(other.end_s - other.start_s))
+
+        def until(at_s: Floats) -> Floats:
+            """The seconds of all spans in `other` up to a moment of each owner of `self`."""
+            last = np.maximum(np.searchsorted(starts, at_s + self.whose * apart, side="right") - 1, 0)
+            length = other.end_s[last] - other.start_s[last]
+            passed = np.where(other.whose[last] < self.whose, length, np.clip(at_s - other.start_s[last], 0.0, length))
+            return before[last] + np.where(other.whose[last] > self.whose, 0.0, passed)
+
+        return until(self.end_s) - until(self.start_s)
+
     def plus(self, other: "AgentSpans") -> "AgentSpans":
         """These spans and the others."""
         return AgentSpans(
@@ -36,27 +70,13 @@ class AgentSpans:
             np.concatenate([self.end_s, other.end_s]),
         )
 
-    def cut(self, since_s: float, until_s: float) -> "AgentSpans":
-        """The parts of the spans within a period."""
-        cut = AgentSpans(self.whose, np.maximum(self.start_s, since_s), np.minimum(self.end_s, until_s))
-        return cut.where(cut.end_s > cut.start_s)
-
-    def merged(self) -> "AgentSpans":
-        """The spans without overlaps, by owner, then time: spans of one owner that touch or overlap become one."""
-        order = np.lexsort((self.start_s, self.whose))
-        whose, start, end = self.whose[order], self.start_s[order], self.end_s[order]
-        if not len(whose):
-            return self
-        apart = float(end.max() - start.min()) + 1.0  # shifts each owner's times beyond those of the previous one
-        reached = np.maximum.accumulate(end + whose * apart)
-        first = np.append(True, (start + whose * apart)[1:] > reached[:-1])
-        last = np.append(first[1:], True)
-        return AgentSpans(whose[first], start[first], (reached - whose * apart)[last])
-
     def total_s(self, owners: int) -> Floats:
-        """Seconds of each of `owners` owners; overlaps count once."""
-        own = self.merged()
-        return np.bincount(own.whose, weights=own.end_s - own.start_s, minlength=owners).astype(np.float64)
+        """Seconds of each of `owners` owners. The spans must be merged."""
+        return np.bincount(self.whose, weights=self.end_s - self.start_s, minlength=owners).astype(np.float64)
+
+    def _apart_s(self) -> float:
+        """A number of seconds that shifts each owner's times beyond those of the previous one."""
+        return float(self.end_s.max() - self.start_s.min()) + 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,16 +124,12 @@ class AgentFigures:
 def spans_of(whose: Ints, at_s: Ints, begins: Flags, ends_s: float) -> tuple[AgentSpans, Ints]:
     """The spans between changes: one starts at each change with `begins` set, and ends at its owner's next change.
 
-    A span without a next change lasts until `ends_s`. Among changes in the same second, those that end a span come
-    first. The second result is the index of the change that started each span, for looking up its reason.
+    The changes are in order of owner, then time; among those in the same second, the ones that end a span come first.
+    A span without a next change lasts until `ends_s`. The second result is the index of the change that started each
+    span, for looking up its reason.
     """
-    order = np.lexsort((begins, at_s, whose))
-    owner, at, begin = whose[order], at_s[order].astype(np.float64), begins[order]
-    same = np.append(owner[1:] == owner[:-1], False)[: len(owner)]
+    at = at_s.astype(np.float64)
+    same = np.append(whose[1:] == whose[:-1], False)[: len(whose)]
     following = np.where(same, np.append(at[1:], 0.0)[: len(at)], np.maximum(at, ends_s))
-    return AgentSpans(owner[begin], at[begin], following[begin]), order[begin]
-
-
-def overlap_s(one: AgentSpans, other: AgentSpans, owners: int) -> Floats:
-    """Seconds of each owner that are in both sets of spans."""
-    return one.total_s(owners) + other.total_s(owners) - one.plus(other).total_s(owners)
+    (places,) = np.nonzero(begins)
+    return AgentSpans(whose[places], at[places], following[places]), places

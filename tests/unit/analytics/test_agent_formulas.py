@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pbx.analytics.formulas.agents import AgentFigures, AgentSpans, overlap_s, spans_of
+from pbx.analytics.formulas.agents import AgentFigures, AgentSpans, spans_of
 
 ANNA, BOB = 0, 1
 
@@ -20,24 +20,17 @@ def as_list(found: AgentSpans) -> list[tuple[int, float, float]]:
 def test_a_state_lasts_until_the_agents_next_change() -> None:
     # Anna logs in at 10, out at 50, and in at 80 until now. Bob logs out at 5 (ends nothing), in at 20 and out at 30.
     changes = [
-        (ANNA, 80, True),
-        (BOB, 20, True),
-        (ANNA, 50, False),
-        (BOB, 5, False),
         (ANNA, 10, True),
+        (ANNA, 50, False),
+        (ANNA, 80, True),
+        (BOB, 5, False),
+        (BOB, 20, True),
         (BOB, 30, False),
     ]
     agent_index, at, begins = (np.array(column) for column in zip(*changes, strict=True))
-    found, begin_rows = spans_of(agent_index.astype(np.int64), at.astype(np.int64), begins, ends_s=100)
+    found, begin_rows = spans_of(agent_index.astype(np.int64), at.astype(np.int64), begins.astype(np.bool_), ends_s=100)
     assert as_list(found) == [(ANNA, 10, 50), (ANNA, 80, 100), (BOB, 20, 30)]
-    assert begin_rows.tolist() == [4, 0, 1]
-
-
-def test_an_end_precedes_a_start_in_the_same_second() -> None:
-    # Lunch ends and training starts in the same second, recorded in either order.
-    for flags in ([True, False, True], [True, True, False]):
-        found, _ = spans_of(np.zeros(3, np.int64), np.array([10, 40, 40]), np.array(flags), ends_s=60)
-        assert as_list(found) == [(ANNA, 10, 40), (ANNA, 40, 60)]
+    assert begin_rows.tolist() == [0, 2, 4]
 
 
 def test_without_changes_there_are_no_spans() -> None:
@@ -51,7 +44,7 @@ def test_only_overlapping_spans_of_one_agent_are_merged() -> None:
     # Anna is in two queues: 0–30 and 20–50, then 50–60 (adjacent) and 70–80. Bob: 10–90.
     found = spans_from((ANNA, 20, 50), (BOB, 10, 90), (ANNA, 0, 30), (ANNA, 70, 80), (ANNA, 50, 60), (ANNA, 22, 25))
     assert as_list(found.merged()) == [(ANNA, 0, 60), (ANNA, 70, 80), (BOB, 10, 90)]
-    assert found.total_s(3).tolist() == [70, 80, 0]
+    assert found.merged().total_s(3).tolist() == [70, 80, 0]
 
 
 def test_spans_are_cut_to_the_period() -> None:
@@ -61,9 +54,21 @@ def test_spans_are_cut_to_the_period() -> None:
 
 
 def test_pauses_count_only_while_logged_in() -> None:
-    logins = spans_from((ANNA, 0, 50), (ANNA, 70, 80), (BOB, 0, 100))
-    pauses = spans_from((ANNA, 40, 75), (ANNA, 90, 95), (ANNA, 45, 48))
-    assert overlap_s(logins, pauses, 2).tolist() == [15, 0]  # 40–50 and 70–75
+    logins = spans_from((ANNA, 10, 50), (ANNA, 70, 80), (BOB, 0, 100))
+    pauses = spans_from((ANNA, 40, 75), (ANNA, 90, 95), (ANNA, 45, 48), (ANNA, 0, 5), (BOB, 90, 120), (2, 0, 100))
+    assert pauses.within_s(logins).tolist() == [15, 0, 3, 0, 10, 0]  # the first: 40–50 and 70–75
+    assert logins.where(logins.whose == BOB).within_s(spans_from()).tolist() == [0]
+    assert spans_from((ANNA, 0, 100)).within_s(logins.where(logins.whose == BOB)).tolist() == [0]
+
+
+def test_seconds_within_spans_equal_those_counted_one_by_one() -> None:
+    random = np.random.default_rng(5)
+    start = random.integers(0, 500, (2, 60)).astype(np.float64)
+    owners, lengths = random.integers(0, 4, (2, 60)), random.integers(1, 40, (2, 60))
+    logins, pauses = (AgentSpans(owners[i], start[i], start[i] + lengths[i]) for i in (0, 1))
+    seconds = {(who, at) for who, begin, end in as_list(logins) for at in range(int(begin), int(end))}
+    expected = [sum((who, at) in seconds for at in range(int(begin), int(end))) for who, begin, end in as_list(pauses)]
+    assert pauses.within_s(logins.merged()).tolist() == expected
 
 
 @pytest.mark.parametrize(

@@ -93,6 +93,44 @@ def test_a_login_long_before_the_period_without_a_logout_counts(engine: Engine) 
     assert (anna.agent, anna.logged_in_s, anna.sessions) == ("Anna", 24 * HOUR, 1)
 
 
+def test_a_pause_that_began_before_the_period_keeps_its_reason(engine: Engine) -> None:
+    store(
+        engine,
+        agent_event(at(-5), "Anna", "login"),
+        agent_event(at(-4), "Anna", "pause", reason="Lunch"),
+        agent_event(at(-3), "Anna", "unpause"),
+        agent_event(at(-1), "Anna", "pause", reason="Training"),
+        agent_event(at(2), "Anna", "unpause"),
+        agent_event(at(-3), "Bob", "login"),
+        agent_event(at(-2), "Bob", "pause", reason="Lunch"),
+        agent_event(at(-1), "Bob", "logout"),  # ends the pause too
+        agent_event(at(1), "Bob", "login"),
+    )
+    anna, bob = read_both_ways(engine, lambda session: agent_figures(session, day()))
+    assert (anna.logged_in_s, anna.paused_s, anna.pauses) == (
+        24 * HOUR,
+        2 * HOUR,
+        {"Training": PauseFigures(1, 2 * HOUR)},
+    )
+    assert (bob.logged_in_s, bob.paused_s, bob.sessions) == (23 * HOUR, 0, 1)
+
+
+def test_an_end_precedes_a_start_in_the_same_second(engine: Engine) -> None:
+    store(
+        engine,
+        agent_event(at(8), "Anna", "login"),
+        agent_event(at(10), "Anna", "pause", reason="Lunch"),
+        agent_event(at(11), "Anna", "pause", reason="Training"),
+        agent_event(at(11), "Anna", "unpause"),
+        agent_event(at(12), "Anna", "login"),
+        agent_event(at(12), "Anna", "logout"),
+        agent_event(at(13), "Anna", "logout"),
+    )
+    (anna,) = read_both_ways(engine, lambda session: agent_figures(session, day()))
+    assert (anna.logged_in_s, anna.sessions) == (5 * HOUR, 1)
+    assert anna.pauses == {"Lunch": PauseFigures(1, HOUR), "Training": PauseFigures(1, HOUR)}
+
+
 def test_an_open_session_lasts_until_now(engine: Engine) -> None:
     now = datetime.now(UTC)
     store(engine, agent_event(now - timedelta(hours=2), "Anna", "login"))
