@@ -14,7 +14,7 @@ DAY_S = 86_400
 NEVER = 2**31 - 1  # later than any day in the database
 _CHUNK = 20_000  # rows that are in memory as Python objects at a time
 _KEY_DIGITS = 9  # enough to be unique; prefixes, country codes and outside-line digits differ by notation
-_TYPES = {
+ARROW_TYPES = {
     "text": pa.string(),
     "integer": pa.int64(),
     "number": pa.float64(),
@@ -36,7 +36,7 @@ def number_key(number: str) -> int:
 
 def schema_of(dataset: Dataset, columns: Collection[str]) -> pa.Schema:
     """The Arrow types of some columns of a dataset, and of `day`: the UTC day, as days since 1970-01-01."""
-    types = [(name, _TYPES[type_]) for name, type_ in dataset.types.items() if name in columns]
+    types = [(name, ARROW_TYPES[type_]) for name, type_ in dataset.types.items() if name in columns]
     return pa.schema([*types, ("day", pa.int32())])
 
 
