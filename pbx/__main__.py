@@ -1,4 +1,4 @@
-"""The command line: `python -m pbx check|collect|sync|import|transcribe|watch|worker|status|demo`.
+"""The command line: `python -m pbx check|collect|sync|import|transcribe|query|watch|worker|status|demo`.
 
 Standard output contains only the result; progress, logs and errors go to standard error.
 Exit status: 0 success, 1 something failed, 2 wrong usage or settings, 130 stopped by Ctrl-C.
@@ -21,6 +21,7 @@ from rich.text import Text
 from pbx.cli.demo import STATUS_TEXT as DEMO_STATUS_TEXT
 from pbx.cli.demo import demo
 from pbx.cli.imports import import_app
+from pbx.cli.query import answer_query, query
 from pbx.cli.terminal import (
     Json,
     WithParent,
@@ -47,6 +48,8 @@ app = typer.Typer(
 )
 app.add_typer(import_app)
 app.command()(demo)
+app.command()(query)
+app.command("query-process", hidden=True)(answer_query)
 STATE_MARKS = {"ok": ("✓", "green"), "warning": ("!", "yellow"), "failed": ("✗", "red"), "skipped": ("-", "dim")}
 
 

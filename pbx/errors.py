@@ -9,6 +9,8 @@
     ├── JobOverdue              a job exceeded its time limit
     ├── ModelError              a speech model is missing, damaged, or too large for this machine
     ├── QueryError              a search query has a syntax error
+    ├── SqlError                a statement of SQL is refused, or failed
+    │   └── SqlLimit            ... because it took too much time or memory
     ├── AnalysisError           the language server's answer is unusable
     ├── Unreachable             the connection failed: unknown name, closed port, lost connection, TLS error
     │   └── Deadline            the server was too slow
@@ -73,6 +75,21 @@ class ModelError(PbxError):
 
 class QueryError(PbxError):
     """A search query has a syntax error."""
+
+
+class SqlError(PbxError):
+    """A statement of SQL that an analyst wrote is refused, or failed.
+
+    `line` and `column`: where in the statement, from 1; None if unknown.
+    """
+
+    def __init__(self, message: str, fix: str = "", line: int | None = None, column: int | None = None) -> None:
+        super().__init__(message if line is None else f"Line {line}, column {column}: {message}", fix)
+        self.line, self.column = line, column
+
+
+class SqlLimit(SqlError):
+    """A statement of SQL took more time or memory than it may."""
 
 
 class AnalysisError(PbxError):

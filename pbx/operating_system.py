@@ -63,6 +63,20 @@ def limit_memory(limit_bytes: int) -> None:
     threading.Thread(target=watch, daemon=True, name="memory").start()
 
 
+def refuse_memory(limit_bytes: int) -> None:
+    """Let the system refuse memory to this process beyond a limit, and never write its memory to the disk.
+
+    Windows has no such limit and macOS doesn't keep it, so whoever started the process must watch it too.
+    """
+    if sys.platform != "win32":
+        import resource
+
+        for kind, limit in ((resource.RLIMIT_CORE, 0), (resource.RLIMIT_DATA, limit_bytes)):
+            most = resource.getrlimit(kind)[1]
+            soft = limit if most == resource.RLIM_INFINITY else min(limit, most)
+            resource.setrlimit(kind, (soft, soft))
+
+
 def start_command(*command: str, data_dir: Path, stdin: int, output: BinaryIO) -> "subprocess.Popen[bytes]":
     """Start `python -m pbx COMMAND` for a data directory, as a process that this terminal's Ctrl-C does not reach.
 

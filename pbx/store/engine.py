@@ -56,16 +56,7 @@ def open_engine(settings: Settings) -> Engine:
     if url.get_backend_name() == "sqlite" and url.database:  # may be outside the data directory
         for end in ("", "-wal", "-shm"):
             close_tree(Path(url.database + end))
-    engine = create_engine(
-        url,
-        hide_parameters=True,
-        pool_pre_ping=url.get_backend_name() != "sqlite",
-        connect_args={"timeout": BUSY_TIMEOUT_S} if url.get_backend_name() == "sqlite" else {"connect_timeout": 10},
-        execution_options={"pbx_columns_dir": settings.columns_dir},
-    )
-    if engine.dialect.name == "sqlite":
-        event.listen(engine, "connect", _prepare_sqlite)
-    event.listen(engine, "begin", _begin)
+    engine = _engine(url, settings.columns_dir)
     try:
         with _readable_errors(engine):
             _migrate(engine)
@@ -73,6 +64,14 @@ def open_engine(settings: Settings) -> Engine:
         engine.dispose()
         raise
     _opened.add(engine)
+    return engine
+
+
+def open_to_read(url: str | URL, columns_folder: Path) -> Engine:
+    """Open a database that `open_engine` has opened before, for reading only. Raises SettingsError."""
+    engine = _engine(_checked_url(url), columns_folder)
+    if engine.dialect.name == "sqlite":
+        event.listen(engine, "connect", lambda connection, _: connection.execute("PRAGMA query_only=ON"))
     return engine
 
 
@@ -131,6 +130,21 @@ def columns_dir(session: Session) -> Path:
     """Return the folder of the copies of a session's database that answer questions: see pbx.analytics.sealing."""
     folder: Path = session.connection().get_execution_options()["pbx_columns_dir"]
     return folder
+
+
+def _engine(url: URL, columns_folder: Path) -> Engine:
+    is_sqlite = url.get_backend_name() == "sqlite"
+    engine = create_engine(
+        url,
+        hide_parameters=True,
+        pool_pre_ping=not is_sqlite,
+        connect_args={"timeout": BUSY_TIMEOUT_S} if is_sqlite else {"connect_timeout": 10},
+        execution_options={"pbx_columns_dir": columns_folder},
+    )
+    if is_sqlite:
+        event.listen(engine, "connect", _prepare_sqlite)
+    event.listen(engine, "begin", _begin)
+    return engine
 
 
 def _checked_url(address: str | URL) -> URL:
