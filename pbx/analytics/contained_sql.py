@@ -130,9 +130,7 @@ def _send(process: "subprocess.Popen[bytes]", request: Mapping[str, Any]) -> Non
         process.stdin.flush()
 
 
-def _wait(
-    process: "subprocess.Popen[bytes]", limits: SqlLimits, began: float, stop: threading.Event | None
-) -> None:
+def _wait(process: "subprocess.Popen[bytes]", limits: SqlLimits, began: float, stop: threading.Event | None) -> None:
     """Wait until the process ends. Raises SqlLimit when it takes too much, SqlError when `stop` is set."""
     watched = psutil.Process(process.pid)
     while process.poll() is None:
@@ -147,7 +145,9 @@ def _wait(
 
 
 def _too_large(limits: SqlLimits) -> SqlLimit:
-    return SqlLimit(f"The statement took more than {limits.memory_bytes / 1e9:.1f} GB of memory and was stopped.", _LESS)
+    return SqlLimit(
+        f"The statement took more than {limits.memory_bytes / 1e9:.1f} GB of memory and was stopped.", _LESS
+    )
 
 
 def _answer(folder: Path, limits: SqlLimits) -> dict[str, Any]:

@@ -15,7 +15,9 @@ from pbx.analytics.view_descriptions import VIEWS
 from pbx.errors import SqlError
 
 _NODES = frozenset({"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE"})
-_TABLES = frozenset({"SUBQUERY", "JOIN", "EXPRESSION_LIST", "EMPTY", "PIVOT", "SHOW_REF", "BASE_TABLE", "TABLE_FUNCTION"})
+_TABLES = frozenset(
+    {"SUBQUERY", "JOIN", "EXPRESSION_LIST", "EMPTY", "PIVOT", "SHOW_REF", "BASE_TABLE", "TABLE_FUNCTION"}
+)
 TABLE_FUNCTIONS = frozenset({"unnest", "range", "generate_series", "repeat", "repeat_row", "json_each", "json_tree"})
 # Functions that read settings, run text as SQL, or change something.
 _REFUSED_FUNCTIONS = frozenset(

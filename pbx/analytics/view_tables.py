@@ -187,7 +187,9 @@ def _analyses() -> RowTable:
         for chunk in result.partitions():
             yield [(*row[:4], *_measures_of(row[4])) for row in chunk]
 
-    return RowTable(_schema(["pbx", "call_id", "transcript_id", "speech_s", *_MEASURES, *_TEXTS], "tiinnnin" + "tttt"), read)
+    return RowTable(
+        _schema(["pbx", "call_id", "transcript_id", "speech_s", *_MEASURES, *_TEXTS], "tiinnnin" + "tttt"), read
+    )
 
 
 def _measures_of(document: Mapping[str, Any]) -> Row:
@@ -206,7 +208,9 @@ def _topics_of_transcripts() -> RowTable:
 
     def read(reader: Reader) -> Iterator[Sequence[Row]]:
         connection = reader.session.connection()
-        phrases: dict[str, list[str]] = {name: listed for name, listed in connection.execute(select(_TOPICS.name, _TOPICS.phrases))}
+        phrases: dict[str, list[str]] = {
+            name: listed for name, listed in connection.execute(select(_TOPICS.name, _TOPICS.phrases))
+        }
         transcript, rows = -1, []
         for row in connection.execute(segments, execution_options={"yield_per": _CHUNK}) if phrases else ():
             if row[0] != transcript and rows:

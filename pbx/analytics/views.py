@@ -92,7 +92,9 @@ class _ViewMaker:
         """SQL of the view's rows, of all PBXs."""
         if view.name in _OF_TABLES:
             return f"({_OF_TABLES[view.name](self)})"
-        parts = [f"SELECT {text_literal(pbx.name)} AS pbx, * FROM ({_OF_PBX[view.name](self, pbx)})" for pbx in self.pbxs]
+        parts = [
+            f"SELECT {text_literal(pbx.name)} AS pbx, * FROM ({_OF_PBX[view.name](self, pbx)})" for pbx in self.pbxs
+        ]
         nothing = ", ".join(f'NULL::{SQL_TYPES[column.type]} AS "{column.name}"' for column in view.columns)
         return f"({' UNION ALL '.join(parts) or f'SELECT {nothing} LIMIT 0'})"
 
@@ -191,21 +193,24 @@ GROUP BY visit_id"""
 
 def _agent_rings(maker: _ViewMaker, pbx: _Pbx) -> str:
     calls, channels = maker.dataset("calls", pbx), maker.table("pbx_calls_of_channels")
+    # No WHERE and one join: DuckDB then drops the join when a statement doesn't need the call.
+    mine = f"CASE WHEN pbx = {text_literal(pbx.name)} THEN call_id END"
     return f"""
-SELECT agent, queue, call_id, ring_s, answered, {_utc("rang_s")} AS rang_at, {maker.local("rang_s", pbx)} AS rang_local
+SELECT rings.*, coalesce(visit_call_id, named.call_id) AS call_id,
+    {_utc("rang_s")} AS rang_at, {maker.local("rang_s", pbx)} AS rang_local
 FROM (
-    SELECT agent, queue, ring_s, false AS answered, CAST(at_s - coalesce(ring_s, 0) AS BIGINT) AS rang_s,
-        coalesce(calls.call_id, channels.call_id) AS call_id
-    FROM {maker.dataset("agent_rings", pbx)} AS rings
-    LEFT JOIN (SELECT linkedid AS uniqueid, min(call_id) AS call_id FROM {calls} GROUP BY linkedid) AS calls
-        USING (uniqueid)
-    LEFT JOIN (
-        SELECT uniqueid, min(call_id) AS call_id FROM {channels} WHERE pbx = {text_literal(pbx.name)} GROUP BY uniqueid
-    ) AS channels USING (uniqueid)
+    SELECT agent, queue, ring_s, false AS answered, at_s - coalesce(ring_s, 0) AS rang_s, NULL AS visit_call_id, uniqueid
+    FROM {maker.dataset("agent_rings", pbx)}
     UNION ALL
-    SELECT agent, queue, ring_s, true, CAST(at_s + coalesce(wait_s, 0) - coalesce(ring_s, 0) AS BIGINT), call_id
+    SELECT agent, queue, ring_s, true, at_s + coalesce(wait_s, 0) - coalesce(ring_s, 0), call_id, ''
     FROM {maker.dataset("queue_visits", pbx)} WHERE answered AND agent > ''
-)"""
+) AS rings LEFT JOIN (
+    SELECT uniqueid, coalesce(min(call_id), min(channel_call_id)) AS call_id FROM (
+        SELECT linkedid AS uniqueid, call_id, NULL AS channel_call_id FROM {calls}
+        UNION ALL
+        SELECT uniqueid, NULL, {mine} FROM {channels}
+    ) GROUP BY uniqueid
+) AS named USING (uniqueid)"""
 
 
 def _agent_sessions(maker: _ViewMaker, pbx: _Pbx) -> str:

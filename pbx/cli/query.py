@@ -35,7 +35,9 @@ PARAM_HELP = (
 def query(
     sql: Annotated[str, typer.Argument(metavar="SQL", help="A SELECT; - reads it from standard input.")] = "",
     form: Annotated[QueryFormat, typer.Option("--format", help="How to write the result.")] = "table",
-    output: Annotated[Path | None, typer.Option(help="Write the result to this file; parquet and xlsx need it.")] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="Write the result to this file; parquet and xlsx need it.")
+    ] = None,
     param: Annotated[list[str] | None, typer.Option(help=PARAM_HELP, metavar="NAME=VALUE")] = None,
     limit: Annotated[int, typer.Option(min=1, max=100_000_000, help="Return at most this many rows.")] = 100_000,
     timeout: Annotated[float, typer.Option(min=0.1, max=86_400, help="Stop after this many seconds.")] = 60.0,
@@ -209,7 +211,9 @@ def _plain(value: Any) -> Any:
         return value.hex()
     if isinstance(value, dict):
         return {str(name): _plain(each) for name, each in value.items()}
-    if isinstance(value, list):
+    if isinstance(value, tuple) and hasattr(value, "nanoseconds"):  # an INTERVAL
+        return f"{value.months} months {value.days} days {value.nanoseconds / 1e9:g} s"
+    if isinstance(value, list | tuple):
         return [_plain(each) for each in value]
     return value.isoformat() if hasattr(value, "isoformat") else str(value)
 
@@ -250,7 +254,10 @@ def _print_table(result: "SqlResult") -> None:
 
 def _table_text(result: "SqlResult") -> str:
     """The table as text with columns of equal width, for a file."""
-    rows = [[_shown(name) for name in result.table.column_names], *([_text(value) for value in row] for row in _rows(result))]
+    rows = [
+        [_shown(name) for name in result.table.column_names],
+        *([_text(value) for value in row] for row in _rows(result)),
+    ]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
     return "\n".join(lines) + "\n"
