@@ -55,7 +55,7 @@ def answer_request(topics_of: TopicsOfSegments) -> None:
 
 
 def _end_in_time(time_s: float) -> None:
-    """End when the process that started this one has ended, or hasn't ended this one in time."""
+    """End when the process that started this one has ended, or when the time limit is long over."""
     stop = threading.Event()
     end_with_parent(stop)
 

@@ -16,9 +16,9 @@ from pbx.analytics.rows_to_columns import ARROW_TYPES
 from pbx.store.models import Table
 from pbx.store.snapshots import snapshot_gaps
 
-Row = Sequence[Any]
+RowValues = Sequence[Any]
 # The names of topics that the segments of a transcript mention; each segment is (start, end, speaker, text, flags).
-TopicsOfSegments = Callable[[Sequence[Row], Mapping[str, Sequence[str]]], Sequence[str]]
+TopicsOfSegments = Callable[[Sequence[RowValues], Mapping[str, Sequence[str]]], Sequence[str]]
 _CHUNK = 10_000  # rows that are in memory as Python objects at a time
 _TABLES = Table.metadata.tables
 _P, _C, _L, _R, _T, _S, _A, _SUBJECTS = (
@@ -47,7 +47,7 @@ class RowTable:
     """A table of rows: its columns, and a function that reads its rows in chunks."""
 
     schema: pa.Schema
-    read: Callable[[Reader], Iterator[Sequence[Row]]]
+    read: Callable[[Reader], Iterator[Sequence[RowValues]]]
 
 
 class LazyTable:
@@ -78,11 +78,11 @@ class LazyTable:
 def _table(types: str, query: Select[Any]) -> RowTable:
     """The rows of a query. `types`: the type of each of its columns."""
 
-    def read(reader: Reader) -> Iterator[Sequence[Row]]:
+    def read(reader: Reader) -> Iterator[Sequence[RowValues]]:
         result = reader.session.connection().execute(query, execution_options={"yield_per": _CHUNK})
         return result.partitions()
 
-    return RowTable(_schema([column.key for column in query.selected_columns], types), read)
+    return RowTable(_schema([str(column.key) for column in query.selected_columns], types), read)
 
 
 def _schema(names: Sequence[str], types: str) -> pa.Schema:
@@ -151,7 +151,7 @@ def _of_current(query: Select[Any]) -> Select[Any]:
 
 
 def _segments() -> RowTable:
-    query = select(
+    query: Select[Any] = select(
         *(_P.host.label("pbx"), _S.id.label("segment_id"), _S.transcript_id, _R.call_id, _S.start_s, _S.end_s),
         *(_S.speaker, _S.text, _S.confidence, _S.flags, _S.edited_at.is_not(None).label("edited")),
         epoch_seconds(_R.started_at).label("recorded_s"),
@@ -159,7 +159,7 @@ def _segments() -> RowTable:
     query = _of_current(query)
     rows = _table("tiiinnttntfi", query)
 
-    def read(reader: Reader) -> Iterator[Sequence[Row]]:
+    def read(reader: Reader) -> Iterator[Sequence[RowValues]]:
         at = rows.schema.get_field_index("edited")
         for chunk in rows.read(reader):
             yield [(*row[:at], bool(row[at]), *row[at + 1 :]) for row in chunk]
@@ -182,7 +182,7 @@ def _analyses() -> RowTable:
     query = select(_P.host.label("pbx"), _R.call_id, _T.id.label("transcript_id"), _T.speech_s, _A.document)
     query = _of_current(query.join_from(_A.transcript_id.table, _T.id.table, _T.id == _A.transcript_id))
 
-    def read(reader: Reader) -> Iterator[Sequence[Row]]:
+    def read(reader: Reader) -> Iterator[Sequence[RowValues]]:
         result = reader.session.connection().execute(query, execution_options={"yield_per": _CHUNK})
         for chunk in result.partitions():
             yield [(*row[:4], *_measures_of(row[4])) for row in chunk]
@@ -192,7 +192,7 @@ def _analyses() -> RowTable:
     )
 
 
-def _measures_of(document: Mapping[str, Any]) -> Row:
+def _measures_of(document: Mapping[str, Any]) -> RowValues:
     """The columns of an analysis. See pbx.transcription.analysis.findings for the document."""
     talk_s, silence = document.get("talk_s") or {}, document.get("longest_silence")
     has_speakers = bool(talk_s) and not talk_s.get("")
@@ -206,12 +206,11 @@ def _topics_of_transcripts() -> RowTable:
     segments = segments.join_from(_S.id.table, _T.id.table, _T.id == _S.transcript_id).where(_T.current.is_(True))
     segments = segments.order_by(_S.transcript_id, _S.start_s, _S.id)
 
-    def read(reader: Reader) -> Iterator[Sequence[Row]]:
+    def read(reader: Reader) -> Iterator[Sequence[RowValues]]:
         connection = reader.session.connection()
-        phrases: dict[str, list[str]] = {
-            name: listed for name, listed in connection.execute(select(_TOPICS.name, _TOPICS.phrases))
-        }
-        transcript, rows = -1, []
+        found = connection.execute(select(_TOPICS.name, _TOPICS.phrases))
+        phrases: dict[str, list[str]] = {row.name: row.phrases for row in found}
+        transcript, rows = -1, list[RowValues]()
         for row in connection.execute(segments, execution_options={"yield_per": _CHUNK}) if phrases else ():
             if row[0] != transcript and rows:
                 yield [(transcript, sorted(reader.topics_of(rows, phrases)))]
@@ -239,7 +238,7 @@ def _alerts() -> RowTable:
     return _table("tittiit", query.join(_P.id.table, _P.id == _RULES.connection_id))
 
 
-def _unobserved(reader: Reader) -> Iterator[Sequence[Row]]:
+def _unobserved(reader: Reader) -> Iterator[Sequence[RowValues]]:
     session, now = reader.session, datetime.now(UTC)
     for host, connection_id in session.connection().execute(select(_P.host, _P.id)).all():
         begins = [one(session, connection_id, now, now).begins_at for one in (queue_coverage, call_coverage)]

@@ -199,7 +199,8 @@ def _agent_rings(maker: _ViewMaker, pbx: _Pbx) -> str:
 SELECT rings.*, coalesce(visit_call_id, named.call_id) AS call_id,
     {_utc("rang_s")} AS rang_at, {maker.local("rang_s", pbx)} AS rang_local
 FROM (
-    SELECT agent, queue, ring_s, false AS answered, at_s - coalesce(ring_s, 0) AS rang_s, NULL AS visit_call_id, uniqueid
+    SELECT agent, queue, ring_s, false AS answered, at_s - coalesce(ring_s, 0) AS rang_s, NULL AS visit_call_id,
+        uniqueid
     FROM {maker.dataset("agent_rings", pbx)}
     UNION ALL
     SELECT agent, queue, ring_s, true, at_s + coalesce(wait_s, 0) - coalesce(ring_s, 0), call_id, ''
@@ -300,7 +301,8 @@ def _transcripts(maker: _ViewMaker) -> str:
     return f"""
 SELECT transcripts.*, {_utc("created_s")} AS created_at, coalesce(words, 0) AS words,
     coalesce(doubtful_segments, 0) AS doubtful_segments
-FROM {maker.table("pbx_transcripts")} AS transcripts LEFT JOIN {_segment_counts(maker)} AS counts USING (transcript_id)"""
+FROM {maker.table("pbx_transcripts")} AS transcripts
+LEFT JOIN {_segment_counts(maker)} AS counts USING (transcript_id)"""
 
 
 def _segment_counts(maker: _ViewMaker) -> str:

@@ -19,7 +19,7 @@ from pbx.cli.terminal import Json, console, print_json, print_line, report_error
 if TYPE_CHECKING:
     from pbx.analytics.contained_sql import SqlResult, SqlValue
     from pbx.analytics.view_descriptions import View
-    from pbx.analytics.view_tables import Row
+    from pbx.analytics.view_tables import RowValues
 
 QueryFormat = Literal["table", "csv", "json", "parquet", "xlsx"]
 _FILES = ("parquet", "xlsx")  # formats that a terminal can't show
@@ -75,10 +75,10 @@ def answer_query() -> None:
     answer_request(_topics_of)
 
 
-def _topics_of(rows: Sequence["Row"], phrases: Mapping[str, Sequence[str]]) -> list[str]:
+def _topics_of(rows: Sequence["RowValues"], phrases: Mapping[str, Sequence[str]]) -> list[str]:
     from pbx.transcription.analysis.run import SpokenSegment, match_topics
 
-    spoken = [SpokenSegment(*row[:4], flags=row[4].split()) for row in rows]
+    spoken = [SpokenSegment(start_s, end_s, who, text, flags.split()) for start_s, end_s, who, text, flags in rows]
     return list(match_topics(spoken, phrases))
 
 
@@ -212,7 +212,8 @@ def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {str(name): _plain(each) for name, each in value.items()}
     if isinstance(value, tuple) and hasattr(value, "nanoseconds"):  # an INTERVAL
-        return f"{value.months} months {value.days} days {value.nanoseconds / 1e9:g} s"
+        months, days, nanoseconds = value
+        return f"{months} months {days} days {nanoseconds / 1e9:g} s"
     if isinstance(value, list | tuple):
         return [_plain(each) for each in value]
     return value.isoformat() if hasattr(value, "isoformat") else str(value)

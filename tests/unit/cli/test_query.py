@@ -63,8 +63,9 @@ def test_json_is_a_list_of_objects(calls: None) -> None:
 
 
 def test_json_of_every_kind_of_value(engine: Engine) -> None:
-    sql = """SELECT 'nan'::DOUBLE AS nan, 1.5::DECIMAL(5, 2) AS decimal, 170141183460469231731687303715884105727 AS huge,
-        [1, 2] AS list, {'a': DATE '2026-01-31'} AS struct, MAP {'k': 1} AS map, INTERVAL 3 DAY AS span, 'a'::BLOB AS blob,
+    sql = """SELECT 'nan'::DOUBLE AS nan, 1.5::DECIMAL(5, 2) AS decimal,
+        170141183460469231731687303715884105727 AS huge, [1, 2] AS list, {'a': DATE '2026-01-31'} AS struct,
+        MAP {'k': 1} AS map, INTERVAL 3 DAY AS span, 'a'::BLOB AS blob,
         TIME '10:00' AS time, 1 AS one, 2 AS one"""
     (found,) = json.loads(query(sql, "--json").stdout)
     assert found == {
@@ -115,7 +116,8 @@ def test_the_statement_can_come_from_standard_input(engine: Engine) -> None:
 
 
 def test_parameters_of_the_command_line(calls: None) -> None:
-    sql = "SELECT count(*) AS n FROM calls WHERE call_id >= $id AND started_at >= $since - INTERVAL 1 DAY AND answered = $yes"
+    sql = "SELECT count(*) AS n FROM calls WHERE call_id >= $id AND started_at >= $since - INTERVAL 1 DAY"
+    sql += " AND answered = $yes"
     result = query(sql, "--param", "id=2", "--param", "since=2026-03-03", "--param", "yes=true", "--json")
     assert json.loads(result.stdout) == [{"n": 1}]
 
