@@ -6,6 +6,7 @@ process stays small and alive whatever the statement does.
 
 import contextlib
 import json
+import math
 import subprocess
 import tempfile
 import threading
@@ -27,6 +28,7 @@ from pbx.settings import Settings
 SqlValue = str | int | float | bool | date | datetime | None
 ANSWER_FILE, RESULT_FILE, SPILL_DIR = "answer.json", "result.arrow", "spill"
 _POLL_S = 0.03
+_IDLE_S = 6.0  # PostgreSQL can let it wait for longer
 _LESS = "Select fewer columns, filter by time, or count instead of listing."
 
 
@@ -72,6 +74,8 @@ def run_sql(
     statement that is refused, fails or is stopped, SqlLimit for one that takes too much, and DataError.
     """
     limits = limits or SqlLimits()
+    if not sql.isascii() and sql.encode(errors="ignore").decode() != sql:
+        raise SqlError("The statement contains characters that aren't text.", "Write it in UTF-8.")
     with tempfile.TemporaryDirectory(prefix="pbx-query-", ignore_cleanup_errors=True) as name:
         folder, began = Path(name), time.monotonic()
         request = _request(settings, sql, parameters or {}, limits, folder)
@@ -79,7 +83,7 @@ def run_sql(
             process = start_command("query-process", data_dir=settings.pbx_data_dir, stdin=subprocess.PIPE, output=log)
             try:
                 _send(process, request)
-                _wait(process, limits, began, stop)
+                _wait(process, limits, began, stop, _IDLE_S if request["sqlite"] else math.inf)
             finally:
                 process.kill()
                 process.wait()
@@ -130,16 +134,25 @@ def _send(process: "subprocess.Popen[bytes]", request: Mapping[str, Any]) -> Non
         process.stdin.flush()
 
 
-def _wait(process: "subprocess.Popen[bytes]", limits: SqlLimits, began: float, stop: threading.Event | None) -> None:
-    """Wait until the process ends. Raises SqlLimit when it takes too much, SqlError when `stop` is set."""
-    watched = psutil.Process(process.pid)
+def _wait(
+    process: "subprocess.Popen[bytes]", limits: SqlLimits, began: float, stop: threading.Event | None, idle_s: float
+) -> None:
+    """Wait until the process ends. Raises SqlLimit when it takes too much, SqlError when `stop` is set.
+
+    A process that does nothing for `idle_s` was refused memory: DuckDB's threads then can wait for one another forever.
+    """
+    watched, busy_at, used_s = psutil.Process(process.pid), began, 0.0
     while process.poll() is None:
-        if time.monotonic() - began > limits.time_s:
+        now = time.monotonic()
+        if now - began > limits.time_s:
             raise SqlLimit(f"The statement took longer than {limits.time_s:g} s and was stopped.", _LESS)
         if stop is not None and stop.is_set():
             raise SqlError("The statement was cancelled.")
         with contextlib.suppress(psutil.Error):
-            if watched.memory_info().rss > limits.memory_bytes:
+            times = watched.cpu_times()
+            if times.user + times.system != used_s:
+                busy_at, used_s = now, times.user + times.system
+            if watched.memory_info().rss > limits.memory_bytes or now - busy_at > idle_s:
                 raise _too_large(limits)
         time.sleep(_POLL_S)
 

@@ -67,8 +67,8 @@ def check_parameters(expected: Iterable[str], given: Iterable[str]) -> None:
         raise SqlError(f"The statement has no parameter ${excess[0]}.", f"Write ${excess[0]} where its value belongs.")
 
 
-def sql_error(error: duckdb.Error, sql: str, before: int = 0) -> SqlError:
-    """DuckDB's error as a sentence with its line and column, and with similar names.
+def sql_error(error: Exception, sql: str, before: int = 0) -> SqlError:
+    """An error of DuckDB as a sentence with its line and column, and with similar names.
 
     `before`: how many bytes preceded the statement.
     """

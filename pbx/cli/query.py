@@ -147,9 +147,15 @@ def _write(result: "SqlResult", form: QueryFormat, output: Path) -> None:
     try:
         try:
             if form == "parquet":
+                import pyarrow as pa
                 import pyarrow.parquet as pq
 
-                pq.write_table(result.table, part, compression="zstd")
+                try:
+                    pq.write_table(result.table, part, compression="zstd")
+                except pa.ArrowNotImplementedError:
+                    raise DataError(
+                        "Parquet can't hold a column of this type.", "Convert it to text: CAST(… AS VARCHAR)."
+                    ) from None
             else:
                 with part.open("wb") as file:
                     file.writelines(_bytes(result, form))
@@ -164,11 +170,11 @@ def _write(result: "SqlResult", form: QueryFormat, output: Path) -> None:
 def _bytes(result: "SqlResult", form: QueryFormat) -> Iterator[bytes]:
     """The content of a text file or an Excel workbook, in parts."""
     from pbx.errors import DataError
-    from pbx.export.tables import to_csv, to_xlsx
+    from pbx.export.tables import csv_parts, to_xlsx
 
     names = result.table.column_names
     if form == "csv":
-        yield to_csv(names, map(_cells, _rows(result)))
+        yield from csv_parts(names, map(_cells, _rows(result)))
     elif form == "json":
         yield b"["
         for number, row in enumerate(_rows(result)):
@@ -180,7 +186,7 @@ def _bytes(result: "SqlResult", form: QueryFormat) -> Iterator[bytes]:
             raise DataError("Excel can't hold that many rows.", "Use --limit 1000000, or --format csv.")
         yield to_xlsx(names, map(_cells, _rows(result)), sheet="Result")
     else:
-        yield _table_text(result).encode("utf-8", "replace")
+        yield from (f"{line}\n".encode("utf-8", "replace") for line in _table_lines(result))
 
 
 def _rows(result: "SqlResult") -> Iterator[tuple[Any, ...]]:
@@ -253,15 +259,18 @@ def _print_table(result: "SqlResult") -> None:
     console(to_stderr=False).print(table)
 
 
-def _table_text(result: "SqlResult") -> str:
-    """The table as text with columns of equal width, for a file."""
-    rows = [
-        [_shown(name) for name in result.table.column_names],
-        *([_text(value) for value in row] for row in _rows(result)),
-    ]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
-    return "\n".join(lines) + "\n"
+def _table_lines(result: "SqlResult") -> Iterator[str]:
+    """The table as lines with columns of equal width."""
+
+    def cells() -> Iterator[list[str]]:
+        yield [_shown(name) for name in result.table.column_names]
+        yield from ([_text(value) for value in row] for row in _rows(result))
+
+    widths = [0] * result.table.num_columns
+    for row in cells():
+        widths = [max(width, len(cell)) for width, cell in zip(widths, row, strict=True)]
+    for row in cells():
+        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
 
 
 def _text(value: Any) -> str:

@@ -3,8 +3,9 @@
 import csv
 import io
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, tzinfo
+from itertools import islice
 from typing import Any
 
 import xlsxwriter  # type: ignore[import-untyped]  # it ships no types
@@ -13,6 +14,7 @@ CellValue = str | float | datetime | None
 TableRows = Iterable[Sequence[CellValue]]
 CSV_MIME = "text/csv"
 XLSX_MIME = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
+_CSV_ROWS = 5_000  # in memory at a time
 MAX_CELL_CHARACTERS = 32_767  # Excel's limit
 # Characters that start a formula in Excel, LibreOffice or Google Sheets, including their full-width forms.
 _FORMULA_STARTS = "=+\\-@\u2212\ufe62\ufe63\ufe66\ufe6b\uff0b\uff0d\uff1d\uff20"
@@ -34,11 +36,20 @@ def to_csv(columns: Sequence[str], rows: TableRows, zone: tzinfo = UTC) -> bytes
     where a spreadsheet that splits at other characters than commas would start a cell. All values are quoted; numbers
     stay numbers, times are in `zone`, and unknown values are empty.
     """
+    return b"".join(csv_parts(columns, rows, zone))
+
+
+def csv_parts(columns: Sequence[str], rows: TableRows, zone: tzinfo = UTC) -> Iterator[bytes]:
+    """Return the same as `to_csv` in parts, for tables that are too large for memory."""
     out = io.StringIO(newline="")
     writer = csv.writer(out, quoting=csv.QUOTE_ALL)
     writer.writerow([_without_formula(name) for name in columns])
-    writer.writerows([_csv_cell(value, zone) for value in row] for row in rows)
-    return out.getvalue().encode("utf-8-sig", "replace")
+    yield out.getvalue().encode("utf-8-sig", "replace")
+    left = iter(rows)
+    while some := list(islice(left, _CSV_ROWS)):
+        out = io.StringIO(newline="")
+        csv.writer(out, quoting=csv.QUOTE_ALL).writerows([_csv_cell(value, zone) for value in row] for row in some)
+        yield out.getvalue().encode("utf-8", "replace")
 
 
 def to_xlsx(columns: Sequence[str], rows: TableRows, zone: tzinfo = UTC, *, sheet: str = "Table") -> bytes:

@@ -15,7 +15,7 @@ from pbx.analytics import contained_process
 from pbx.analytics.contained_sql import SqlLimits, SqlResult, SqlValue, run_sql
 from pbx.analytics.sealing import seal_history
 from pbx.analytics.statement_check import check_statement
-from pbx.errors import SqlError, SqlLimit
+from pbx.errors import DataError, SqlError, SqlLimit
 from pbx.operating_system import start_command
 from pbx.settings import Settings
 from pbx.store.models import PbxConnection
@@ -173,7 +173,7 @@ def test_results_are_cut_at_rows_and_at_bytes(settings: Settings) -> None:
     "sql",
     [
         "SELECT repeat('x', 2000000000)",
-        "SELECT list(repeat('x', 1000) || i) FROM range(100000000) r(i)",
+        "SELECT len(range(10000000000))",
         "SELECT length(string_agg(repeat('x', 1000), '')) FROM range(100000000)",
     ],
 )
@@ -242,3 +242,26 @@ def test_the_command_line_contains_neither_the_statement_nor_the_database(
     monkeypatch.setattr("pbx.analytics.contained_sql.start_command", start)
     assert ask(settings, "SELECT 'my statement'") == [("my statement",)]
     assert commands == [("query-process",)]
+
+
+def test_an_error_in_the_middle_of_the_result_is_reported(settings: Settings) -> None:
+    sql = "SELECT CASE WHEN i = 90000 THEN error('number ' || i) ELSE i END FROM range(100000) r(i)"
+    with pytest.raises(SqlError, match="number 90000"):
+        ask(settings, sql)
+
+
+def test_odd_statements_do_no_harm(settings: Settings) -> None:
+    assert ask(settings, "/* a */ SELECT 1; -- b") == [(1,)]
+    assert ask(settings, "SELECT 1 WHERE false") == []
+    with pytest.raises(SqlError, match="aren't text"):
+        ask(settings, "SELECT '\udcff'")
+    with pytest.raises(SqlError):
+        ask(settings, "SELECT a\x00b")
+
+
+def test_a_damaged_copy_is_read_from_the_rows_the_next_time(settings: Settings) -> None:
+    (file,) = settings.columns_dir.rglob("calls/*.parquet")
+    file.write_bytes(bytes(file.stat().st_size))
+    with pytest.raises(DataError, match="damaged"):
+        ask(settings, "SELECT count(*) FROM calls")
+    assert ask(settings, "SELECT count(*) FROM calls") == [(3,)]

@@ -209,3 +209,10 @@ def test_the_views_are_described() -> None:
         "type": "integer",
         "description": "The call's number in the app; other views refer to it",
     }
+
+
+def test_parquet_cannot_hold_every_type(engine: Engine, tmp_path: Path) -> None:
+    result = query("SELECT union_value(a := 1)", "--format", "parquet", "--output", str(tmp_path / "x.parquet"))
+    assert result.exit_code == 1
+    assert "Parquet can't hold" in result.stderr
+    assert not [path for path in tmp_path.iterdir() if path.is_file()]
