@@ -6,6 +6,7 @@ takes from DuckDB all ways to reach files, and only then runs the statement.
 
 import json
 import os
+import re
 import shutil
 import sys
 import threading
@@ -20,17 +21,15 @@ from sqlalchemy import URL
 
 from pbx.analytics.contained_sql import ANSWER_FILE, RESULT_FILE, SPILL_DIR
 from pbx.analytics.engine import text_literal
-from pbx.analytics.sealing import delete_damaged
 from pbx.analytics.statement_check import check_parameters, check_statement, sql_error
 from pbx.analytics.view_tables import TopicsOfSegments
 from pbx.analytics.views import ViewSource, create_views
-from pbx.errors import DataError, PbxError, SqlError
+from pbx.errors import PbxError, SqlError
 from pbx.operating_system import end_with_parent, refuse_memory, usable_cores
 from pbx.store.engine import open_to_read, reading
 
 _BATCH_ROWS = 2_000
-# Errors that no damaged file causes.
-_OF_STATEMENT = (SqlError, MemoryError, duckdb.OutOfMemoryException, duckdb.ConversionException)
+_OF_FILE = re.compile(r"\.parquet|decompress", re.IGNORECASE)  # in errors that a damaged file causes
 _MOST_THREADS = 4
 _SPILL_BYTES = 4_000_000_000
 _GRACE_S = 5  # the process that started this one should have killed it by then
@@ -40,8 +39,7 @@ def answer_request(topics_of: TopicsOfSegments) -> None:
     """Answer the request on standard input: the result and the answer are files in the request's folder."""
     request = json.loads(sys.stdin.buffer.readline())
     _end_in_time(float(request["time_s"]))
-    # The process that started this one stops it at the limit. This is for a single request of far more memory.
-    refuse_memory(2 * int(request["memory_bytes"]))
+    refuse_memory(int(request["memory_bytes"]))
     try:
         answer = _run(request, topics_of)
     except (MemoryError, duckdb.OutOfMemoryException):
@@ -49,7 +47,11 @@ def answer_request(topics_of: TopicsOfSegments) -> None:
     except PbxError as error:
         answer = _error(error)
     except Exception as error:  # whatever it is, the user must see it
-        answer = {"error": "memory"} if "Out of Memory" in str(error) else _error(sql_error(error, request["sql"]))
+        answer = _error(sql_error(error, request["sql"]))
+        if "Out of Memory" in str(error):
+            answer["error"] = "memory"
+        elif isinstance(error, duckdb.IOException) or _OF_FILE.search(str(error)):
+            answer["error"] = "file"
     shutil.rmtree(Path(request["folder"]) / SPILL_DIR, ignore_errors=True)
     part = Path(request["folder"]) / f"{ANSWER_FILE}.part"
     part.write_text(json.dumps(answer), encoding="utf-8")
@@ -87,16 +89,9 @@ def _run(request: Mapping[str, Any], topics_of: TopicsOfSegments) -> dict[str, A
     with reading(engine) as session:
         names = ("own_host", "own_timezone", "interval_s")
         source = ViewSource(session, topics_of, **{name: request[name] for name in names})
-        try:
-            create_views(connection, source, views)
-            _lock(connection, request["columns_dir"])
-            return _write(_relation(connection, sql, parameters), request) | {"views": views}
-        except _OF_STATEMENT:
-            raise
-        except Exception:
-            if delete_damaged(session):
-                raise DataError("A copy of past days was deleted or is damaged.", "Run the statement again.") from None
-            raise
+        create_views(connection, source, views)
+        _lock(connection, request["columns_dir"])
+        return _write(_relation(connection, sql, parameters), request) | {"views": views}
 
 
 def _relation(

@@ -6,7 +6,6 @@ process stays small and alive whatever the statement does.
 
 import contextlib
 import json
-import math
 import subprocess
 import tempfile
 import threading
@@ -21,14 +20,15 @@ import psutil
 import pyarrow as pa
 from sqlalchemy import make_url
 
+from pbx.analytics.sealing import delete_damaged
 from pbx.errors import DataError, SqlError, SqlLimit
 from pbx.operating_system import start_command
 from pbx.settings import Settings
+from pbx.store.engine import open_to_read, reading
 
 SqlValue = str | int | float | bool | date | datetime | None
 ANSWER_FILE, RESULT_FILE, SPILL_DIR = "answer.json", "result.arrow", "spill"
 _POLL_S = 0.03
-_IDLE_S = 6.0  # PostgreSQL can let it wait for longer
 _LESS = "Select fewer columns, filter by time, or count instead of listing."
 
 
@@ -83,14 +83,14 @@ def run_sql(
             process = start_command("query-process", data_dir=settings.pbx_data_dir, stdin=subprocess.PIPE, output=log)
             try:
                 _send(process, request)
-                _wait(process, limits, began, stop, _IDLE_S if request["sqlite"] else math.inf)
+                _wait(process, limits, began, stop)
             finally:
                 process.kill()
                 process.wait()
                 if process.stdin:
                     with contextlib.suppress(OSError):
                         process.stdin.close()
-        answer = _answer(folder, limits)
+        answer = _answer(folder, limits, settings)
         with pa.OSFile(str(folder / RESULT_FILE)) as file, pa.ipc.open_stream(file) as reader:
             table = reader.read_all()
     return SqlResult(table, answer["cut"], tuple(answer["views"]), time.monotonic() - began, limits)
@@ -134,25 +134,16 @@ def _send(process: "subprocess.Popen[bytes]", request: Mapping[str, Any]) -> Non
         process.stdin.flush()
 
 
-def _wait(
-    process: "subprocess.Popen[bytes]", limits: SqlLimits, began: float, stop: threading.Event | None, idle_s: float
-) -> None:
-    """Wait until the process ends. Raises SqlLimit when it takes too much, SqlError when `stop` is set.
-
-    A process that does nothing for `idle_s` was refused memory: DuckDB's threads then can wait for one another forever.
-    """
-    watched, busy_at, used_s = psutil.Process(process.pid), began, 0.0
+def _wait(process: "subprocess.Popen[bytes]", limits: SqlLimits, began: float, stop: threading.Event | None) -> None:
+    """Wait until the process ends. Raises SqlLimit when it takes too much, SqlError when `stop` is set."""
+    watched = psutil.Process(process.pid)
     while process.poll() is None:
-        now = time.monotonic()
-        if now - began > limits.time_s:
+        if time.monotonic() - began > limits.time_s:
             raise SqlLimit(f"The statement took longer than {limits.time_s:g} s and was stopped.", _LESS)
         if stop is not None and stop.is_set():
             raise SqlError("The statement was cancelled.")
         with contextlib.suppress(psutil.Error):
-            times = watched.cpu_times()
-            if times.user + times.system != used_s:
-                busy_at, used_s = now, times.user + times.system
-            if watched.memory_info().rss > limits.memory_bytes or now - busy_at > idle_s:
+            if watched.memory_info().rss > limits.memory_bytes:
                 raise _too_large(limits)
         time.sleep(_POLL_S)
 
@@ -163,7 +154,7 @@ def _too_large(limits: SqlLimits) -> SqlLimit:
     )
 
 
-def _answer(folder: Path, limits: SqlLimits) -> dict[str, Any]:
+def _answer(folder: Path, limits: SqlLimits, settings: Settings) -> dict[str, Any]:
     """The answer of the process. Raises the error that it reports."""
     try:
         answer: dict[str, Any] = json.loads((folder / ANSWER_FILE).read_text(encoding="utf-8"))
@@ -174,9 +165,23 @@ def _answer(folder: Path, limits: SqlLimits) -> dict[str, Any]:
     if kind := answer.get("error"):
         if kind == "memory":
             raise _too_large(limits)
+        if kind == "file":
+            _delete_damaged(settings)
         if kind == "data":
             raise DataError(answer["message"], answer["fix"])
         error = SqlError(answer["message"], answer["fix"])
         error.line, error.column = answer["line"], answer["column"]
         raise error
     return answer
+
+
+def _delete_damaged(settings: Settings) -> None:
+    """Delete damaged copies of past days. Raises DataError if there were any."""
+    engine = open_to_read(settings.database_url, settings.columns_dir)
+    try:
+        with reading(engine) as session:
+            found = delete_damaged(session)
+    finally:
+        engine.dispose()
+    if found:
+        raise DataError("A copy of past days was deleted or is damaged.", "Run the statement again.")
