@@ -225,7 +225,7 @@ _VISITS = CatalogEntry(
     },
     {"wait_s": "Wait (s)", "talk_s": "Talk time (s)"},
 )
-_DECIDED = "count(*) FILTER (outcome <> 'in_progress')"
+_ENDED = "count(*) FILTER (outcome NOT IN ('in_progress', 'unknown'))"
 _CALLS = CatalogEntry(
     "Calls",
     "one call, with all its legs",
@@ -255,7 +255,7 @@ _CALLS = CatalogEntry(
             "share",
             "Answered calls ÷ calls with a known outcome.",
             "count(*) FILTER (answered)",
-            _DECIDED,
+            _ENDED,
             better="up",
         ),
         "average_talk": Measure(
@@ -316,7 +316,6 @@ _RINGS = CatalogEntry(
     },
     {"ring_s": "Ring time (s)"},
 )
-_ENDED = "count(*) FILTER (outcome NOT IN ('in_progress', 'unknown'))"
 _TRUNKS = CatalogEntry(
     "Trunk calls",
     "one call attempt (seizure) on a trunk",

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 QueryFormat = Literal["table", "csv", "json", "parquet", "xlsx"]
 _FILES = ("parquet", "xlsx")  # formats that a terminal can't show
 _MOST_EXCEL_ROWS = 1_048_575  # and a line of names
+_MOST_QUESTION_CHARACTERS = 1_000_000
 _MOST_RICH_ROWS = 1_000  # Rich takes seconds for more
 _DATE, _TIME = re.compile(r"\d{4}-\d{2}-\d{2}"), re.compile(r"\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}.*")
 PARAM_HELP = (
@@ -41,6 +42,9 @@ def query(
     param: Annotated[list[str] | None, typer.Option(help=PARAM_HELP, metavar="NAME=VALUE")] = None,
     limit: Annotated[int, typer.Option(min=1, max=100_000_000, help="Return at most this many rows.")] = 100_000,
     timeout: Annotated[float, typer.Option(min=0.1, max=86_400, help="Stop after this many seconds.")] = 60.0,
+    question: Annotated[
+        Path | None, typer.Option(help="Answer a question that was saved as JSON, instead of SQL.", metavar="FILE")
+    ] = None,
     views: Annotated[bool, typer.Option("--views", help="Describe the views; with a name, that view.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -55,10 +59,10 @@ def query(
     values = dict(_parameter(text) for text in param or [])
     if form in _FILES and output is None:
         raise typer.BadParameter(f"{form} needs a file: --output FILE", param_hint="--output")
-    if not sql:
-        raise typer.BadParameter("write a statement, or - to read it from standard input", param_hint="SQL")
-    statement = sys.stdin.read() if sql == "-" else sql
+    if bool(sql) == bool(question):
+        raise typer.BadParameter("write a statement, - to read it from standard input, or --question FILE")
     with report_errors(form == "json"):
+        statement = _statement(question) if question else sys.stdin.read() if sql == "-" else sql
         result = _run(statement, values, limit, timeout)
         if output is None:
             _print(result, form)
@@ -80,6 +84,36 @@ def _topics_of(rows: Sequence["RowValues"], phrases: Mapping[str, Sequence[str]]
 
     spoken = [SpokenSegment(start_s, end_s, who, text, flags.split()) for start_s, end_s, who, text, flags in rows]
     return list(match_topics(spoken, phrases))
+
+
+def _statement(path: Path) -> str:
+    """The SQL of a question in a file, about the active PBX. Raises DataError, SettingsError."""
+    from pbx.analytics.question import question_from_json, question_sql
+    from pbx.errors import DataError, SettingsError
+    from pbx.formatting import zone_of
+    from pbx.settings import load_settings
+    from pbx.store.engine import open_engine, reading
+    from pbx.store.models import PbxConnection
+    from pbx.store.pbx_connections import active_connection
+
+    try:
+        with path.open(encoding="utf-8") as file:
+            question = question_from_json(file.read(_MOST_QUESTION_CHARACTERS))
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} can't be read: {getattr(error, 'strerror', None) or 'it is no text'}.") from None
+    settings = load_settings()
+    engine = open_engine(settings)
+    try:
+        active = active_connection(engine, settings)
+        if active is None:
+            raise SettingsError("No PBX is set up, so there is nothing to answer from.", "Connect one first.")
+        with reading(engine) as session:
+            row = session.get(PbxConnection, active.id)
+    finally:
+        engine.dispose()
+    zone = zone_of(active.connection.timezone, row.utc_offset_s if row else None)
+    since, until = question.period.bounds(datetime.now(UTC), zone)
+    return question_sql(question, row.host if row else active.connection.host, since, until)
 
 
 def _run(sql: str, values: Mapping[str, "SqlValue"], limit: int, timeout: float) -> "SqlResult":
