@@ -124,8 +124,8 @@ _VISITS = CatalogEntry(
         "caller": Dimension("Caller", "caller_number", unknown="No number"),
         "hung_up_by": Dimension("Who hung up", "hung_up_by", labels=ENDED_BY),
         "transferred_to": Dimension("Transferred to", "transferred_to", unknown="Not transferred"),
-        "wait": _range("Wait", "wait_s", WAIT_ENDS_S),
-        "talk": _range("Talk time", "talk_s", TALK_ENDS_S),
+        "wait_range": _range("Wait", "wait_s", WAIT_ENDS_S),
+        "talk_range": _range("Talk time", "talk_s", TALK_ENDS_S),
         **_times("joined_local"),
     },
     {
@@ -243,8 +243,8 @@ _CALLS = CatalogEntry(
         "hung_up_by": Dimension("Who hung up", "hung_up_by", labels=ENDED_BY),
         "language": Dimension("Language", "language"),
         "recorded": Dimension("Recorded", "recorded", labels={True: "Recorded", False: "Not recorded"}),
-        "wait": _range("Wait", "wait_s", WAIT_ENDS_S),
-        "talk": _range("Talk time", "talk_s", TALK_ENDS_S),
+        "wait_range": _range("Wait", "wait_s", WAIT_ENDS_S),
+        "talk_range": _range("Talk time", "talk_s", TALK_ENDS_S),
         **_times("started_local"),
     },
     {
@@ -367,3 +367,25 @@ CATALOG: dict[CatalogName, CatalogEntry] = {
     "agent_rings": _RINGS,
     "trunk_calls": _TRUNKS,
 }
+
+
+def catalog_text() -> str:
+    """The dimensions and measures as Markdown, for docs/questions.md."""
+    return "\n\n".join(_entry_text(name, entry) for name, entry in CATALOG.items())
+
+
+def _entry_text(name: str, entry: CatalogEntry) -> str:
+    measures = [
+        f"| `{key}` | {one.label} | {one.definition}{f' {one.source}.' if one.source else ''} | {one.unit} |"
+        for key, one in entry.measures.items()
+    ]
+    dimensions = ", ".join(f"`{key}` ({one.label})" for key, one in entry.dimensions.items())
+    numbers = ", ".join(f"`{key}` ({label})" for key, label in entry.numbers.items())
+    return "\n".join(
+        [
+            f"### {name}\n\n{entry.label}: {entry.rows}.\n",
+            "| measure | label | definition | unit |\n|---|---|---|---|",
+            *measures,
+            f"\nDimensions: {dimensions}.\n\nNumbers that a filter can limit: {numbers}.",
+        ]
+    )

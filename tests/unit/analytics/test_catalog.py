@@ -11,9 +11,9 @@ from sqlalchemy import Engine
 from sqlmodel import Session
 
 from pbx.analytics.calls import CallQuestion, call_counts
-from pbx.analytics.catalog import CATALOG, CatalogName
+from pbx.analytics.catalog import CATALOG, CatalogEntry, CatalogName, catalog_text
 from pbx.analytics.formulas.ratio import Ratio
-from pbx.analytics.question import Question, QuestionFilter, question_sql
+from pbx.analytics.question import PeriodName, Question, QuestionFilter, question_from_json, question_sql
 from pbx.analytics.queues import FigureFilter, figures_by, queue_targets
 from pbx.analytics.trunks import by_trunk
 from pbx.analytics.views import ViewSource, create_views
@@ -21,6 +21,7 @@ from pbx.model.snapshot import Queue, Snapshot
 from pbx.store.engine import reading, writing
 from pbx.store.models import PbxConnection
 from pbx.store.snapshots import store_latest
+from tests.paths import ROOT
 from tests.unit.store.history_rows import call, leg, ring, store, visit
 
 MONDAY = datetime(2026, 3, 2, tzinfo=UTC)
@@ -142,3 +143,18 @@ def test_filters_select_rows_and_their_complement(engine: Engine) -> None:
         inside, outside = count(chosen), count(chosen.model_copy(update={"exclude": True}))
         assert 0 < inside < everything, chosen
         assert inside + outside == everything, chosen  # a row whose value is unknown is outside
+
+
+@pytest.mark.parametrize("entry", CATALOG.values(), ids=CATALOG)
+def test_a_name_means_one_thing_in_a_dataset(entry: CatalogEntry) -> None:
+    assert not entry.dimensions.keys() & entry.measures.keys()
+
+
+def test_the_page_about_questions_describes_the_catalog_as_it_is() -> None:
+    page = (ROOT / "docs" / "questions.md").read_text(encoding="utf-8")
+    assert page.partition("## Datasets\n\n")[2] == catalog_text() + "\n"
+    example = page.partition("```json\n")[2].partition("```")[0]
+    assert question_from_json(example).measures == ("offered", "sl_answered", "att")
+    fields = set(Question.model_fields) - {"version", "comparison", "chart"}  # those that the command uses
+    assert all(f"`{field}`" in page for field in fields)
+    assert all(f"`{name}`" in page for name in get_args(PeriodName))
