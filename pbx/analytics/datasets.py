@@ -74,6 +74,13 @@ def _calls() -> Dataset:
         (_V.outcome == "abandoned", "caller"), (_V.ended_by.in_(("caller", "agent")), _V.ended_by), else_=""
     )
     by_visit = select(in_queue).where(visits).order_by(_in_order(_V.joined_at).desc(), _V.id.desc()).limit(1)
+    # A conversation is an answered outbound call, or an inbound call that an agent answered without a queue. For an
+    # inbound call the CDR's ANSWERED isn't enough: a queue or a menu answers it before any agent.
+    out = _C.direction == "outbound"
+    in_without_queue = (_C.direction == "inbound") & (_C.agent > "") & (_C.queue == "")
+    spoken_to = case(
+        (_C.disposition != "ANSWERED", ""), (out, _C.to_number), (in_without_queue, _C.from_number), else_=""
+    )
     language = (
         select(_TRANSCRIPTS.language)
         .join_from(_RECORDINGS.id.table, _TRANSCRIPTS.id.table, _TRANSCRIPTS.recording_id == _RECORDINGS.id)
@@ -103,6 +110,7 @@ def _calls() -> Dataset:
             "to_number": ("text", _C.to_number),
             "from_key": ("number_key", _C.from_number),
             "to_key": ("number_key", _C.to_number),
+            "conversation_key": ("number_key", spoken_to),  # the other party's number, if they were spoken to
             "talk_s": ("number", _C.talk_s),
             "wait_s": ("number", _C.wait_s),
             "duration_s": ("number", _C.duration_s),

@@ -177,8 +177,7 @@ def _called_back(visits: str, calls: str) -> str:
 WITH conversations AS (
     SELECT caller_key AS number, at_s, call_id, true AS visited FROM {visits} WHERE answered AND caller_key <> 0
     UNION ALL
-    SELECT CASE WHEN direction = 'outbound' THEN to_key ELSE from_key END, at_s, call_id, false FROM {calls}
-    WHERE disposition = 'ANSWERED' AND (direction = 'outbound' OR (direction = 'inbound' AND agent > '' AND queue = ''))
+    SELECT conversation_key, at_s, call_id, false FROM {calls} WHERE conversation_key <> 0
 ), answers AS (
     SELECT number, at_s, coalesce(min(call_id) FILTER (visited), min(call_id)) AS call_id
     FROM conversations GROUP BY number, at_s

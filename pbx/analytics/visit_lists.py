@@ -23,13 +23,11 @@ _CALL_OF_VISIT = func.coalesce(
     .scalar_subquery(),
 )
 
-# The numbers of answered visits and of conversations: answered outbound calls, and inbound calls that an agent answered
-# without a queue. For an inbound call the CDR's ANSWERED isn't enough: a queue or a menu answers it before any agent.
+# The numbers of answered visits and of conversations: see pbx.analytics.datasets.
 _ANSWERS = """
 SELECT caller_key AS number, at_s AS reached_s FROM {visits} WHERE answered
 UNION ALL
-SELECT CASE WHEN direction = 'outbound' THEN to_key ELSE from_key END, at_s FROM {calls}
-WHERE disposition = 'ANSWERED' AND (direction = 'outbound' OR (direction = 'inbound' AND agent > '' AND queue = ''))
+SELECT conversation_key, at_s FROM {calls} WHERE conversation_key <> 0
 """
 # The abandoned visits, when they ended, and when their callers were reached: the next answered call, in a later second.
 # Number 0 is unknown.
@@ -225,10 +223,9 @@ def _abandoned(session: Session, wanted: FigureFilter) -> str:
 
 def _abandoned_sql(session: Session, wanted: FigureFilter) -> str:
     until = max(wanted.until, datetime.now(UTC))
-    columns = ("direction", "disposition", "agent", "queue", "from_key", "to_key")
     answers = _ANSWERS.format(
         visits=visits_of(session, wanted.connection_id, wanted.since, until),
-        calls=rows_of(session, "calls", wanted.connection_id, columns, wanted.since, until),
+        calls=rows_of(session, "calls", wanted.connection_id, ["conversation_key"], wanted.since, until),
     )
     return _ABANDONED.format(selected=selected_visits(session, wanted), is_abandoned=IS_ABANDONED, answers=answers)
 
