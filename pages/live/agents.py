@@ -18,7 +18,7 @@ from pbx.analytics.coverage import queue_coverage
 from pbx.analytics.formulas.agents import AgentFigures, PauseFigures
 from pbx.analytics.formulas.ratio import Ratio
 from pbx.analytics.queues import FigureFilter
-from pbx.analytics.visit_lists import conversations
+from pbx.analytics.visit_lists import answered_visits
 from pbx.charts.calls import ActivitySpan, NamedValue, agent_days_chart, named_alt, named_bars
 from pbx.charts.layout import NOT_OBSERVED
 from pbx.export.tables import CellValue as Exported
@@ -201,7 +201,7 @@ def activity_spans(site: ui.Site, wanted: FigureFilter) -> list[ActivitySpan]:
         found += [
             ActivitySpan("Paused", one.from_at, one.until_at, one.reason) for one in agent_pauses(session, wanted)
         ]
-        talks = conversations(session, wanted)
+        talks = answered_visits(session, wanted)
     for talk in talks:
         calls_joined = (talk.joined_at, talk.joined_at + timedelta(seconds=1))
         found.append(ActivitySpan("On a call", talk.start_at, talk.end_at, f"queue {talk.queue}", calls_joined))

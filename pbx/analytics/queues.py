@@ -275,7 +275,8 @@ def _sums_by_hour(session: Session, wanted: FigureFilter, zone: tzinfo, targets:
     An hour is known by the moment `began_s` at which it began in UTC. So an hour that repeats when clocks go back is
     two.
     """
-    began = f"at_s - {local_s('at_s', zone, wanted.since, wanted.until)} % {HOUR_S} AS began_s, min(at_s) AS first_s"
+    local = local_s("at_s", zone, wanted.since, wanted.until)
+    began = f"at_s - mod({local}, {HOUR_S}) AS began_s, min(at_s) AS first_s"
     return _sums(session, wanted, began, "began_s, min(first_s) AS first_s", targets or Targets())
 
 

@@ -76,8 +76,8 @@ class ListedVisit:
 
 
 @dataclass(frozen=True, slots=True)
-class Conversation:
-    """A conversation of a visit that joined its queue at `joined_at`."""
+class AnsweredVisit:
+    """When an agent talked to the caller of a visit, which joined its queue at `joined_at`."""
 
     queue: str
     joined_at: datetime
@@ -126,14 +126,14 @@ def visits_page(
     return _rows(session, [visit_id for (visit_id,) in query(session, sql, {"limit": limit, "offset": offset})])
 
 
-def conversations(session: Session, wanted: FigureFilter) -> list[Conversation]:
-    """The conversations of the selected visits that have ended, in the order in which the callers joined."""
+def answered_visits(session: Session, wanted: FigureFilter) -> list[AnsweredVisit]:
+    """When agents talked in the selected visits that have ended, in the order in which the callers joined."""
     sql = f"""
     SELECT queue, at_s, at_s + wait_s, at_s + wait_s + talk_s FROM {selected_visits(session, wanted)}
     WHERE wait_s IS NOT NULL AND talk_s IS NOT NULL ORDER BY at_s, visit_id
     """
     return [
-        Conversation(queue, *(datetime.fromtimestamp(at_s, UTC) for at_s in moments))
+        AnsweredVisit(queue, *(datetime.fromtimestamp(at_s, UTC) for at_s in moments))
         for queue, *moments in query(session, sql)
     ]
 
