@@ -144,7 +144,7 @@ def test_the_views_of_a_statement_are_found(sql: str, views: list[str]) -> None:
 @pytest.mark.parametrize(
     ("sql", "place", "message", "fix"),
     [
-        ("SELECT\n 'ü', queu FROM calls", (2, 7), 'Referenced column "queu" not found', "Did you mean queue?"),
+        ("SELECT\n 'ü', queux FROM calls", (2, 7), 'Referenced column "queux" not found', "Did you mean queue?"),
         ("SELECT * FROM cals", (1, 15), "There is no view cals", "Did you mean calls or call_tags?"),
         ("SELECT summ(1)", (1, 8), "summ does not exist", "Did you mean sum?"),
         ("SELEC 1", (1, 1), 'syntax error at or near "SELEC"', ""),

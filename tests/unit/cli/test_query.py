@@ -163,7 +163,7 @@ def test_wrong_usage_exits_with_2(arguments: list[str]) -> None:
 @pytest.mark.parametrize(
     ("sql", "message", "fix"),
     [
-        ("SELECT queu FROM calls", "Line 1, column 8: Referenced column", "Did you mean queue?"),
+        ("SELECT queux FROM calls", "Line 1, column 8: Referenced column", "Did you mean queue?"),
         ("COPY calls TO 'x.csv'", "COPY is not possible here.", "Only statements that read"),
         ("SELECT $x", "The parameter $x has no value.", "--param x=VALUE"),
     ],
