@@ -124,8 +124,8 @@ _VISITS = CatalogEntry(
         "caller": Dimension("Caller", "caller_number", unknown="No number"),
         "hung_up_by": Dimension("Who hung up", "hung_up_by", labels=ENDED_BY),
         "transferred_to": Dimension("Transferred to", "transferred_to", unknown="Not transferred"),
-        "wait_range": _range("Wait", "wait_s", WAIT_ENDS_S),
-        "talk_range": _range("Talk time", "talk_s", TALK_ENDS_S),
+        "wait_range": _range("Wait (range)", "wait_s", WAIT_ENDS_S),
+        "talk_range": _range("Talk time (range)", "talk_s", TALK_ENDS_S),
         **_times("joined_local"),
     },
     {
@@ -169,7 +169,7 @@ _VISITS = CatalogEntry(
             "Calls answered within their queue's target time ÷ all answered calls.",
             "count(*) FILTER (answered AND within_target)",
             "count(*) FILTER (answered)",
-            "Asterisk's ServicelevelPerf (apps/app_queue.c), plus the calls still in progress",
+            "As Asterisk's ServicelevelPerf (apps/app_queue.c), but counting calls still in progress",
             "up",
         ),
         "sl_inclusive": Measure(
@@ -178,7 +178,7 @@ _VISITS = CatalogEntry(
             "Calls answered or abandoned within target ÷ all answered and abandoned calls.",
             f"count(*) FILTER ((answered OR {_ABANDONED}) AND within_target)",
             f"count(*) FILTER (answered OR {_ABANDONED})",
-            "Asterisk's ServicelevelPerf2 (apps/app_queue.c), without timeouts and emptied queues",
+            "As Asterisk's ServicelevelPerf2 (apps/app_queue.c), without timeouts and emptied queues",
             "up",
         ),
         "sl_offered": Measure(
@@ -213,12 +213,16 @@ _VISITS = CatalogEntry(
             better="down",
         ),
         "median_wait": Measure(
-            "Median wait", "seconds", "Half of the callers waited at most this long.", "median(wait_s)", better="down"
+            "Median wait",
+            "seconds",
+            "In half of the visits, the wait was at most this long.",
+            "median(wait_s)",
+            better="down",
         ),
         "p90_wait": Measure(
             "90th percentile of the wait",
             "seconds",
-            "Nine of ten callers waited at most this long.",
+            "In nine of ten visits, the wait was at most this long.",
             "quantile_cont(wait_s, 0.9)",
             better="down",
         ),
@@ -243,8 +247,8 @@ _CALLS = CatalogEntry(
         "hung_up_by": Dimension("Who hung up", "hung_up_by", labels=ENDED_BY),
         "language": Dimension("Language", "language"),
         "recorded": Dimension("Recorded", "recorded", labels={True: "Recorded", False: "Not recorded"}),
-        "wait_range": _range("Wait", "wait_s", WAIT_ENDS_S),
-        "talk_range": _range("Talk time", "talk_s", TALK_ENDS_S),
+        "wait_range": _range("Wait (range)", "wait_s", WAIT_ENDS_S),
+        "talk_range": _range("Talk time (range)", "talk_s", TALK_ENDS_S),
         **_times("started_local"),
     },
     {
@@ -268,7 +272,7 @@ _CALLS = CatalogEntry(
         "average_wait": Measure(
             "Average wait time",
             "seconds",
-            "Time from the start of a call to its answer ÷ calls for which it is known.",
+            "Total time from the start of calls to their answer ÷ calls for which it is known.",
             "sum(wait_s)",
             "count(wait_s)",
             better="down",
@@ -352,7 +356,7 @@ _TRUNKS = CatalogEntry(
         "pdd": Measure(
             "Post-dial delay (PDD)",
             "seconds",
-            "Time from dialling to the first ringing ÷ outbound attempts for which it was observed.",
+            "Total time from dialling to the first ringing ÷ outbound attempts for which it was observed.",
             "sum(pdd_s) FILTER (direction = 'outbound')",
             "count(pdd_s) FILTER (direction = 'outbound')",
             better="down",

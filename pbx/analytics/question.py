@@ -6,6 +6,7 @@ documented views (docs/queries.md), so it can be read, changed and run by the an
 
 from collections.abc import Iterable, Mapping
 from datetime import UTC, date, datetime, timedelta, tzinfo
+from difflib import get_close_matches
 from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -134,8 +135,10 @@ class Question(_Data):
         _check_names("measure", self.measures, entry.measures)
         _check_names("dimension", self.dimensions, entry.dimensions)
         _check_names("filter", (one.field for one in self.filters), {**entry.dimensions, **entry.numbers})
-        if self.sort:
-            _check_names("measure", [self.sort], dict.fromkeys(self.measures))
+        if self.sort and self.sort not in self.measures:
+            raise ValueError(f"sort has to be one of the question's measures: {', '.join(self.measures)}")
+        for one in self.filters:
+            _check_values(one, entry.dimensions.get(one.field))
         if len({*self.dimensions}) < len(self.dimensions):
             raise ValueError("a dimension can be used only once")
         return self
@@ -162,10 +165,9 @@ def question_from_json(text: str) -> Question:
             raise DataError(
                 "This question was saved by a newer version of PBX Notebook.", "Update the app, then open it again."
             ) from None
-        why = first["msg"].removeprefix("Value error, ")
         raise DataError(
-            f"The question can't be read: {f'{where}: ' if where else ''}{why}.",
-            "Correct it, or build it again on the Explore page.",
+            f"The question can't be read: {f'{where}: ' if where else ''}{_reason(first).rstrip('.?')}.",
+            "docs/questions.md describes the fields.",
         ) from None
 
 
@@ -256,4 +258,24 @@ def _moved(at: datetime, by: timedelta, zone: tzinfo) -> datetime:
 def _check_names(what: str, names: Iterable[str], known: Mapping[str, Any]) -> None:
     for name in names:
         if name not in known:
-            raise ValueError(f"{name!r} is no {what} of this dataset; it has {', '.join(known)}")
+            close = get_close_matches(name, known, 1)
+            hint = f"did you mean {close[0]}?" if close else f"it has {', '.join(known)}"
+            raise ValueError(f"{name!r} is no {what} of this dataset; {hint}")
+
+
+def _check_values(chosen: QuestionFilter, dimension: Dimension | None) -> None:
+    if dimension is None or dimension.kind not in ("cycle", "range"):
+        return
+    wrong = [value for value in chosen.values if value != "" and value not in dimension.labels]
+    if wrong:
+        takes = ", ".join(f"{value} ({label})" for value, label in dimension.labels.items())
+        raise ValueError(f"{chosen.field} takes {takes}, not {wrong[0]!r}")
+
+
+def _reason(error: Mapping[str, Any]) -> str:
+    """Why a value is refused, in words that need no knowledge of the checks."""
+    if error["type"] == "extra_forbidden":
+        return "there is no such field"
+    if str(error["type"]).startswith("date"):
+        return "write a date as 2026-11-24"
+    return str(error["msg"]).removeprefix("Value error, ")

@@ -49,23 +49,23 @@ _VIEWS = (
         "calls",
         "A call: everything that shares a linkedid",
         """
-call_id integer The call's number in the app; other views refer to it
-linkedid text Asterisk's identifier of the call
-source text Where the call is from: freepbx
+call_id integer Identifies the call in all views, across all PBXs
+linkedid text Asterisk's identifier, which all legs of the call share
+source text The kind of system that recorded it: freepbx
 started_at time When it started, in UTC
 started_local time When it started, in the PBX's time zone
 direction text inbound, outbound, internal or unknown
 from_number text The number of the caller
 from_name text The name of the caller
 to_number text The number that was called
-did text The number of yours that an outside caller dialled
+did text Your number that an outside caller dialled
 queue text The queues that it entered, separated by commas
-agent text The agent's name; their extension if no queue has its name
+agent text The agent's name; their extension if no queue lists a name for it
 agent_extension text The extension that answered or, for an outbound call, that called
 trunk text The first trunk that it used
 outcome text answered, no_answer, busy, failed, congestion, in_progress or unknown
 answered yes/no Whether somebody answered
-wait_s number Seconds from the start until the answer
+wait_s number Seconds from the start of the call until somebody answered, with menus and queues
 talk_s number Seconds of talk
 duration_s number Seconds from the start to the end
 hung_up_by text caller, agent, called (the other party of an outbound call), or "" if unknown
@@ -107,7 +107,7 @@ call_id integer The call that it belongs to, if known
 queue text The queue
 joined_at time When the caller joined, in UTC
 joined_local time When the caller joined, in the PBX's time zone
-outcome text answered, abandoned, timeout, exit_empty, exit_key, transferred, withdrawn, in_progress or unknown
+outcome text answered, transferred, abandoned, timeout, exit_empty (no agent), exit_key, withdrawn, in_progress, unknown
 answered yes/no Whether an agent took the call, including calls transferred or still in progress
 wait_s number Seconds of waiting, including ringing
 ring_s number Seconds for which the phone of the agent who answered rang
@@ -115,12 +115,12 @@ talk_s number Seconds of talk with the agent
 agent text The agent who answered
 position_joined integer The position in the queue when joining
 position_left integer The position in the queue when leaving
-hung_up_by text caller or agent; caller for an abandoned visit; "" if unknown
+hung_up_by text caller or agent, or "" if unknown; always caller for an abandoned visit
 caller_number text The number of the caller
 caller_name text The name of the caller
-did text The number of yours that the caller dialled
-service_level_s number The target: the queue's service level, otherwise 20 s
-within_target yes/no Whether the wait was within the target
+did text Your number that the caller dialled
+service_level_s number The queue's target time in seconds; 20 if it has none
+within_target yes/no Whether the wait was at most service_level_s, answered or not
 short_abandon yes/no Whether the caller hung up after less than 5 s
 transferred_to text Where the agent transferred the call
 called_back_at time After an abandoned visit: the next answered call from or to the caller's number, in UTC
@@ -150,7 +150,7 @@ queue text The queue; "" for all of the agent's queues
 started_at time When it started, in UTC
 started_local time When it started, in the PBX's time zone
 ended_at time When it ended, in UTC; NULL while it continues
-duration_s number Its seconds; NULL while it continues
+duration_s number Its length in seconds; NULL while it continues
 reason text {reason}
 """,
         )
@@ -266,10 +266,10 @@ call_id integer The call
 started_s number Where it starts in the recording, in seconds
 ended_s number Where it ends in the recording, in seconds
 speaker text caller, agent, or "" if unknown
-speaker_is_estimated yes/no Whether the speaker is a guess; today always no
+speaker_is_estimated yes/no Whether the speaker is a guess; currently always no
 text text What was said
 confidence number The model's mean probability, 0 to 1
-doubt text The reasons to doubt it, or music or ringing; "" if none
+doubt text Why the text may be wrong, or "music" or "ringing"; "" if none
 edited yes/no Whether somebody corrected the text
 at time When it was said, in UTC; a reserved word of SQL, so write "at" in double quotes
 said_at time The same, under a name that needs no quotes
@@ -287,7 +287,7 @@ interruptions integer How often one speaker interrupted the other
 first_response_s number Seconds until the agent first answered the caller
 words_per_minute number Words per minute of speech
 summary text The summary
-reason text Why the caller called; only from a language server
+reason text Why the caller called; only if a language server is set up
 outcome text How the call ended; only from a language server
 sentiment text positive, neutral, negative or mixed; only from a language server
 topics texts Your topics that were mentioned
@@ -313,13 +313,13 @@ rule text longest_wait, service_level, trunk_down, no_agent or sync_failing
 subject text The queue or trunk; "" for the PBX
 started_at time When it started, in UTC
 ended_at time When it ended, in UTC; NULL while it continues
-duration_s number Its seconds; NULL while it continues
+duration_s number Its length in seconds; NULL while it continues
 what text What the rule found
 """,
     ),
     _view(
         "unobserved",
-        "A time for which nothing is known: neither live events, nor an import, nor snapshots",
+        "A period that neither live events, imports nor snapshots cover",
         """
 started_at time When it started, in UTC
 ended_at time When it ended, in UTC

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 import typer
 from rich.text import Text
@@ -35,7 +35,10 @@ PARAM_HELP = (
 
 def query(
     sql: Annotated[str, typer.Argument(metavar="SQL", help="A SELECT; - reads it from standard input.")] = "",
-    form: Annotated[QueryFormat, typer.Option("--format", help="How to write the result.")] = "table",
+    chosen_form: Annotated[
+        QueryFormat | None,
+        typer.Option("--format", help="How to write the result. Otherwise as the ending of --output says, or a table."),
+    ] = None,
     output: Annotated[
         Path | None, typer.Option(help="Write the result to this file; parquet and xlsx need it.")
     ] = None,
@@ -45,22 +48,26 @@ def query(
     question: Annotated[
         Path | None, typer.Option(help="Answer a question that was saved as JSON, instead of SQL.", metavar="FILE")
     ] = None,
-    views: Annotated[bool, typer.Option("--views", help="Describe the views; with a name, that view.")] = False,
+    views: Annotated[bool, typer.Option("--views", help="Describe all views, or one: --views calls.")] = False,
     as_json: Json = False,
 ) -> None:
     """Answer a question in SQL about calls, queues, agents, trunks and transcripts. It only reads.
 
     The statement is a SELECT about the views that --views describes, in DuckDB's dialect.
     """
-    form = "json" if as_json else form
+    form: QueryFormat = "json" if as_json else chosen_form or _form_of(output)
     if views:
         _describe_views(sql, as_json=form == "json")
         return
     values = dict(_parameter(text) for text in param or [])
     if form in _FILES and output is None:
         raise typer.BadParameter(f"{form} needs a file: --output FILE", param_hint="--output")
-    if bool(sql) == bool(question):
+    if sql and question:
+        raise typer.BadParameter("write a statement or --question FILE, not both")
+    if not sql and not question:
         raise typer.BadParameter("write a statement, - to read it from standard input, or --question FILE")
+    if question and values:
+        raise typer.BadParameter("--param belongs to a statement, not to a question")
     with report_errors(form == "json"):
         statement = _statement(question) if question else sys.stdin.read() if sql == "-" else sql
         result = _run(statement, values, limit, timeout)
@@ -69,7 +76,8 @@ def query(
         else:
             _write(result, form, output)
     if result.note:
-        print_line(Text(result.note, "yellow"), to_stderr=True)
+        note = result.note.replace("are shown", "were written") if output else result.note
+        print_line(Text(note, "yellow"), to_stderr=True)
 
 
 def answer_query() -> None:
@@ -84,6 +92,12 @@ def _topics_of(rows: Sequence["RowValues"], phrases: Mapping[str, Sequence[str]]
 
     spoken = [SpokenSegment(start_s, end_s, who, text, flags.split()) for start_s, end_s, who, text, flags in rows]
     return list(match_topics(spoken, phrases))
+
+
+def _form_of(output: Path | None) -> QueryFormat:
+    """The format that a file's ending names; a table for any other ending."""
+    ending = output.suffix.lower().lstrip(".") if output else ""
+    return next((form for form in get_args(QueryFormat) if form == ending), "table")
 
 
 def _statement(path: Path) -> str:

@@ -207,7 +207,7 @@ def test_the_views_are_described() -> None:
     assert view["columns"][1] == {
         "name": "call_id",
         "type": "integer",
-        "description": "The call's number in the app; other views refer to it",
+        "description": "Identifies the call in all views, across all PBXs",
     }
 
 
@@ -216,3 +216,12 @@ def test_parquet_cannot_hold_every_type(engine: Engine, tmp_path: Path) -> None:
     assert result.exit_code == 1
     assert "Parquet can't hold" in result.stderr
     assert not [path for path in tmp_path.iterdir() if path.is_file()]
+
+
+@pytest.mark.parametrize(
+    ("name", "begins"), [("a.csv", b"\xef\xbb\xbf"), ("a.JSON", b"["), ("a.parquet", b"PAR1"), ("a.txt", b"call")]
+)
+def test_the_ending_of_the_file_names_the_format(calls: None, tmp_path: Path, name: str, begins: bytes) -> None:
+    result = query("SELECT call_id FROM calls", "--output", str(tmp_path / name), "--limit", "1")
+    assert (result.exit_code, (tmp_path / name).read_bytes()[: len(begins)]) == (0, begins), result.output
+    assert "Only the first 1 rows were written." in result.output

@@ -65,7 +65,9 @@ def test_a_broken_question_is_refused(visits: None, tmp_path: Path, text: str, m
 
 
 def test_a_statement_and_a_question_exclude_each_other(visits: None, tmp_path: Path) -> None:
-    assert ask(tmp_path, json.dumps(QUESTION), "SELECT 1").exit_code == 2
+    both = ask(tmp_path, json.dumps(QUESTION), "SELECT 1")
+    assert (both.exit_code, "not both" in both.output) == (2, True)
+    assert "belongs to a statement" in ask(tmp_path, json.dumps(QUESTION), "--param", "a=1").output
     assert CliRunner().invoke(app, ["query"]).exit_code == 2
     missing = CliRunner().invoke(app, ["query", "--question", str(tmp_path / "no.json")])
     assert (missing.exit_code, "can't be read: No such file" in missing.output) == (1, True)
