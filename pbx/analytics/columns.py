@@ -40,12 +40,6 @@ class Columns:
         masks = [self[column] == self.code(column, name) for column, name in required.items() if name is not None]
         return self.where(np.logical_and.reduce(masks)) if masks else self
 
-    def compact(self, column: str) -> "Columns":
-        """The same rows, without the names of a column that no row has."""
-        used, places = np.unique(self[column], return_inverse=True)
-        names = tuple(self.names[column][int(place)] for place in used)
-        return Columns({**self.columns, column: places}, {**self.names, column: names})
-
 
 def columns_of_arrow(table: pa.Table) -> Columns:
     """The columns of an Arrow table; columns of text become indexes into their names."""

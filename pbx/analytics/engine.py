@@ -76,19 +76,6 @@ def result_table(session: Session, key: Hashable, sql: Callable[[], str]) -> str
     return cached_in_session(session, ("result", key), run)
 
 
-def load_columns(
-    session: Session,
-    dataset: DatasetName,
-    connection_id: int,
-    since: datetime,
-    until: datetime,
-    columns: Collection[str],
-) -> Columns:
-    """Columns of a dataset's rows from `since` up to `until`, in no order; `at_s` is always one of them."""
-    rows = rows_of(session, dataset, connection_id, columns, since, until)
-    return cached_in_session(session, ("columns", rows), lambda: query_columns(session, f"SELECT * FROM {rows}"))
-
-
 def local_s(at_s: str, zone: tzinfo, since: datetime, until: datetime) -> str:
     """SQL of a moment's seconds since 1970 on the clocks of a zone. `at_s`: SQL of a moment within the period.
 
