@@ -27,7 +27,8 @@ import pyarrow.parquet as pq
 
 from benchmarks.figures import opened, prepare
 from pbx.analytics.catalog import CATALOG, CatalogName
-from pbx.analytics.question import Question, QuestionPeriod, question_sql
+from pbx.analytics.question import Question, QuestionPeriod
+from pbx.analytics.question_sql import question_sql
 from pbx.analytics.views import ViewSource, create_views
 from pbx.store.engine import reading
 

@@ -11,8 +11,9 @@ from typing import Any, Literal
 
 from pbx.analytics.formulas.queues import WAIT_ENDS_S
 from pbx.formatting import OUTCOMES, PLAIN_DIRECTIONS, WEEKDAYS
+from pbx.model.hangup_causes import CAUSE_NAMES, cause_text
 
-Unit = Literal["calls", "rings", "callers", "share", "seconds"]
+Unit = Literal["calls", "rings", "callers", "share", "seconds", "number"]
 CatalogName = Literal["calls", "queue_visits", "agent_rings", "trunk_calls"]
 DimensionKind = Literal["moment", "cycle", "name", "range"]
 TALK_ENDS_S = (10, 30, 60, 120, 300, 600, 1200, 1800, 3600)
@@ -34,7 +35,8 @@ class Dimension:
 
     `kind`: "moment" (intervals in order of time), "cycle" (hour of the day, weekday), "range" (of a number, by its
     upper end), or "name". `labels` gives the text of a value for people; a value without one is its own label, and
-    `unknown` is the label of "" and NULL.
+    `unknown` is the label of "" and NULL. `number_key`: for telephone numbers, the SQL of a key that is equal for all
+    notations of a number (pbx.analytics.rows_to_columns.number_key).
     """
 
     label: str
@@ -42,6 +44,7 @@ class Dimension:
     kind: DimensionKind = "name"
     labels: Mapping[Any, str] = field(default_factory=dict)
     unknown: str = "Unknown"
+    number_key: str = ""
 
     def text(self, value: object) -> str:
         """The text of a value for people."""
@@ -81,7 +84,7 @@ class CatalogEntry:
     local: str
     dimensions: Mapping[str, Dimension]
     measures: Mapping[str, Measure]
-    numbers: Mapping[str, str]  # columns of numbers that can be filtered by a range, with their labels
+    numbers: Mapping[str, str]  # columns of numbers that can be filtered by a range or drawn as a spread; their labels
 
 
 def _times(local: str) -> dict[str, Dimension]:
@@ -121,7 +124,7 @@ _VISITS = CatalogEntry(
         "agent": Dimension("Agent", "agent", unknown="No agent"),
         "outcome": Dimension("Outcome", "outcome", labels=_OUTCOME_LABELS),
         "did": Dimension("Number called", "did", unknown="No number called"),
-        "caller": Dimension("Caller", "caller_number", unknown="No number"),
+        "caller": Dimension("Caller", "caller_number", unknown="No number", number_key="caller_key"),
         "hung_up_by": Dimension("Who hung up", "hung_up_by", labels=ENDED_BY),
         "transferred_to": Dimension("Transferred to", "transferred_to", unknown="Not transferred"),
         "wait_range": _range("Wait (range)", "wait_s", WAIT_ENDS_S),
@@ -145,7 +148,10 @@ _VISITS = CatalogEntry(
         ),
         "short_abandons": Measure("Short abandons", "calls", "Callers who hung up after less than 5 seconds.", _SHORT),
         "callers": Measure(
-            "Callers", "callers", "Different caller numbers.", "count(DISTINCT nullif(caller_number, ''))"
+            "Callers",
+            "callers",
+            "Different caller numbers, whatever their notation.",
+            "count(DISTINCT nullif(caller_key, 0))",
         ),
         "answer_rate": Measure(
             "Answer rate",
@@ -241,8 +247,14 @@ _CALLS = CatalogEntry(
         "queue": Dimension("Queues", "queue", unknown="No queue"),
         "agent": Dimension("Agent", "agent", unknown="No agent"),
         "did": Dimension("Number called", "did", unknown="No number called"),
-        "from_number": Dimension("From", "from_number", unknown="No number"),
-        "to_number": Dimension("To", "to_number", unknown="No number"),
+        "external": Dimension(
+            "External number",
+            "CASE direction WHEN 'outbound' THEN to_number WHEN 'internal' THEN '' ELSE from_number END",
+            unknown="Internal or no number",
+            number_key="CASE direction WHEN 'outbound' THEN to_key WHEN 'internal' THEN 0 ELSE from_key END",
+        ),
+        "from_number": Dimension("From", "from_number", unknown="No number", number_key="from_key"),
+        "to_number": Dimension("To", "to_number", unknown="No number", number_key="to_key"),
         "trunk": Dimension("Trunk", "trunk", unknown="No trunk"),
         "hung_up_by": Dimension("Who hung up", "hung_up_by", labels=ENDED_BY),
         "language": Dimension("Language", "language"),
@@ -253,6 +265,11 @@ _CALLS = CatalogEntry(
     },
     {
         "calls": Measure("Calls", "calls", "Calls that began in the period.", "count(*)"),
+        "inbound": Measure("Inbound", "calls", "Calls from outside.", "count(*) FILTER (direction = 'inbound')"),
+        "outbound": Measure("Outbound", "calls", "Calls to outside.", "count(*) FILTER (direction = 'outbound')"),
+        "internal": Measure(
+            "Internal", "calls", "Calls between extensions.", "count(*) FILTER (direction = 'internal')"
+        ),
         "answered": Measure("Answered", "calls", "Answered calls.", "count(*) FILTER (answered)"),
         "answer_rate": Measure(
             "Answer rate",
@@ -329,7 +346,7 @@ _TRUNKS = CatalogEntry(
         "trunk": Dimension("Trunk", "trunk"),
         "direction": Dimension("Direction", "direction", labels=PLAIN_DIRECTIONS),
         "outcome": Dimension("Outcome", "outcome", labels=CALL_OUTCOMES),
-        "cause": Dimension("Hang-up cause", "cause"),
+        "cause": Dimension("Hang-up cause", "cause", labels={cause: cause_text(cause) for cause in CAUSE_NAMES}),
         **_times("started_local"),
     },
     {
@@ -390,6 +407,6 @@ def _entry_text(name: str, entry: CatalogEntry) -> str:
             f"### {name}\n\n{entry.label}: {entry.rows}.\n",
             "| measure | label | definition | unit |\n|---|---|---|---|",
             *measures,
-            f"\nDimensions: {dimensions}.\n\nNumbers that a filter can limit: {numbers}.",
+            f"\nDimensions: {dimensions}.\n\nNumbers, for filters and spreads: {numbers}.",
         ]
     )

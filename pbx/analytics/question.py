@@ -1,7 +1,6 @@
-"""Questions: what an analyst asks of a dataset of the catalog, as data, and the SQL that answers it.
+"""Questions: what an analyst wants to know of a dataset of the catalog, as data.
 
-A question is kept as JSON, fits into a URL, and gives the same SQL for the same period. The SQL is that of the
-documented views (docs/queries.md), so it can be read, changed and run by the analyst.
+A question is kept as JSON and fits into a URL. pbx.analytics.question_sql writes the SQL that answers it.
 """
 
 from collections.abc import Iterable, Mapping
@@ -11,12 +10,12 @@ from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from pbx.analytics.catalog import CATALOG, CatalogEntry, CatalogName, Dimension
-from pbx.analytics.engine import text_literal
+from pbx.analytics.catalog import CATALOG, CatalogEntry, CatalogName, Dimension, Measure, Unit
 from pbx.errors import DataError
 
 VERSION: Final = 1
 MAX_ROWS = 10_000
+ROWS = "n"  # the column with the number of rows that a figure is of
 PeriodName = Literal[
     "today",
     "yesterday",
@@ -38,11 +37,22 @@ PERIOD_LABELS: dict[PeriodName, str] = {
     "last_week": "Last week",
     "this_month": "This month",
     "last_month": "Last month",
-    "last_days": "Last days",
+    "last_days": "Last N days",
     "since": "Since a date",
     "between": "Between two dates",
     "all": "All time",
 }
+CHART_LABELS: dict[Chart, str] = {
+    "table": "Table",
+    "bars": "Bars",
+    "lines": "Lines",
+    "area": "Area",
+    "heat_map": "Heat map",
+    "scatter": "Scatter",
+    "histogram": "Histogram",
+    "box": "Box plot",
+}
+SPREADS: tuple[Chart, ...] = ("histogram", "box")  # charts of a number's values, instead of measures
 COMPARISON_LABELS: dict[Comparison, str] = {
     "": "No comparison",
     "period_before": "Period before",
@@ -100,25 +110,30 @@ class QuestionPeriod(_Data):
 class QuestionFilter(_Data):
     """Rows whose dimension has one of the values, or whose number is in a range; `exclude`: all other rows.
 
-    `field` is a dimension or a column of numbers of the catalog. Both ends of the range are included.
+    `field` is a dimension or a column of numbers of the catalog. Both ends of the range are included; `below` is an
+    upper end that isn't. Intervals are written as 2026-11-24 or 2026-11-24T09:00.
     """
 
     field: str
     values: tuple[str | int | bool, ...] = Field(default=(), max_length=1000)
     at_least: float | None = None
     at_most: float | None = None
+    below: float | None = None
     exclude: bool = False
 
 
 class Question(_Data):
     """A question about a dataset: measures by up to two dimensions (`rows`, `columns`) and a split.
 
-    `sort`: a measure; "" sorts intervals and ranges in their order, and names by the first measure.
+    `number`: a column of numbers of which a histogram or a box plot shows how it is spread; these have no measures.
+    `sort`: a measure or a dimension, the largest first unless `ascending`; "" sorts intervals and ranges in their
+    order, and names by the first measure.
     """
 
     version: Literal[1] = VERSION
     dataset: CatalogName
-    measures: tuple[str, ...] = Field(min_length=1, max_length=12)
+    measures: tuple[str, ...] = Field(default=(), max_length=12)
+    number: str = ""
     rows: str = ""
     columns: str = ""
     split: str = ""
@@ -126,7 +141,8 @@ class Question(_Data):
     period: QuestionPeriod = QuestionPeriod()
     comparison: Comparison = ""
     sort: str = ""
-    limit: int = Field(default=1000, ge=1, le=MAX_ROWS)
+    ascending: bool = False
+    limit: int = Field(default=MAX_ROWS, ge=1, le=MAX_ROWS)
     chart: Chart = "table"
 
     @model_validator(mode="after")
@@ -135,8 +151,13 @@ class Question(_Data):
         _check_names("measure", self.measures, entry.measures)
         _check_names("dimension", self.dimensions, entry.dimensions)
         _check_names("filter", (one.field for one in self.filters), {**entry.dimensions, **entry.numbers})
-        if self.sort and self.sort not in self.measures:
-            raise ValueError(f"sort has to be one of the question's measures: {', '.join(self.measures)}")
+        if self.chart in SPREADS:
+            _check_names("number", (self.number,), entry.numbers)
+        elif not self.measures:
+            raise ValueError("a question needs one measure or more")
+        sortable = (*self.figures, *self.dimensions)
+        if self.sort and self.sort not in sortable:
+            raise ValueError(f"sort has to be a measure or a dimension of the question: {', '.join(sortable)}")
         for one in self.filters:
             _check_values(one, entry.dimensions.get(one.field))
         if len({*self.dimensions}) < len(self.dimensions):
@@ -147,6 +168,15 @@ class Question(_Data):
     def entry(self) -> CatalogEntry:
         """What the catalog says about the dataset."""
         return CATALOG[self.dataset]
+
+    @property
+    def figures(self) -> Mapping[str, Measure]:
+        """The measures of the answer: those chosen or, for a spread, those that describe it."""
+        if self.chart == "box":
+            return _spread_measures(self.number, self.entry.numbers[self.number])
+        if self.chart == "histogram":
+            return {ROWS: Measure(self.entry.measures[next(iter(self.entry.measures))].label, "calls", "", "count(*)")}
+        return {name: self.entry.measures[name] for name in self.measures}
 
     @property
     def dimensions(self) -> tuple[str, ...]:
@@ -171,28 +201,6 @@ def question_from_json(text: str) -> Question:
         ) from None
 
 
-def question_sql(question: Question, pbx: str, since: datetime | None, until: datetime) -> str:
-    """The statement that answers a question for a PBX (its name) and a period.
-
-    Its columns are the dimensions, the measures, and for each ratio its denominator as `<measure>_of`.
-    """
-    entry = question.entry
-    columns = [f"{entry.dimensions[name].sql} AS {name}" for name in question.dimensions]
-    for name in question.measures:
-        measure = entry.measures[name]
-        columns.append(f"{measure.sql} AS {name}")
-        if measure.per:
-            columns.append(f"{measure.per} AS {name}_of")
-    bounds = [f"{entry.at} >= {_moment(since)}"] if since else []
-    conditions = [f"pbx = {text_literal(pbx)}", *bounds, f"{entry.at} < {_moment(until)}"]
-    conditions += [_condition(entry, one) for one in question.filters]
-    lines = ["SELECT", ",\n".join(f"  {column}" for column in columns), f"FROM {question.dataset}"]
-    lines.append("WHERE " + "\n  AND ".join(conditions))
-    if question.dimensions:
-        lines += ["GROUP BY ALL", f"ORDER BY {', '.join(_order(question))}"]
-    return "\n".join([*lines, f"LIMIT {question.limit}"])
-
-
 def compared_periods(
     question: Question, since: datetime | None, until: datetime, now: datetime, zone: tzinfo
 ) -> list[tuple[datetime, datetime]]:
@@ -213,38 +221,20 @@ def compared_periods(
     return [(_moved(since, shift, zone), _moved(reached, shift, zone)) for shift in shifts]
 
 
-def _order(question: Question) -> Iterable[str]:
-    """Intervals and ranges in their order, names by a measure, ties by name."""
-    entry = question.entry
-    if question.sort:
-        return [f"{question.sort} DESC NULLS LAST", *question.dimensions]
-    named = [name for name in question.dimensions if entry.dimensions[name].kind == "name"]
-    in_order = [name for name in question.dimensions if name not in named]
-    return [*in_order, *([f"{question.measures[0]} DESC NULLS LAST"] if named else []), *named]
-
-
-def _condition(entry: CatalogEntry, chosen: QuestionFilter) -> str:
-    dimension: Dimension | None = entry.dimensions.get(chosen.field)
-    sql = dimension.sql if dimension else chosen.field
-    parts = []
-    if chosen.values:
-        known = [value for value in chosen.values if value != ""]
-        found = [f"{sql} IN ({', '.join(map(_literal, known))})"] if known else []
-        if len(known) < len(chosen.values):
-            found.append(f"coalesce(CAST({sql} AS VARCHAR), '') = ''")
-        parts.append(f"({' OR '.join(found)})" if len(found) > 1 else found[0])
-    parts += [f"{sql} >= {chosen.at_least:g}"] if chosen.at_least is not None else []
-    parts += [f"{sql} <= {chosen.at_most:g}"] if chosen.at_most is not None else []
-    found_sql = " AND ".join(parts) or "true"
-    return f"coalesce(NOT ({found_sql}), true)" if chosen.exclude else found_sql
-
-
-def _literal(value: str | int | bool) -> str:
-    return text_literal(value) if isinstance(value, str) else str(value)
-
-
-def _moment(at: datetime) -> str:
-    return f"TIMESTAMP '{at.astimezone(UTC):%Y-%m-%d %H:%M:%S}'"
+def _spread_measures(number: str, label: str) -> dict[str, Measure]:
+    """How a number is spread: its ends, quartiles, and the values that one in twenty is below or above."""
+    unit: Unit = "seconds" if number.endswith("_s") else "number"
+    label = label.removesuffix(" (s)")
+    parts = {
+        "lowest": ("Lowest", f"The lowest value of {label}.", f"min({number})"),
+        "low": ("5th percentile", "One in twenty is below.", f"quantile_cont({number}, 0.05)"),
+        "quarter": ("Lower quartile", "A quarter is below.", f"quantile_cont({number}, 0.25)"),
+        "middle": ("Median", "Half is below.", f"quantile_cont({number}, 0.5)"),
+        "three_quarters": ("Upper quartile", "A quarter is above.", f"quantile_cont({number}, 0.75)"),
+        "high": ("95th percentile", "One in twenty is above.", f"quantile_cont({number}, 0.95)"),
+        "highest": ("Highest", f"The highest value of {label}.", f"max({number})"),
+    }
+    return {name: Measure(title, unit, definition, sql) for name, (title, definition, sql) in parts.items()}
 
 
 def _midnight(day: date, zone: tzinfo) -> datetime:
@@ -264,12 +254,22 @@ def _check_names(what: str, names: Iterable[str], known: Mapping[str, Any]) -> N
 
 
 def _check_values(chosen: QuestionFilter, dimension: Dimension | None) -> None:
+    if dimension and dimension.kind == "moment":
+        for value in chosen.values:
+            _check_moment(chosen.field, value)
     if dimension is None or dimension.kind not in ("cycle", "range"):
         return
     wrong = [value for value in chosen.values if value != "" and value not in dimension.labels]
     if wrong:
         takes = ", ".join(f"{value} ({label})" for value, label in dimension.labels.items())
         raise ValueError(f"{chosen.field} takes {takes}, not {wrong[0]!r}")
+
+
+def _check_moment(field: str, value: str | int | bool) -> None:
+    try:
+        datetime.fromisoformat(str(value))
+    except ValueError:
+        raise ValueError(f"{field} takes moments such as 2026-11-24 or 2026-11-24T09:00, not {value!r}") from None
 
 
 def _reason(error: Mapping[str, Any]) -> str:

@@ -102,7 +102,8 @@ def _form_of(output: Path | None) -> QueryFormat:
 
 def _statement(path: Path) -> str:
     """The SQL of a question in a file, about the active PBX. Raises DataError, SettingsError."""
-    from pbx.analytics.question import question_from_json, question_sql
+    from pbx.analytics.question import question_from_json
+    from pbx.analytics.question_sql import question_sql
     from pbx.errors import DataError, SettingsError
     from pbx.formatting import zone_of
     from pbx.settings import load_settings

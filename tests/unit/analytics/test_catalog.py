@@ -13,7 +13,8 @@ from sqlmodel import Session
 from pbx.analytics.calls import CallQuestion, call_counts
 from pbx.analytics.catalog import CATALOG, CatalogEntry, CatalogName, catalog_text
 from pbx.analytics.formulas.ratio import Ratio
-from pbx.analytics.question import PeriodName, Question, QuestionFilter, question_from_json, question_sql
+from pbx.analytics.question import PeriodName, Question, QuestionFilter, question_from_json
+from pbx.analytics.question_sql import question_sql
 from pbx.analytics.queues import FigureFilter, figures_by, queue_targets
 from pbx.analytics.trunks import by_trunk
 from pbx.analytics.views import ViewSource, create_views
@@ -26,6 +27,7 @@ from tests.unit.store.history_rows import call, leg, ring, store, visit
 
 MONDAY = datetime(2026, 3, 2, tzinfo=UTC)
 END = MONDAY + timedelta(days=3)
+KNOWN_WAIT = QuestionFilter(field="wait_s", at_least=0)
 
 
 @pytest.fixture(autouse=True)
@@ -56,12 +58,12 @@ def history(engine: Engine) -> None:
     store(engine, *rows)
 
 
-def ask(session: Session, question: Question) -> list[dict[str, Any]]:
+def ask(session: Session, question: Question, until: datetime = END, since: datetime = MONDAY) -> list[dict[str, Any]]:
     connection = duckdb.connect(":memory:")
     create_views(connection, ViewSource(session, lambda rows, phrases: []), [question.dataset])
     session.info.pop("figures", None)
     session.info.pop("tables", None)
-    found = connection.sql(question_sql(question, "pbx", MONDAY, END))
+    found = connection.sql(question_sql(question, "pbx", since, until))
     return [dict(zip(found.columns, row, strict=True)) for row in found.fetchall()]
 
 
@@ -158,3 +160,45 @@ def test_the_page_about_questions_describes_the_catalog_as_it_is() -> None:
     fields = set(Question.model_fields) - {"version", "comparison", "chart"}  # those that the command uses
     assert all(f"`{field}`" in page for field in fields)
     assert all(f"`{name}`" in page for name in get_args(PeriodName))
+
+
+def test_a_histogram_has_every_value_once_in_bins_of_a_round_width(engine: Engine) -> None:
+    with reading(engine) as session:
+        rows = ask(session, Question(dataset="queue_visits", chart="histogram", number="wait_s", rows="queue"))
+        (total,) = ask(session, Question(dataset="queue_visits", measures=("offered",), filters=(KNOWN_WAIT,)))
+        second = QuestionFilter(field="wait_s", at_least=7, below=8)
+        (seven,) = ask(session, Question(dataset="queue_visits", measures=("offered",), filters=(second,)))
+    assert sum(row["n"] for row in rows) == total["offered"] > 100
+    assert {row["bin_to"] - row["bin_from"] for row in rows if row["bin_to"] is not None} == {2}  # 39 s ÷ 39 bins
+    six_to_eight = sum(row["n"] for row in rows if row["bin_from"] == 6)
+    assert 0 < seven["offered"] <= six_to_eight
+
+
+def test_a_box_plot_has_the_quartiles_of_a_number(engine: Engine) -> None:
+    waits = [1.0, 2.0, 3.0, 4.0, 11.0]
+    at = MONDAY + timedelta(days=20)
+    store(engine, *(visit(at, "answered", wait_s, agent="Anna", queue="700", uniqueid=f"{wait_s}") for wait_s in waits))
+    question = Question(dataset="queue_visits", chart="box", number="wait_s", rows="queue")
+    with reading(engine) as session:
+        (row,) = ask(session, question, at + timedelta(days=1), at)
+    # The 5th percentile lies 0.2 of the way from the first value to the second, as numpy's default method has it.
+    assert row == {
+        "queue": "700", "lowest": 1, "low": pytest.approx(1.2), "quarter": 2, "middle": 3, "three_quarters": 4,
+        "high": pytest.approx(9.6), "highest": 11, "n": 5,
+    }  # fmt: skip
+
+
+def test_notations_of_one_telephone_number_are_one_number(engine: Engine) -> None:
+    at = MONDAY + timedelta(days=20)
+    inbound = {"direction": "inbound", "from_number": "+49 30 1234567", "linkedid": "900.0"}
+    outbound = {"direction": "outbound", "to_number": "00301234567", "linkedid": "901.0"}
+    internal = {"direction": "internal", "from_number": "1001", "to_number": "1002", "linkedid": "902.0"}
+    store(engine, call(900, at, **inbound), call(901, at + timedelta(hours=1), **outbound), call(902, at, **internal))
+    question = Question(dataset="calls", measures=("calls", "inbound", "outbound", "internal"), rows="external")
+    only = question.model_copy(update={"filters": (QuestionFilter(field="external", values=("0301234567",)),)})
+    with reading(engine) as session:
+        number, none = ask(session, question, at + timedelta(days=1), at)
+        (filtered,) = ask(session, only, at + timedelta(days=1), at)
+    assert number == {"external": "+49 30 1234567", "calls": 2, "inbound": 1, "outbound": 1, "internal": 0, "n": 2}
+    assert none == {"external": "", "calls": 1, "inbound": 0, "outbound": 0, "internal": 1, "n": 1}
+    assert filtered == number

@@ -11,8 +11,8 @@ from pbx.analytics.question import (
     QuestionPeriod,
     compared_periods,
     question_from_json,
-    question_sql,
 )
+from pbx.analytics.question_sql import question_sql
 from pbx.errors import DataError
 
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -56,11 +56,12 @@ def test_a_question_becomes_sql() -> None:
     )
     assert question_sql(question, "pbx.example", SINCE, UNTIL) == (
         """SELECT
-  agent AS agent,
+  agent,
   isodow(joined_local) AS weekday,
   count(*) AS offered,
   count(*) FILTER (answered) / nullif(count(*), 0) AS answer_rate,
-  count(*) AS answer_rate_of
+  count(*) AS answer_rate_of,
+  count(*) AS n
 FROM queue_visits
 WHERE pbx = 'pbx.example'
   AND joined_at >= TIMESTAMP '2026-11-22 23:00:00'
@@ -69,9 +70,9 @@ WHERE pbx = 'pbx.example'
   AND hour(joined_local) IN (9, 10, 11)
   AND wait_s >= 5 AND wait_s <= 20.5
   AND coalesce(NOT (coalesce(CAST(agent AS VARCHAR), '') = ''), true)
-GROUP BY ALL
+GROUP BY agent, isodow(joined_local)
 ORDER BY weekday, offered DESC NULLS LAST, agent
-LIMIT 1000"""
+LIMIT 10000"""
     )
 
 
@@ -105,12 +106,17 @@ def test_a_question_survives_json() -> None:
             '{"dataset": "calls", "measures": ["calls"], "period": {"name": "since", "first": "24.11.2026"}}',
             "period.first: write a date as 2026-11-24",
         ),
-        ('{"dataset": "calls", "measures": []}', "measures: Tuple should have at least 1 item"),
-        ('{"dataset": "calls", "measures": ["asr"]}', "'asr' is no measure of this dataset; it has calls, answered"),
+        ('{"dataset": "calls", "measures": []}', "a question needs one measure or more"),
+        ('{"dataset": "calls", "chart": "box", "number": "weight"}', "'weight' is no number of this dataset"),
+        (
+            '{"dataset": "calls", "measures": ["calls"], "filters": [{"field": "day", "values": ["Monday"]}]}',
+            "day takes moments such as 2026-11-24 or 2026-11-24T09:00, not 'Monday'",
+        ),
+        ('{"dataset": "calls", "measures": ["asr"]}', "'asr' is no measure of this dataset; it has calls, inbound"),
         ('{"dataset": "calls", "measures": ["calls"], "rows": "1; DROP TABLE"}', "is no dimension of this dataset"),
         (
             '{"dataset": "calls", "measures": ["calls"], "sort": "talk"}',
-            "sort has to be one of the question's measures",
+            "sort has to be a measure or a dimension of the question: calls",
         ),
         ('{"dataset": "calls", "measures": ["calls"], "rows": "day", "split": "day"}', "can be used only once"),
         ('{"dataset": "calls", "measures": ["calls"], "filters": [{"field": "password"}]}', "'password' is no filter"),

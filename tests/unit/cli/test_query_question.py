@@ -48,8 +48,8 @@ def test_a_saved_question_is_answered_for_the_active_pbx(visits: None, tmp_path:
     result = ask(tmp_path, json.dumps(QUESTION))
     assert result.exit_code == 0, result.output
     assert json.loads(result.output) == [
-        {"queue": "sales", "offered": 2, "asa": 20.0, "asa_of": 2},
-        {"queue": "help", "offered": 1, "asa": 20.0, "asa_of": 1},
+        {"queue": "sales", "offered": 2, "asa": 20.0, "asa_of": 2, "n": 2},
+        {"queue": "help", "offered": 1, "asa": 20.0, "asa_of": 1, "n": 1},
     ]
 
 
