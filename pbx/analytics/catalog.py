@@ -382,12 +382,28 @@ _TRUNKS = CatalogEntry(
     },
     {"talk_s": "Talk time (s)", "pdd_s": "Post-dial delay (s)"},
 )
+# How a number is spread: the columns of a box plot, with their labels, definitions and aggregates.
+_SPREAD = {
+    "lowest": ("Lowest", "The lowest value.", "min({})"),
+    "p5": ("5th percentile", "One in twenty is below.", "quantile_cont({}, 0.05)"),
+    "lower_quartile": ("Lower quartile", "A quarter is below.", "quantile_cont({}, 0.25)"),
+    "median": ("Median", "Half is below.", "quantile_cont({}, 0.5)"),
+    "upper_quartile": ("Upper quartile", "A quarter is above.", "quantile_cont({}, 0.75)"),
+    "p95": ("95th percentile", "One in twenty is above.", "quantile_cont({}, 0.95)"),
+    "highest": ("Highest", "The highest value.", "max({})"),
+}
 CATALOG: dict[CatalogName, CatalogEntry] = {
     "queue_visits": _VISITS,
     "calls": _CALLS,
     "agent_rings": _RINGS,
     "trunk_calls": _TRUNKS,
 }
+
+
+def spread_measures(number: str) -> dict[str, Measure]:
+    """The measures that describe how a column of numbers is spread."""
+    unit: Unit = "seconds" if number.endswith("_s") else "number"
+    return {name: Measure(label, unit, text, sql.format(number)) for name, (label, text, sql) in _SPREAD.items()}
 
 
 def catalog_text() -> str:

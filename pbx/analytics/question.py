@@ -8,9 +8,9 @@ from datetime import UTC, date, datetime, timedelta, tzinfo
 from difflib import get_close_matches
 from typing import Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
 
-from pbx.analytics.catalog import CATALOG, CatalogEntry, CatalogName, Dimension, Measure, Unit
+from pbx.analytics.catalog import CATALOG, CatalogEntry, CatalogName, Measure, spread_measures
 from pbx.errors import DataError
 
 VERSION: Final = 1
@@ -41,16 +41,6 @@ PERIOD_LABELS: dict[PeriodName, str] = {
     "since": "Since a date",
     "between": "Between two dates",
     "all": "All time",
-}
-CHART_LABELS: dict[Chart, str] = {
-    "table": "Table",
-    "bars": "Bars",
-    "lines": "Lines",
-    "area": "Area",
-    "heat_map": "Heat map",
-    "scatter": "Scatter",
-    "histogram": "Histogram",
-    "box": "Box plot",
 }
 SPREADS: tuple[Chart, ...] = ("histogram", "box")  # charts of a number's values, instead of measures
 COMPARISON_LABELS: dict[Comparison, str] = {
@@ -116,9 +106,9 @@ class QuestionFilter(_Data):
 
     field: str
     values: tuple[str | int | bool, ...] = Field(default=(), max_length=1000)
-    at_least: float | None = None
-    at_most: float | None = None
-    below: float | None = None
+    at_least: FiniteFloat | None = None
+    at_most: FiniteFloat | None = None
+    below: FiniteFloat | None = None
     exclude: bool = False
 
 
@@ -156,10 +146,12 @@ class Question(_Data):
         elif not self.measures:
             raise ValueError("a question needs one measure or more")
         sortable = (*self.figures, *self.dimensions)
+        if self.sort and self.chart == "histogram":
+            raise ValueError("a histogram is in the order of its bins, so it has no sort")
         if self.sort and self.sort not in sortable:
             raise ValueError(f"sort has to be a measure or a dimension of the question: {', '.join(sortable)}")
         for one in self.filters:
-            _check_values(one, entry.dimensions.get(one.field))
+            _check_filter(one, entry)
         if len({*self.dimensions}) < len(self.dimensions):
             raise ValueError("a dimension can be used only once")
         return self
@@ -171,11 +163,9 @@ class Question(_Data):
 
     @property
     def figures(self) -> Mapping[str, Measure]:
-        """The measures of the answer: those chosen or, for a spread, those that describe it."""
-        if self.chart == "box":
-            return _spread_measures(self.number, self.entry.numbers[self.number])
-        if self.chart == "histogram":
-            return {ROWS: Measure(self.entry.measures[next(iter(self.entry.measures))].label, "calls", "", "count(*)")}
+        """The measures of the answer: those chosen or, for a box plot, those that draw it. A histogram has none."""
+        if self.chart in SPREADS:
+            return spread_measures(self.number) if self.chart == "box" else {}
         return {name: self.entry.measures[name] for name in self.measures}
 
     @property
@@ -221,22 +211,6 @@ def compared_periods(
     return [(_moved(since, shift, zone), _moved(reached, shift, zone)) for shift in shifts]
 
 
-def _spread_measures(number: str, label: str) -> dict[str, Measure]:
-    """How a number is spread: its ends, quartiles, and the values that one in twenty is below or above."""
-    unit: Unit = "seconds" if number.endswith("_s") else "number"
-    label = label.removesuffix(" (s)")
-    parts = {
-        "lowest": ("Lowest", f"The lowest value of {label}.", f"min({number})"),
-        "low": ("5th percentile", "One in twenty is below.", f"quantile_cont({number}, 0.05)"),
-        "quarter": ("Lower quartile", "A quarter is below.", f"quantile_cont({number}, 0.25)"),
-        "middle": ("Median", "Half is below.", f"quantile_cont({number}, 0.5)"),
-        "three_quarters": ("Upper quartile", "A quarter is above.", f"quantile_cont({number}, 0.75)"),
-        "high": ("95th percentile", "One in twenty is above.", f"quantile_cont({number}, 0.95)"),
-        "highest": ("Highest", f"The highest value of {label}.", f"max({number})"),
-    }
-    return {name: Measure(title, unit, definition, sql) for name, (title, definition, sql) in parts.items()}
-
-
 def _midnight(day: date, zone: tzinfo) -> datetime:
     return datetime(day.year, day.month, day.day, tzinfo=zone).astimezone(UTC)
 
@@ -253,23 +227,31 @@ def _check_names(what: str, names: Iterable[str], known: Mapping[str, Any]) -> N
             raise ValueError(f"{name!r} is no {what} of this dataset; {hint}")
 
 
-def _check_values(chosen: QuestionFilter, dimension: Dimension | None) -> None:
-    if dimension and dimension.kind == "moment":
-        for value in chosen.values:
-            _check_moment(chosen.field, value)
-    if dimension is None or dimension.kind not in ("cycle", "range"):
+def _check_filter(chosen: QuestionFilter, entry: CatalogEntry) -> None:
+    dimension = entry.dimensions.get(chosen.field)
+    if dimension is None:
+        if not all(type(value) is int for value in chosen.values):
+            raise ValueError(f"{chosen.field} takes numbers, or at_least, at_most and below")
         return
-    wrong = [value for value in chosen.values if value != "" and value not in dimension.labels]
-    if wrong:
+    if not all(end is None for end in (chosen.at_least, chosen.at_most, chosen.below)):
+        raise ValueError(f"at_least, at_most and below are for a number ({', '.join(entry.numbers)})")
+    if dimension.kind == "moment":
+        wrong = [value for value in chosen.values if value != "" and not _is_moment(value)]
+        takes = "moments of the PBX's clock such as 2026-11-24 or 2026-11-24T09:00"
+    elif dimension.kind in ("cycle", "range"):
+        wrong = [value for value in chosen.values if value != "" and value not in dimension.labels]
         takes = ", ".join(f"{value} ({label})" for value, label in dimension.labels.items())
+    else:
+        return
+    if wrong:
         raise ValueError(f"{chosen.field} takes {takes}, not {wrong[0]!r}")
 
 
-def _check_moment(field: str, value: str | int | bool) -> None:
+def _is_moment(value: object) -> bool:
     try:
-        datetime.fromisoformat(str(value))
+        return datetime.fromisoformat(str(value)).tzinfo is None
     except ValueError:
-        raise ValueError(f"{field} takes moments such as 2026-11-24 or 2026-11-24T09:00, not {value!r}") from None
+        return False
 
 
 def _reason(error: Mapping[str, Any]) -> str:

@@ -46,7 +46,7 @@ def question_sql(question: Question, pbx: str, since: datetime | None, until: da
 def _histogram_sql(question: Question, conditions: Sequence[str]) -> str:
     """Bins of a round width; 99% of the values are in all but the last one."""
     entry, number = question.entry, question.number
-    groups = [f"{_group(entry.dimensions[name])} AS {name}" for name in question.dimensions]
+    groups = [_named(_shown(entry, name, each_row=True), name) for name in question.dimensions]
     names = "".join(f"  {name},\n" for name in question.dimensions)
     widths = f"[{', '.join(map(str, _WIDTHS))}]"
     width = f"list_filter({widths}, lambda width: width * {_BINS - 1} > top)[1]"
@@ -76,12 +76,13 @@ def _conditions(question: Question, pbx: str, since: datetime | None, until: dat
     return found + [_condition(entry, one) for one in question.filters]
 
 
-def _shown(entry: CatalogEntry, name: str) -> str:
-    """The SQL of a dimension's value. A telephone number is shown in its first notation."""
+def _shown(entry: CatalogEntry, name: str, *, each_row: bool = False) -> str:
+    """The SQL of a dimension's value, of a group or of `each_row`. A telephone number has its first notation."""
     dimension = entry.dimensions[name]
     if not dimension.number_key:
         return dimension.sql
-    return f"coalesce(arg_min({dimension.sql}, {entry.at}) FILTER ({dimension.number_key} <> 0), '')"
+    over = f" OVER (PARTITION BY {dimension.number_key})" if each_row else ""
+    return f"coalesce(arg_min({dimension.sql}, {entry.at}) FILTER ({dimension.number_key} <> 0){over}, '')"
 
 
 def _named(sql: str, name: str) -> str:
@@ -104,11 +105,10 @@ def _order(question: Question) -> Iterable[str]:
 
 
 def _condition(entry: CatalogEntry, chosen: QuestionFilter) -> str:
-    dimension = entry.dimensions.get(chosen.field)
-    parts = [_one_of(dimension, chosen.values)] if dimension and chosen.values else []
-    sql = dimension.sql if dimension else chosen.field
+    dimension = entry.dimensions.get(chosen.field) or Dimension(chosen.field, chosen.field)  # or a column of numbers
+    parts = [_one_of(dimension, chosen.values)] if chosen.values else []
     for sign, end in ((">=", chosen.at_least), ("<=", chosen.at_most), ("<", chosen.below)):
-        parts += [f"{sql} {sign} {end:g}"] if end is not None else []
+        parts += [f"{dimension.sql} {sign} {end:.15g}"] if end is not None else []
     found = " AND ".join(parts) or "true"
     return f"coalesce(NOT ({found}), true)" if chosen.exclude else found
 
@@ -118,7 +118,8 @@ def _one_of(dimension: Dimension, values: Sequence[str | int | bool]) -> str:
     if dimension.number_key:
         return f"{dimension.number_key} IN ({', '.join(str(number_key(str(value))) for value in values)})"
     known = [value for value in values if value != ""]
-    found = [f"{dimension.sql} IN ({', '.join(map(_literal, known))})"] if known else []
+    literal = _moment_literal if dimension.kind == "moment" else _literal
+    found = [f"{dimension.sql} IN ({', '.join(map(literal, known))})"] if known else []
     if len(known) < len(values):
         found.append(f"coalesce(CAST({dimension.sql} AS VARCHAR), '') = ''")
     return f"({' OR '.join(found)})" if len(found) > 1 else found[0]
@@ -134,6 +135,10 @@ def _listed(columns: Sequence[str]) -> str:
 
 def _literal(value: str | int | bool) -> str:
     return text_literal(value) if isinstance(value, str) else str(value)
+
+
+def _moment_literal(value: str | int | bool) -> str:
+    return f"TIMESTAMP '{datetime.fromisoformat(str(value)):%Y-%m-%d %H:%M:%S}'"
 
 
 def _moment(at: datetime) -> str:

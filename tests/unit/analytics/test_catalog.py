@@ -13,8 +13,8 @@ from sqlmodel import Session
 from pbx.analytics.calls import CallQuestion, call_counts
 from pbx.analytics.catalog import CATALOG, CatalogEntry, CatalogName, catalog_text
 from pbx.analytics.formulas.ratio import Ratio
-from pbx.analytics.question import PeriodName, Question, QuestionFilter, question_from_json
-from pbx.analytics.question_sql import question_sql
+from pbx.analytics.question import ROWS, PeriodName, Question, QuestionFilter, question_from_json
+from pbx.analytics.question_sql import BIN, BIN_END, question_sql
 from pbx.analytics.queues import FigureFilter, figures_by, queue_targets
 from pbx.analytics.trunks import by_trunk
 from pbx.analytics.views import ViewSource, create_views
@@ -157,8 +157,9 @@ def test_the_page_about_questions_describes_the_catalog_as_it_is() -> None:
     assert page.partition("## Datasets\n\n")[2] == catalog_text() + "\n"
     example = page.partition("```json\n")[2].partition("```")[0]
     assert question_from_json(example).measures == ("offered", "sl_answered", "att")
-    fields = set(Question.model_fields) - {"version", "comparison", "chart"}  # those that the command uses
-    assert all(f"`{field}`" in page for field in fields)
+    fields = set(Question.model_fields) - {"version"}
+    box = Question(dataset="calls", chart="box", number="talk_s")
+    assert all(f"`{name}`" in page for name in (*fields, *box.figures, ROWS, BIN, BIN_END))
     assert all(f"`{name}`" in page for name in get_args(PeriodName))
 
 
@@ -183,8 +184,8 @@ def test_a_box_plot_has_the_quartiles_of_a_number(engine: Engine) -> None:
         (row,) = ask(session, question, at + timedelta(days=1), at)
     # The 5th percentile lies 0.2 of the way from the first value to the second, as numpy's default method has it.
     assert row == {
-        "queue": "700", "lowest": 1, "low": pytest.approx(1.2), "quarter": 2, "middle": 3, "three_quarters": 4,
-        "high": pytest.approx(9.6), "highest": 11, "n": 5,
+        "queue": "700", "lowest": 1, "p5": pytest.approx(1.2), "lower_quartile": 2, "median": 3, "upper_quartile": 4,
+        "p95": pytest.approx(9.6), "highest": 11, "n": 5,
     }  # fmt: skip
 
 
@@ -202,3 +203,31 @@ def test_notations_of_one_telephone_number_are_one_number(engine: Engine) -> Non
     assert number == {"external": "+49 30 1234567", "calls": 2, "inbound": 1, "outbound": 1, "internal": 0, "n": 2}
     assert none == {"external": "", "calls": 1, "inbound": 0, "outbound": 0, "internal": 1, "n": 1}
     assert filtered == number
+
+
+def test_a_histogram_of_a_telephone_number_shows_the_number(engine: Engine) -> None:
+    at = MONDAY + timedelta(days=20)
+    store(engine, visit(at, caller="+49 30 1234567", uniqueid="1"), visit(at, caller="0301234567", uniqueid="2"))
+    question = Question(dataset="queue_visits", chart="histogram", number="wait_s", rows="caller")
+    with reading(engine) as session:
+        rows = ask(session, question, at + timedelta(days=1), at)
+    assert [(row["bin_from"], row["bin_to"], row["n"]) for row in rows] == [(10, 11, 2)]
+    assert rows[0]["caller"] in ("+49 30 1234567", "0301234567")  # they were called in the same second
+
+
+def test_a_filter_of_a_number_or_a_day_selects_its_rows(engine: Engine) -> None:
+    at = MONDAY + timedelta(days=20, hours=11)
+    store(engine, visit(at, wait_s=5.0, uniqueid="1"), visit(at + timedelta(days=1), wait_s=1234567.5, uniqueid="2"))
+
+    def offered(**chosen: Any) -> int:
+        question = Question(dataset="queue_visits", measures=("offered",), filters=(QuestionFilter(**chosen),))
+        with reading(engine) as session:
+            (row,) = ask(session, question, at + timedelta(days=2), at)
+        return int(row["offered"])
+
+    assert offered(field="wait_s", values=(5,)) == 1
+    assert offered(field="wait_s", at_least=1234567.5) == 1
+    assert offered(field="wait_s", at_least=1234567.6) == 0
+    assert offered(field="day", values=("2026-03-22",)) == 1  # 11:00 UTC is on the same day in Berlin
+    assert offered(field="hour", values=("20260322T1200",)) == 1
+    assert offered(field="hour", values=("2026-03-22T11:00",)) == 0

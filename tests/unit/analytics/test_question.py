@@ -110,7 +110,27 @@ def test_a_question_survives_json() -> None:
         ('{"dataset": "calls", "chart": "box", "number": "weight"}', "'weight' is no number of this dataset"),
         (
             '{"dataset": "calls", "measures": ["calls"], "filters": [{"field": "day", "values": ["Monday"]}]}',
-            "day takes moments such as 2026-11-24 or 2026-11-24T09:00, not 'Monday'",
+            "day takes moments of the PBX's clock such as 2026-11-24 or 2026-11-24T09:00, not 'Monday'",
+        ),
+        (
+            '{"dataset": "calls", "measures": ["calls"], "filters": [{"field": "day", "values": ["2026-11-24T09Z"]}]}',
+            "day takes moments of the PBX's clock such as",
+        ),
+        (
+            '{"dataset": "calls", "measures": ["calls"], "filters": [{"field": "queue", "at_least": 600}]}',
+            "at_least, at_most and below are for a number (wait_s, talk_s, duration_s, rating)",
+        ),
+        (
+            '{"dataset": "calls", "measures": ["calls"], "filters": [{"field": "wait_s", "values": ["long"]}]}',
+            "wait_s takes numbers, or at_least, at_most and below",
+        ),
+        (
+            '{"dataset": "calls", "measures": ["calls"], "filters": [{"field": "wait_s", "at_least": NaN}]}',
+            "filters.0.at_least: Input should be a finite number",
+        ),
+        (
+            '{"dataset": "calls", "chart": "histogram", "number": "wait_s", "sort": "n"}',
+            "a histogram is in the order of its bins, so it has no sort",
         ),
         ('{"dataset": "calls", "measures": ["asr"]}', "'asr' is no measure of this dataset; it has calls, inbound"),
         ('{"dataset": "calls", "measures": ["calls"], "rows": "1; DROP TABLE"}', "is no dimension of this dataset"),
