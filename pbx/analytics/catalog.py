@@ -5,6 +5,7 @@ has a numerator and a denominator, both aggregated, and divided at the end: it i
 (n/a) when its denominator is 0.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -26,6 +27,7 @@ CALL_OUTCOMES = {
     "in_progress": "In progress",
     "unknown": "Unknown",
 }
+_FEW_VALUES = 16
 ENDED_BY = {"caller": "Caller", "agent": "Agent", "called": "Called party", "": "Unknown"}
 
 
@@ -416,7 +418,7 @@ def _entry_text(name: str, entry: CatalogEntry) -> str:
         f"| `{key}` | {one.label} | {one.definition}{f' {one.source}.' if one.source else ''} | {one.unit} |"
         for key, one in entry.measures.items()
     ]
-    dimensions = ", ".join(f"`{key}` ({one.label})" for key, one in entry.dimensions.items())
+    dimensions = ", ".join(f"`{key}` ({one.label}{_values_text(one)})" for key, one in entry.dimensions.items())
     numbers = ", ".join(f"`{key}` ({label})" for key, label in entry.numbers.items())
     return "\n".join(
         [
@@ -426,3 +428,11 @@ def _entry_text(name: str, entry: CatalogEntry) -> str:
             f"\nDimensions: {dimensions}.\n\nNumbers, for filters and spreads: {numbers}.",
         ]
     )
+
+
+def _values_text(dimension: Dimension) -> str:
+    """The values that a filter can name, if they are fixed and few."""
+    values = [json.dumps(value) if isinstance(value, bool) else str(value or '""') for value in dimension.labels]
+    if dimension.kind == "range":
+        values = [*map(str, [value for value in dimension.labels if value]), "0"]
+    return f": {', '.join(values)}" if 0 < len(values) <= _FEW_VALUES else ""

@@ -144,7 +144,7 @@ class Question(_Data):
         if self.chart in SPREADS:
             _check_names("number", (self.number,), entry.numbers)
         elif not self.measures:
-            raise ValueError("a question needs one measure or more")
+            raise ValueError("a question needs one measure or more, unless its chart is histogram or box")
         sortable = (*self.figures, *self.dimensions)
         if self.sort and self.chart == "histogram":
             raise ValueError("a histogram is in the order of its bins, so it has no sort")
@@ -231,10 +231,10 @@ def _check_filter(chosen: QuestionFilter, entry: CatalogEntry) -> None:
     dimension = entry.dimensions.get(chosen.field)
     if dimension is None:
         if not all(type(value) is int for value in chosen.values):
-            raise ValueError(f"{chosen.field} takes numbers, or at_least, at_most and below")
+            raise ValueError(f"{chosen.field} takes integers as values, or at_least, at_most and below")
         return
     if not all(end is None for end in (chosen.at_least, chosen.at_most, chosen.below)):
-        raise ValueError(f"at_least, at_most and below are for a number ({', '.join(entry.numbers)})")
+        raise ValueError(f"at_least, at_most and below work only with numbers: {', '.join(entry.numbers)}")
     if dimension.kind == "moment":
         wrong = [value for value in chosen.values if value != "" and not _is_moment(value)]
         takes = "moments of the PBX's clock such as 2026-11-24 or 2026-11-24T09:00"

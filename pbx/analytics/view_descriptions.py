@@ -58,8 +58,8 @@ direction text inbound, outbound, internal or unknown
 from_number text The number of the caller
 from_name text The name of the caller
 to_number text The number that was called
-from_key integer 1 and the last nine digits of from_number, equal for all its notations; 0 without digits
-to_key integer The same of to_number
+from_key integer The digit 1 and the last nine digits of from_number, however it is written; 0 without digits
+to_key integer The same for to_number
 did text Your number that an outside caller dialled
 queue text The queues that it entered, separated by commas
 agent text The agent's name; their extension if no queue lists a name for it
@@ -120,7 +120,7 @@ position_left integer The position in the queue when leaving
 hung_up_by text caller or agent, or "" if unknown; always caller for an abandoned visit
 caller_number text The number of the caller
 caller_name text The name of the caller
-caller_key integer 1 and the last nine digits of caller_number, equal for all its notations; 0 without digits
+caller_key integer The digit 1 and the last nine digits of caller_number, as from_key of calls
 did text Your number that the caller dialled
 service_level_s number The queue's target time in seconds; 20 if it has none
 within_target yes/no Whether the wait was at most service_level_s, answered or not

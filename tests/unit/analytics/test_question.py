@@ -106,7 +106,10 @@ def test_a_question_survives_json() -> None:
             '{"dataset": "calls", "measures": ["calls"], "period": {"name": "since", "first": "24.11.2026"}}',
             "period.first: write a date as 2026-11-24",
         ),
-        ('{"dataset": "calls", "measures": []}', "a question needs one measure or more"),
+        (
+            '{"dataset": "calls", "measures": []}',
+            "a question needs one measure or more, unless its chart is histogram or box",
+        ),
         ('{"dataset": "calls", "chart": "box", "number": "weight"}', "'weight' is no number of this dataset"),
         (
             '{"dataset": "calls", "measures": ["calls"], "filters": [{"field": "day", "values": ["Monday"]}]}',
@@ -118,11 +121,11 @@ def test_a_question_survives_json() -> None:
         ),
         (
             '{"dataset": "calls", "measures": ["calls"], "filters": [{"field": "queue", "at_least": 600}]}',
-            "at_least, at_most and below are for a number (wait_s, talk_s, duration_s, rating)",
+            "at_least, at_most and below work only with numbers: wait_s, talk_s, duration_s, rating",
         ),
         (
             '{"dataset": "calls", "measures": ["calls"], "filters": [{"field": "wait_s", "values": ["long"]}]}',
-            "wait_s takes numbers, or at_least, at_most and below",
+            "wait_s takes integers as values, or at_least, at_most and below",
         ),
         (
             '{"dataset": "calls", "measures": ["calls"], "filters": [{"field": "wait_s", "at_least": NaN}]}',
