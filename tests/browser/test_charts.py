@@ -153,17 +153,31 @@ def test_a_transcript_is_exported_in_every_format(page: Page, demo: Demo) -> Non
 
 
 def exported_file(page: Page, extension: str) -> bytes:
-    """The downloaded file; the button offers a newly selected format only after a moment."""
-    files: list[bytes] = []
+    """The downloaded file; the button offers a newly selected format only after a moment.
+
+    Until then the click brings the previous format, or an error that Streamlit shows for five seconds.
+    """
+    files: list[Download] = []
+
+    def keep(file: Download) -> None:
+        files.append(file)
+
+    page.on("download", keep)
+    refused = page.get_by_test_id("stDownloadButtonError")
 
     def is_of_the_format() -> bool:
-        name, content = download(page, page.get_by_role("button", name="Download 1 call").click)
-        assert name.startswith("demo ")
-        files.append(content)
-        return name.endswith(f".{extension}")
+        files.clear()
+        page.get_by_role("button", name="Download 1 call").click()
+        wait_until("a file or an error arrives", lambda: bool(files) or refused.is_visible(), PATIENCE_S)
+        if not files:
+            refused.wait_for(state="hidden")
+            return False
+        assert files[0].suggested_filename.startswith("demo ")
+        return files[0].suggested_filename.endswith(f".{extension}")
 
     wait_until(f"a .{extension} arrives", is_of_the_format, PATIENCE_S)
-    return files[-1]
+    page.remove_listener("download", keep)
+    return Path(files[0].path()).read_bytes()
 
 
 def open_call(page: Page, demo: Demo) -> None:
